@@ -1,0 +1,1 @@
+"""Recipes: which data, how much of it, in which proportion."""

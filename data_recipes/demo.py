@@ -1,0 +1,28 @@
+"""The demo recipe: how much of each task, and where it goes. Sizes were chosen so that two cores need about a minute."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from vlm_eagle.demo.data import DemoSizes, ensure_demo_data
+from vlm_eagle.target.load import DEMO_TARGET
+
+FOLDER = Path("outputs/demo/data")
+SIZES = DemoSizes(
+    train={
+        "describe": 320, "vqa": 320, "multi-image": 160,
+        "arithmetic": 320, "code": 128, "chinese": 192, "chinese-image": 160,
+    }
+)  # fmt: skip
+
+
+def make(folder: Path = FOLDER, target_folder: Path = DEMO_TARGET, console: Console | None = None) -> Path:
+    """Makes the demo data with the demo target unless it is there; returns its folder."""
+    ensure_demo_data(folder, target_folder, SIZES, console or Console())
+    return folder
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    auto_cli(make)

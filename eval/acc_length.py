@@ -1,0 +1,175 @@
+"""Acceptance length of a draft on benchmarks, in our own tree-verification loop.
+
+    python eval/acc_length.py --draft-tokens 4 8
+    python eval/acc_length.py --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --benchmarks my_prompts.jsonl --topk 4
+
+Draft tokens are nodes verified in one target forward, the root included: 4 is vLLM's num_speculative_tokens 3.
+"""
+
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from benchmarks import Benchmark, default_names, load_benchmark
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from table import acceptance_table, position_table
+
+from vlm_eagle.cli import run_cli
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.decoding.generate import check_fit, generate
+from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.stats import AcceptanceStats
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.target.load import load_target
+from vlm_eagle.target.target import Target
+
+
+@dataclass(kw_only=True)
+class AccLengthConfig:
+    """What to score and how.
+
+    Attributes:
+        target: folder or hub id of the target, or demo.
+        draft: folder or hub id of the draft.
+        draft_tokens: nodes verified per target forward, the root included; one column of the table each.
+        topk: children considered per expanded tree node; 1 drafts a chain.
+        num_steps: depth of the tree; none for draft_tokens - 1.
+        benchmarks: demo benchmark names, or paths to JSONL files of conversations; none for all demo benchmarks.
+        limit: prompts per benchmark at most.
+        max_new_tokens: longest answer.
+        temperature: 0 is greedy.
+        top_p: nucleus sampling, 1 is off.
+        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
+        min_p: drop tokens below this share of the best one's probability, 0 is off.
+        seed: of the sampling.
+        llm_only: drop the vision tower and score text benchmarks only.
+        dtype: of both models; auto is float32 on a CPU and the checkpoint's elsewhere.
+        device: auto takes a GPU when there is one.
+        json: file for the results.
+    """
+
+    target: str = "demo"
+    draft: str = "outputs/demo/draft"
+    draft_tokens: list[int] = field(default_factory=lambda: [4, 8])
+    topk: int = 1
+    num_steps: int | None = None
+    benchmarks: list[str] = field(default_factory=list)
+    limit: int | None = None
+    max_new_tokens: int = 160
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int = 0
+    llm_only: bool = False
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    json: str = "outputs/demo/acc_length.json"
+
+
+def main(config: AccLengthConfig) -> None:
+    """Scores the draft, prints the tables and writes the JSON."""
+    console = Console()
+    shapes = [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
+    sampling = Sampling(config.temperature, config.top_p, config.top_k, config.min_p)
+    draft = Eagle3Draft.from_pretrained(config.draft)
+    target = _load_target(config, draft)
+    draft = draft.to(target.device, target.embed_tokens.weight.dtype)
+    check_fit(target, draft)
+    text_only = config.llm_only or not target.is_vision
+    names = config.benchmarks or default_names(text_only)
+    benchmarks = [load_benchmark(name, config.limit) for name in names]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("prompts"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        results = [_score(target, draft, shape, sampling, benchmarks, config, progress) for shape in shapes]
+    console.print(acceptance_table(results))
+    console.print(position_table(results))
+    for benchmark in benchmarks:
+        if benchmark.skipped:
+            console.print(f"{benchmark.name}: skipped {benchmark.skipped}")
+    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), "settings": results})
+    console.print(f"Written to {config.json}")
+
+
+def _load_target(config: AccLengthConfig, draft: Eagle3Draft) -> Target:
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
+    return load_target(
+        config.target, dtype=dtype, device=device, llm_only=config.llm_only, layer_ids=draft.config.aux_layer_ids
+    )
+
+
+def _score(
+    target: Target,
+    draft: Eagle3Draft,
+    shape: TreeShape,
+    sampling: Sampling,
+    benchmarks: list[Benchmark],
+    config: AccLengthConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One column: all benchmarks with one tree shape."""
+    collator = VisionCollator(
+        target.processor,
+        max_length=target.config.max_position_embeddings - config.max_new_tokens,
+        for_generation=True,
+        llm_only=config.llm_only,
+        strict=True,
+    )
+    total, rows = AcceptanceStats(), []
+    for benchmark in benchmarks:
+        bar = progress.add_task(f"{benchmark.name}, {shape.num_draft_tokens} draft tokens", total=len(benchmark.prompts))
+        stats, prompts, skipped = AcceptanceStats(), [], dict(benchmark.skipped)
+        for number, conversation in enumerate(benchmark.prompts):
+            progress.advance(bar)
+            try:
+                batch = collator([conversation]).to(target.device)
+            except BadRow as error:
+                skipped[error.reason] = skipped.get(error.reason, 0) + 1
+                continue
+            answer = generate(
+                target, batch, draft, shape=shape, sampling=sampling,
+                max_new_tokens=config.max_new_tokens, seed=config.seed + number,
+            )  # fmt: skip
+            stats += answer.stats
+            prompts.append({"id": conversation.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards})
+        progress.remove_task(bar)
+        if not prompts:
+            raise UserError(f"Benchmark {benchmark.name}: every prompt was skipped: {skipped}.")
+        total += stats
+        rows.append({"name": benchmark.name, **_summary(stats), "skipped": skipped, "prompts": prompts})
+    setting = {
+        "num_draft_tokens": shape.num_draft_tokens, "num_speculative_tokens": shape.num_draft_tokens - 1,
+        "topk": shape.topk, "num_steps": shape.num_steps, "sampling": asdict(sampling),
+    }  # fmt: skip
+    average = sum(row["acceptance_length"] for row in rows) / len(rows)
+    return {**setting, "average_acceptance_length": average, "totals": _summary(total), "benchmarks": rows}
+
+
+def _summary(stats: AcceptanceStats) -> dict[str, Any]:
+    return {
+        "tokens": stats.tokens,
+        "forwards": stats.forwards,
+        "acceptance_length": stats.acceptance_length,
+        "by_position": stats.by_position,
+        "conditional": stats.conditional,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, AccLengthConfig, __doc__))

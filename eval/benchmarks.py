@@ -1,0 +1,54 @@
+"""Which benchmarks there are: the demo's by name, and any JSONL of conversations by path."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations
+from vlm_eagle.demo import mix
+from vlm_eagle.demo.data import write_benchmarks
+from vlm_eagle.errors import UserError
+
+DEMO_FOLDER = Path("outputs/demo/data/benchmarks")
+DEMO_PROMPTS = 20  # per benchmark
+
+
+@dataclass
+class Benchmark:
+    """Prompts to answer; final answers in the file are references and not shown to the target.
+
+    `skipped` counts rows that could not become prompts, by reason.
+    """
+
+    name: str
+    prompts: list[Conversation]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def default_names(text_only: bool) -> list[str]:
+    """The demo benchmarks, or those without images."""
+    return list(mix.TEXT_TASKS if text_only else mix.TASKS)
+
+
+def load_benchmark(name: str, limit: int | None = None) -> Benchmark:
+    """A demo benchmark by name, or a JSONL file by path.
+
+    Raises:
+        UserError: neither, or a file without one usable prompt.
+    """
+    if name in mix.TASKS:
+        file = DEMO_FOLDER / f"{name}.jsonl"
+        if not file.is_file():
+            write_benchmarks(DEMO_FOLDER, DEMO_PROMPTS)
+    elif Path(name).is_file():
+        file, name = Path(name), Path(name).stem
+    else:
+        raise UserError(f"{name!r} is neither a demo benchmark ({', '.join(mix.TASKS)}) nor a JSONL file of conversations.")
+    benchmark = Benchmark(name, [])
+    for row in read_conversations(file):
+        if isinstance(row, BadRow):
+            benchmark.skipped[row.reason] = benchmark.skipped.get(row.reason, 0) + 1
+        elif limit is None or len(benchmark.prompts) < limit:
+            benchmark.prompts.append(row.prompt())
+    if not benchmark.prompts:
+        raise UserError(f"{file} holds no usable prompt (skipped: {benchmark.skipped or 'nothing, the file is empty'}).")
+    return benchmark

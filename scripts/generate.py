@@ -1,0 +1,94 @@
+"""Streams an answer to the terminal, drafted and verified: about an image file, or to a text prompt.
+
+python scripts/generate.py --image photo.jpg --prompt "Describe this image."
+python scripts/generate.py --prompt "What is 38 + 47?"
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from vlm_eagle.cli import run_cli
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import Conversation, user_message
+from vlm_eagle.decoding.generate import Generation, stream
+from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.target.load import load_target
+
+
+@dataclass(kw_only=True)
+class GenerateConfig:
+    """One prompt.
+
+    Attributes:
+        prompt: the question.
+        image: image files, in the order they are shown.
+        target: folder or hub id of the target, or demo.
+        draft: folder or hub id of the draft; the word none decodes with the target alone.
+        draft_tokens: nodes verified per target forward, the root included.
+        topk: children considered per expanded tree node; 1 drafts a chain.
+        num_steps: depth of the tree; none for draft_tokens - 1.
+        max_new_tokens: longest answer.
+        temperature: 0 is greedy.
+        top_p: nucleus sampling, 1 is off.
+        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
+        min_p: drop tokens below this share of the best one's probability, 0 is off.
+        seed: of the sampling; none for a new one every time.
+    """
+
+    prompt: str = "Describe this image."
+    image: list[str] = field(default_factory=list)
+    target: str = "demo"
+    draft: str = "outputs/demo/draft"
+    draft_tokens: int = 8
+    topk: int = 1
+    num_steps: int | None = None
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+
+
+def main(config: GenerateConfig) -> None:
+    """Prints the answer as it is written, then one line about it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = "float32" if device == "cpu" else "auto"
+    draft = None if config.draft == "none" else Eagle3Draft.from_pretrained(config.draft)
+    layer_ids = draft.config.aux_layer_ids if draft else None
+    target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)
+    if draft:
+        draft = draft.to(device, target.embed_tokens.weight.dtype)
+    images = tuple(Path(name) for name in config.image)
+    conversation = Conversation("prompt", (user_message(config.prompt, images),), source="--image")
+    collator = VisionCollator(
+        target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True
+    )
+    answer, shown, started = Generation(), 0, time.perf_counter()
+    pieces = stream(
+        target, collator([conversation]).to(device), draft, shape=TreeShape(config.draft_tokens, config.topk, config.num_steps),
+        sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
+        max_new_tokens=config.max_new_tokens, seed=config.seed, into=answer,
+    )  # fmt: skip
+    for _ in pieces:
+        text = target.tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character may still be waiting for its last bytes
+            print(text[shown:], end="", flush=True)
+            shown = len(text)
+    print(target.tokenizer.decode(answer.tokens, skip_special_tokens=True)[shown:])
+    seconds, stats = time.perf_counter() - started, answer.stats
+    Console(stderr=True).print(
+        f"[dim]{len(answer.tokens)} tokens in {seconds:.2f} s, {stats.forwards} verification forwards, "
+        f"acceptance length {stats.acceptance_length:.2f}[/dim]"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, GenerateConfig, __doc__))

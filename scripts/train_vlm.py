@@ -1,0 +1,53 @@
+"""Trains an EAGLE-3 draft for a Qwen3-VL or Qwen3 target.
+
+    accelerate launch scripts/train_vlm.py                                      the embedded demo
+    accelerate launch scripts/train_vlm.py --config scripts/configs/qwen3_vl_2b.yaml --data.train '[train.jsonl]'
+
+Without --config the demo's settings hold. Run the same command again to continue an interrupted run.
+"""
+
+import sys
+from pathlib import Path
+
+from vlm_eagle.cli import run_cli
+from vlm_eagle.config import TrainConfig
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def main(config: TrainConfig) -> int:
+    """Resolves the demo data, builds the run and trains; returns the exit code (130 after Ctrl-C)."""
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from rich.console import Console
+
+    from data_recipes import demo
+    from vlm_eagle.training.setup import build_run
+    from vlm_eagle.training.trainer import Trainer
+
+    accelerator = Accelerator(log_with=None if config.tracker == "none" else config.tracker, project_dir=config.out)
+    set_seed(config.seed)
+    console = Console(quiet=not accelerator.is_main_process)
+    if "demo" in config.data.train + config.data.held_out:
+        with accelerator.main_process_first():
+            folder = demo.make(console=console)
+        config.data.train = [str(folder / "train.jsonl") if f == "demo" else f for f in config.data.train]
+        config.data.held_out = [str(folder / "held_out.jsonl") if f == "demo" else f for f in config.data.held_out]
+    run = build_run(config, accelerator)
+    accelerator.init_trackers("vlm_eagle")
+    console.print(
+        f"{len(run.train):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, draft vocabulary "
+        f"{run.draft.config.draft_vocab_size:,} covers {run.coverage:.1%} of answer tokens, aux layer ids {run.target.layer_ids}"
+    )
+    trainer = Trainer(config, run, accelerator, console)
+    finished = trainer.train()
+    if trainer.skipped:
+        console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in trainer.skipped.most_common()))
+    if finished:
+        console.print(f"Draft: {trainer.out / 'draft'} (simulated acceptance length {trainer.best:.2f})")
+    accelerator.end_training()
+    return 0 if finished else 130
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, TrainConfig, __doc__, default_config=CONFIGS / "demo.yaml"))

@@ -1,0 +1,108 @@
+"""Command lines: a typed configuration in, an exit code out, and errors a user can act on."""
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from vlm_eagle.errors import UserError
+
+Config = TypeVar("Config")
+USAGE, INTERRUPTED = 2, 130  # exit codes
+
+
+class _Parser(ArgumentParser):
+    """jsonargparse that names the nearest option when one does not exist, and says errors in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        unknown = re.search(r"(?:nrecognized arguments: --|Key ')([\w.-]+)", message)
+        if unknown:
+            names = [action.dest for action in self._actions]
+            close = difflib.get_close_matches(unknown[1].replace("-", "_"), names, n=1, cutoff=0.5)
+            message += f"\nDid you mean --{close[0]}?" if close else ""
+        print(f"error: {message}\n{self.prog} --help lists all options.", file=sys.stderr)
+        sys.exit(USAGE)
+
+
+def parse(kind: type[Config], description: str, argv: Sequence[str], default_config: Path | None = None) -> Config:
+    """The dataclass `kind` from a command line: one option per field, dotted for nested ones, and `--config` for YAML.
+
+    `--some-option` and `--some_option` are the same; a boolean needs no value; a list takes several. `default_config` holds
+    when no `--config` is given.
+    """
+    argv = _normalise(argv, _field_types(kind))
+    if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
+        default_config = None
+    parser = _Parser(
+        description=description, default_config_files=[str(default_config)] if default_config else None, allow_abbrev=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; options given after it override it")
+    parser.add_class_arguments(kind)
+    namespace = parser.parse_args(argv)
+    namespace.pop("config", None)
+    values: Namespace = parser.instantiate_classes(namespace)
+    return kind(**vars(values))
+
+
+def run_cli(
+    main: Callable[[Config], int | None],
+    kind: type[Config],
+    description: str | None,
+    default_config: Path | None = None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parses the command line and runs `main` on it. The user's errors and Ctrl-C become one line and an exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return main(parse(kind, description or "", argv, default_config)) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _field_types(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted option name -> type, through nested dataclasses."""
+    types, hints = {}, get_type_hints(kind)
+    for f in fields(kind):
+        if is_dataclass(hints[f.name]):
+            types |= _field_types(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            types[prefix + f.name] = hints[f.name]
+    return types
+
+
+def _normalise(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
+    """`--a-b x y` to `--a_b=...` as jsonargparse reads it."""
+    out, i = [], 0
+    while i < len(argv):
+        word = argv[i]
+        i += 1
+        if not word.startswith("--"):
+            out.append(word)
+            continue
+        option, equals, value = word.partition("=")
+        name = option[2:].replace("-", "_")
+        kind = types.get(name)
+        values = [value] if equals else []
+        while not equals and i < len(argv) and not argv[i].startswith("--"):
+            values.append(argv[i])
+            i += 1
+        if kind is bool and not values:
+            values = ["true"]
+        elif get_origin(kind) is list and not (len(values) == 1 and values[0].startswith("[")):
+            values = [json.dumps([_literal(v) for v in values])]
+        out += [f"--{name}={values[0]}", *values[1:]] if values else [f"--{name}"]
+    return out
+
+
+def _literal(text: str) -> Any:
+    return int(text) if re.fullmatch(r"-?\d+", text) else text

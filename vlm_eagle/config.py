@@ -1,0 +1,124 @@
+"""The typed configuration of a training run. Field order is the order of `--help`; every default is a value that works."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vlm_eagle.errors import UserError
+
+DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """What to learn from.
+
+    Attributes:
+        train: JSONL files of conversations, or the single word `demo` for the embedded demo data.
+        held_out: JSONL files for held-out evaluation; `demo` likewise; empty to skip evaluation.
+        max_length: longest sample in tokens, image tokens included.
+        workers: processes that load and tokenise.
+        strict: stop at the first bad sample instead of skipping and counting it.
+    """
+
+    train: list[str] = field(default_factory=lambda: ["demo"])
+    held_out: list[str] = field(default_factory=lambda: ["demo"])
+    max_length: int = 2048
+    workers: int = 1
+    strict: bool = False
+
+
+@dataclass(kw_only=True)
+class DraftConfig:
+    """The head and its loss.
+
+    Attributes:
+        vocab_size: size of the draft vocabulary; the most frequent answer tokens are taken.
+        ttt_length: training-time-test steps S.
+        decay: step k weighs decay ** k in the loss.
+        layer_ids: decoder layers whose inputs feed the draft; none for the default (design: low, middle, high).
+        dtype: of the saved weights; training itself keeps float32 master weights.
+    """
+
+    vocab_size: int = 32000
+    ttt_length: int = 7
+    decay: float = 0.9
+    layer_ids: list[int] | None = None
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+
+@dataclass(kw_only=True)
+class OptimConfig:
+    """How to step.
+
+    Attributes:
+        optimizer: Muon on matrices with AdamW on the rest, or AdamW alone.
+        lr: peak learning rate of both.
+        schedule: after warm-up: cosine to a tenth, constant, or constant with a final linear decay (wsd).
+        warmup: share of all steps spent warming up.
+        weight_decay: on matrices, never on norms.
+        clip: largest joint gradient norm.
+    """
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    lr: float = 3e-3
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        target: folder or hub id of a Qwen3-VL, Qwen3-VL-MoE, Qwen3 or Qwen3-MoE model, or `demo`.
+        out: folder of the run: draft/ (what the engines load), checkpoints/, run.json, log.jsonl.
+        llm_only: train a vision target on text alone; its vision tower is never run.
+        data: what to learn from.
+        draft: the head and its loss.
+        optim: how to step.
+        epochs: passes over the data.
+        max_steps: stop after so many optimizer steps; none for all epochs.
+        batch_size: conversations per forward and process.
+        accumulation: forwards per optimizer step; batch 1 x 8 gives what batch 8 x 1 gives.
+        target_dtype: of the frozen target; auto keeps the checkpoint's.
+        eval_every: optimizer steps between held-out evaluations.
+        save_every: optimizer steps between checkpoints.
+        keep_checkpoints: how many checkpoints stay on disk.
+        resume: continue from the last checkpoint in `out`, if there is one.
+        tracker: experiment tracker, through accelerate.
+        seed: of initial weights and data order.
+    """
+
+    target: str = DEMO
+    out: str = "outputs/demo"
+    llm_only: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    draft: DraftConfig = field(default_factory=DraftConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    epochs: float = 3.0
+    max_steps: int | None = None
+    batch_size: int = 8
+    accumulation: int = 1
+    target_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    eval_every: int = 500
+    save_every: int = 500
+    keep_checkpoints: int = 2
+    resume: bool = True
+    tracker: Literal["none", "tensorboard", "wandb", "swanlab"] = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = {
+            "epochs": self.epochs, "batch_size": self.batch_size, "accumulation": self.accumulation,
+            "eval_every": self.eval_every, "save_every": self.save_every, "keep_checkpoints": self.keep_checkpoints,
+            "draft.ttt_length": self.draft.ttt_length, "draft.vocab_size": self.draft.vocab_size,
+            "draft.decay": self.draft.decay, "data.max_length": self.data.max_length, "optim.lr": self.optim.lr,
+            "max_steps": 1 if self.max_steps is None else self.max_steps,
+        }  # fmt: skip
+        for name, value in positive.items():
+            if not value > 0:
+                raise UserError(f"{name} must be greater than 0, found {value}.")
+        if not self.data.train:
+            raise UserError("data.train names no file. Give JSONL files of conversations, or demo.")

@@ -1,0 +1,212 @@
+"""Conversations to a `Batch`: chat template, processor, supervised mask, padding.
+
+Every sample goes through the processor alone and is padded afterwards, so what a sample becomes cannot depend on its
+neighbours, and one that fails is left out and counted instead of taking the batch with it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from qwen_vl_utils import process_vision_info
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
+from vlm_eagle.data.images import open_image
+from vlm_eagle.data.supervision import Supervisor
+from vlm_eagle.errors import UserError
+from vlm_eagle.records import Batch
+
+_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")  # (1, T); all else is concatenated along patches
+
+
+class VisionCollator:
+    """Makes batches for a Qwen3-VL (give its processor) or a text-only Qwen3 (give its tokenizer).
+
+    Args:
+        processor: the target's processor or tokenizer.
+        max_length: longest sample in tokens, image tokens included. A longer one loses the end of its text; when that
+            would cut into an image or leave nothing to learn from, it is skipped.
+        for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added, and
+            padding goes to the left, where transformers' generate wants it.
+        llm_only: skip samples with images or videos, so that the vision tower is never needed.
+        strict: raise at the first bad sample instead of counting it.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin | PreTrainedTokenizerBase,
+        *,
+        max_length: int = 2048,
+        for_generation: bool = False,
+        llm_only: bool = False,
+        strict: bool = False,
+    ):
+        self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.chat_template = processor.chat_template
+        self.supervisor = Supervisor(self.tokenizer)
+        self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
+        media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+        vocabulary = self.tokenizer.get_vocab()
+        self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
+        self.pad_id = self.tokenizer.pad_token_id
+        if self.pad_id is None:
+            raise UserError("The tokenizer has no pad token. Set tokenizer.pad_token (Qwen uses <|endoftext|>).")
+
+    def __call__(self, conversations: Sequence[Conversation | BadRow]) -> Batch | None:
+        """A batch of the usable samples. When there is none: None, unless something was skipped (then an empty batch).
+
+        Raises:
+            BadRow: a sample is bad and `strict` is set.
+        """
+        samples, skipped = [], Counter()
+        for conversation in conversations:
+            try:
+                if isinstance(conversation, BadRow):
+                    raise conversation
+                samples.append((conversation.id, self.encode(conversation)))
+            except BadRow as error:
+                if self.strict:
+                    raise
+                skipped[error.reason] += 1
+        return self._stack(samples, dict(skipped))
+
+    def encode(self, conversation: Conversation) -> dict[str, Tensor]:
+        """One sample as the processor's tensors plus `supervised` (1, T).
+
+        Raises:
+            BadRow: the sample cannot be used.
+        """
+        if conversation.has_media and self.vision is None:
+            raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
+        if self.for_generation:
+            conversation = conversation.prompt()
+        encoded = self._process(conversation)
+        ids = encoded["input_ids"][0].tolist()
+        encoded["supervised"] = self.supervisor.mask(ids)[None]
+        if len(ids) > self.max_length:
+            encoded = self._truncate(encoded, conversation)
+        if not self.for_generation and not encoded["supervised"].any():
+            raise BadRow(conversation.source, "nothing to learn", "the sample holds no answer token")
+        return encoded
+
+    def render(self, conversation: Conversation) -> str:
+        """The conversation as text, by the target's own chat template."""
+        messages = [template_message(message) for message in conversation.messages]
+        return self.tokenizer.apply_chat_template(
+            messages,
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=self.for_generation,
+            enable_thinking=False,
+        )
+
+    def answer_ids(self, conversation: Conversation) -> list[int]:
+        """The token ids of all answers, end tokens included, without opening any image."""
+        ids = self.tokenizer.encode(self.render(conversation), add_special_tokens=False)
+        return [token for start, end in self.supervisor.answer_spans(ids) for token in ids[start:end]]
+
+    def _process(self, conversation: Conversation) -> dict[str, Tensor]:
+        text = self.render(conversation)
+        _refuse_typed_media_tokens(conversation)
+        if self.vision is None:
+            return dict(self.tokenizer([text], return_tensors="pt", add_special_tokens=False))
+        media = {}
+        if conversation.has_media:
+            media = self._media(conversation)
+        return dict(self.vision(text=[text], return_tensors="pt", **media))
+
+    def _media(self, conversation: Conversation) -> dict[str, Any]:
+        """Pictures and clips for the processor, resized once, within the processor's own pixel budget."""
+        size = self.vision.image_processor.size
+        budget = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+        messages = [
+            {"role": m.role, "content": [_opened(part, conversation.source, budget) for part in m.content]}
+            for m in conversation.messages
+        ]
+        patch = self.vision.image_processor.patch_size
+        try:
+            images, videos, video_kwargs = process_vision_info(
+                messages, return_video_kwargs=True, return_video_metadata=True, image_patch_size=patch
+            )
+        except Exception as error:  # the decoders behind it raise types of their own
+            raise BadRow(conversation.source, "video broken", str(error)) from error
+        media = {"images": images} if images else {}
+        if videos:
+            clips, metadata = zip(*videos, strict=True)
+            media |= {"videos": list(clips), "video_metadata": list(metadata), **video_kwargs}
+        return media
+
+    def _truncate(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
+        ids, limit = encoded["input_ids"][0], self.max_length
+        cut_media = torch.isin(ids[limit:], self.media_ids).any()
+        if self.for_generation or cut_media or not encoded["supervised"][0, : limit - 1].any():
+            raise BadRow(conversation.source, "too long", f"{len(ids)} tokens, limit {limit}")
+        kept = {k: v[:, :limit] if k in (*_PER_TOKEN, "supervised") else v for k, v in encoded.items()}
+        kept["supervised"] = kept["supervised"].clone()
+        kept["supervised"][0, limit - 1] = False  # its next token was cut off
+        return kept
+
+    def _stack(self, samples: list[tuple[str, dict[str, Tensor]]], skipped: dict[str, int]) -> Batch | None:
+        if not samples:
+            empty = torch.zeros(0, 0, dtype=torch.long)
+            return Batch(empty, empty, empty.bool(), skipped=skipped) if skipped else None
+        encoded = [sample for _, sample in samples]
+
+        def pad(name: str, value: int | bool) -> Tensor:
+            side = "left" if self.for_generation else "right"
+            rows = [sample[name][0] for sample in encoded]
+            return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+
+        pixels = {}
+        for name in sorted({name for sample in encoded for name in sample} - {"input_ids", "attention_mask"}):
+            if name == "mm_token_type_ids":
+                pixels[name] = pad(name, 0)
+            elif name != "supervised":
+                pixels[name] = torch.cat([sample[name] for sample in encoded if name in sample])
+        return Batch(
+            input_ids=pad("input_ids", self.pad_id),
+            attention_mask=pad("attention_mask", 0),
+            supervised=pad("supervised", False),
+            pixels=pixels,
+            ids=tuple(id_ for id_, _ in samples),
+            skipped=skipped,
+        )
+
+
+def template_message(message: Message) -> dict[str, Any]:
+    """A message as chat templates expect it. Text alone becomes a plain string, which text-only templates require."""
+    if all(isinstance(part, TextPart) for part in message.content):
+        return {"role": message.role, "content": "".join(part.text for part in message.content)}
+    kinds = {ImagePart: "image", VideoPart: "video"}
+    content = [
+        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": kinds[type(part)]}
+        for part in message.content
+    ]
+    return {"role": message.role, "content": content}
+
+
+def _opened(part: Part, source: str, budget: dict[str, int]) -> dict[str, Any]:
+    """The part in qwen_vl_utils' form, with pictures already opened under our own limits."""
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, ImagePart):
+        return {"type": "image", "image": open_image(part.image, source), **budget}
+    if isinstance(part.video, tuple):
+        frames = [open_image(frame, source) for frame in part.video]
+        return {"type": "video", "video": frames, "sample_fps": part.fps, **budget}
+    if not part.video.is_file():
+        raise BadRow(source, "video missing", f"{part.video} does not exist")
+    return {"type": "video", "video": str(part.video), **budget}
+
+
+def _refuse_typed_media_tokens(conversation: Conversation) -> None:
+    """A user who types `<|image_pad|>` would shift every image after it; such a sample is no valid conversation."""
+    for message in conversation.messages:
+        for part in message.content:
+            if isinstance(part, TextPart) and ("<|image_pad|>" in part.text or "<|video_pad|>" in part.text):
+                raise BadRow(conversation.source, "media token in text", "text may not contain <|image_pad|>")

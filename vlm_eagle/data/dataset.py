@@ -1,0 +1,54 @@
+"""JSONL files as a map-style dataset: rows are found by byte offset and parsed when asked for, so memory stays flat.
+
+(An Arrow table would need one type per field; `content` is a string in one row and a list in the next.)
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from vlm_eagle.data.conversation import BadRow, Conversation, parse_line
+from vlm_eagle.errors import UserError
+
+
+class ConversationDataset(Dataset):
+    """All non-blank rows of some files. A bad row is an item too: the `BadRow` that describes it."""
+
+    def __init__(self, files: Iterable[str | Path]):
+        self.rows: list[tuple[Path, int, int]] = []  # file, row number from 1, byte offset
+        for file in map(Path, files):
+            if not file.is_file():
+                raise UserError(f"{file}: no such data file. Give a JSONL file of conversations, one object per line.")
+            self.rows += _index(file)
+        if not self.rows:
+            raise UserError("The data files hold no rows.")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Conversation | BadRow:
+        file, number, offset = self.rows[index]
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            return parse_line(stream.readline(), f"{file}:{number}", file.parent)
+
+    def drop_media(self) -> Counter:
+        """Keeps only rows without images or videos; returns what was dropped, by reason. Bad rows stay, to be counted."""
+        keep = [row for i, row in enumerate(self.rows) if not getattr(self[i], "has_media", False)]
+        dropped = Counter({"has media": len(self.rows) - len(keep)})
+        self.rows = keep
+        if not keep:
+            raise UserError("No row is left without images: llm_only needs text conversations in the data.")
+        return +dropped
+
+
+def _index(file: Path) -> list[tuple[Path, int, int]]:
+    rows, offset = [], 0
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                rows.append((file, number, offset))
+            offset += len(line)
+    return rows

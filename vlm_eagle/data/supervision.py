@@ -1,0 +1,57 @@
+"""The supervised mask: where the target's next-token prediction is part of an assistant's answer.
+
+It is read off the token ids, between the role markers of the ChatML template that every Qwen model uses, because text
+that is tokenised a second time need not give the same ids.
+"""
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from vlm_eagle.errors import UserError
+
+
+class Supervisor:
+    """Finds answers in token ids: from `<|im_start|>assistant\\n` (exclusive) to `<|im_end|>` (inclusive).
+
+    An empty `<think>` block right after the marker is not supervised: with thinking switched off, Qwen3's template puts
+    it into the prompt, so nobody ever has to predict it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.header = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+        if self.end is None or start is None or self.header[0] != start:
+            raise UserError(
+                "The tokenizer has no <|im_start|> and <|im_end|> tokens, so answers cannot be found in token ids. "
+                "Only Qwen's ChatML template is supported."
+            )
+        self.no_think = []
+        if "<think>" in tokenizer.get_vocab():
+            self.no_think = tokenizer.encode("<think>\n\n</think>\n\n", add_special_tokens=False)
+
+    def answer_spans(self, ids: list[int]) -> list[tuple[int, int]]:
+        """Half-open ranges [start, end) of answer tokens. An answer that never ends (cut off) runs to the last token."""
+        spans, i, n = [], 0, len(self.header)
+        while i < len(ids):
+            if ids[i : i + n] != self.header:
+                i += 1
+                continue
+            start = i + n
+            if self.no_think and ids[start : start + len(self.no_think)] == self.no_think:
+                start += len(self.no_think)
+            end = start
+            while end < len(ids) and ids[end] != self.end:
+                end += 1
+            end = min(end + 1, len(ids))
+            if end > start:
+                spans.append((start, end))
+            i = max(end, i + 1)
+        return spans
+
+    def mask(self, ids: list[int]) -> torch.Tensor:
+        """(T,) bool, true at position p iff token p + 1 is an answer token (design: *supervised position*)."""
+        mask = torch.zeros(len(ids), dtype=torch.bool)
+        for start, end in self.answer_spans(ids):
+            mask[start - 1 : end - 1] = True
+        return mask

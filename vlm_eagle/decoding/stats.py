@@ -1,0 +1,52 @@
+"""What a speculative run measures: tokens, forwards, and which proposed position was accepted how often."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class AcceptanceStats:
+    """Sums over verifications; combine with `+=`. Ratios are of sums, never means of means.
+
+    Attributes:
+        forwards: verification forwards of the target (the prefill is none).
+        tokens: tokens they committed, bonus included; what an end token or the length limit cut off is not counted.
+        accepted_at: accepted_at[i] verifications committed at least i + 1 proposed tokens.
+
+    The first token of an answer comes from the prefill, so an answer has one token more than its verifications committed.
+    """
+
+    forwards: int = 0
+    tokens: int = 0
+    accepted_at: list[int] = field(default_factory=list)
+
+    def record(self, accepted: int, tokens: int, depth: int) -> None:
+        """One verification of a tree of this depth that committed `tokens`, `accepted` of them proposed by the draft."""
+        self.forwards += 1
+        self.tokens += tokens
+        self.accepted_at += [0] * (depth - len(self.accepted_at))
+        for i in range(accepted):
+            self.accepted_at[i] += 1
+
+    def __iadd__(self, other: "AcceptanceStats") -> "AcceptanceStats":
+        self.forwards += other.forwards
+        self.tokens += other.tokens
+        self.accepted_at += [0] * (len(other.accepted_at) - len(self.accepted_at))
+        for i, count in enumerate(other.accepted_at):
+            self.accepted_at[i] += count
+        return self
+
+    @property
+    def acceptance_length(self) -> float:
+        """tau: tokens per forward; 1.0 is no gain. 0.0 before the first forward."""
+        return self.tokens / self.forwards if self.forwards else 0.0
+
+    @property
+    def by_position(self) -> list[float]:
+        """P(i-th proposed token accepted), unconditional, i = 1.."""
+        return [count / self.forwards for count in self.accepted_at] if self.forwards else []
+
+    @property
+    def conditional(self) -> list[float]:
+        """P(i-th proposed token accepted, given that all before it were)."""
+        before = [self.forwards, *self.accepted_at]
+        return [now / was if was else 0.0 for now, was in zip(self.accepted_at, before, strict=False)]

@@ -1,0 +1,45 @@
+"""Answers in the target's own words: on-policy training data, written in batches by transformers' `generate`."""
+
+from collections.abc import Sequence
+
+import torch
+from rich.progress import Progress
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import Conversation
+from vlm_eagle.target.target import Target
+
+
+@torch.no_grad()
+def write_answers(
+    target: Target,
+    conversations: Sequence[Conversation],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> list[Conversation | None]:
+    """Each conversation with its final answer replaced by the target's greedy one, in the order given.
+
+    None stands for a conversation whose answer did not end within `max_new_tokens`: the template would close it with an
+    end token that the target did not write.
+    """
+    collator = VisionCollator(target.processor, for_generation=True)
+    prompts = [conversation.prompt() for conversation in conversations]
+    order = sorted(range(len(prompts)), key=lambda i: conversations[i].id)  # a task's answers are of like length
+    answered: list[Conversation | None] = [None] * len(prompts)
+    bar = progress.add_task("target writes answers", total=len(prompts)) if progress else None
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = collator([prompts[i] for i in chosen])
+        output = target.model.generate(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.pixels,
+            max_new_tokens=max_new_tokens, do_sample=False,
+        )  # fmt: skip
+        for i, ids in zip(chosen, output[:, batch.input_ids.shape[1] :].tolist(), strict=True):
+            end = next((k for k, token in enumerate(ids) if token in target.eos_ids), None)
+            if end is not None:
+                answered[i] = prompts[i].answered(target.tokenizer.decode(ids[:end]))
+        if progress:
+            progress.advance(bar, len(chosen))
+    return answered

@@ -1,0 +1,74 @@
+"""The draft's one decoder layer. Module names are those of the tensors on disk.
+
+The layer does not know what its rows may see: it hands queries, keys and values to an `Attend`, which owns the mask and
+any cache. Training and decoding bring different ones and share everything else.
+"""
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.rotary import rotary_cos_sin, rotate
+
+# (queries (B, H, R, K), keys (B, H_kv, R, K), values (B, H_kv, R, K)) of R new rows -> mixed values (B, H, R, K)
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class DraftAttention(nn.Module):
+    """Grouped-query attention over [normed embedding, normed hidden], width 2 D."""
+
+    def __init__(self, config: Eagle3Config):
+        super().__init__()
+        self.head_dim, self.theta = config.head_dim, config.rope_theta
+        heads, kv_heads = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(2 * config.hidden_size, heads, bias=False)
+        self.k_proj = nn.Linear(2 * config.hidden_size, kv_heads, bias=False)
+        self.v_proj = nn.Linear(2 * config.hidden_size, kv_heads, bias=False)
+        self.o_proj = nn.Linear(heads, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """(B, R, D) from x (B, R, 2 D) at rotary positions (B, R)."""
+
+        def heads(projected: Tensor) -> Tensor:
+            return rearrange(projected, "b r (h k) -> b h r k", k=self.head_dim)
+
+        cos, sin = (t[:, None] for t in rotary_cos_sin(positions, self.head_dim, self.theta))
+        q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
+        mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        return self.o_proj(rearrange(mixed, "b h r k -> b r (h k)"))
+
+
+class DraftMLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: Eagle3Config):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)"""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class DraftLayer(nn.Module):
+    """a = [norm(embedding), norm(hidden)]; x = hidden + attention(a); y = x + mlp(norm(x)). y leaves un-normed."""
+
+    def __init__(self, config: Eagle3Config):
+        super().__init__()
+        self.hidden_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.self_attn = DraftAttention(config)
+        self.mlp = DraftMLP(config)
+
+    def forward(self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """(B, R, D) from hidden (B, R, D), embedding (B, R, D) and positions (B, R)."""
+        a = torch.cat([self.input_layernorm(embedding), self.hidden_norm(hidden)], dim=-1)
+        x = hidden + self.self_attn(a, positions, attend)
+        return x + self.mlp(self.post_attention_layernorm(x))

@@ -1,0 +1,65 @@
+"""The EAGLE-3 draft head: fuse the target's aux hidden states, run one layer, predict in the draft vocabulary."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vlm_eagle.draft import files
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.layers import Attend, DraftLayer
+from vlm_eagle.draft.vocab import DraftVocab
+
+
+class Eagle3Draft(nn.Module):
+    """The head of https://arxiv.org/abs/2503.01840 in the layer that SGLang and vLLM implement.
+
+    It has no embedding: `step` takes embedded tokens, which the target's own frozen table provides.
+    """
+
+    def __init__(self, config: Eagle3Config, vocab: DraftVocab | None = None):
+        """`vocab` None means the full vocabulary, and is an error for any other draft_vocab_size."""
+        super().__init__()
+        self.config = config
+        vocab = vocab or DraftVocab.full(config.vocab_size)
+        vocab.check(config.draft_vocab_size, config.vocab_size)
+        self.fc = nn.Linear(3 * config.target_hidden_size, config.hidden_size, bias=False)
+        self.midlayer = DraftLayer(config)
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
+        self.register_buffer("d2t", vocab.d2t)
+        self.register_buffer("t2d", vocab.t2d)
+
+    @property
+    def target_ids(self) -> Tensor:
+        """(W,) int64, the target id of every draft id."""
+        return self.d2t + torch.arange(len(self.d2t), device=self.d2t.device)
+
+    def fuse(self, aux_hidden: Tensor) -> Tensor:
+        """Fused hidden states (..., D) from aux hidden states (..., 3 * D_target)."""
+        return self.fc(aux_hidden.to(self.fc.weight.dtype))
+
+    def step(self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """The next hidden state (B, R, D) of R rows: fused at step 0, this function's own output afterwards."""
+        return self.midlayer(hidden, embedding.to(hidden.dtype), positions, attend)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., W) float32 over the draft vocabulary from a hidden state (..., D)."""
+        return self.lm_head(self.norm(hidden)).float()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors`: the directory that SGLang and vLLM load unchanged."""
+        files.save(Path(folder), self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Eagle3Draft":
+        """Loads a draft in the native layout from a folder or a hub id, in the dtype it was saved in.
+
+        Raises:
+            UserError: missing files, another layout, or tensors that do not match the configuration exactly.
+        """
+        config, tensors = files.load(name, revision)
+        vocab = DraftVocab(tensors.pop("d2t"), tensors.pop("t2d")) if "d2t" in tensors else None
+        draft = cls(config, vocab).to(getattr(torch, config.dtype))
+        draft.load_state_dict({**tensors, "d2t": draft.d2t, "t2d": draft.t2d})
+        return draft

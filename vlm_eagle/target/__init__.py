@@ -1,0 +1,1 @@
+"""The frozen target: loading, capture of aux hidden states, prefill and tree verification."""

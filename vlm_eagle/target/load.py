@@ -1,0 +1,74 @@
+"""Finds out what kind of target a folder or hub id holds, and loads it frozen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from vlm_eagle.config import DEMO
+from vlm_eagle.errors import UserError
+from vlm_eagle.target.target import Target
+
+VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe")
+TEXT_TYPES = ("qwen3", "qwen3_moe")
+DEMO_TARGET = Path(__file__).parents[2] / "assets" / "demo-target"
+
+
+def load_target(
+    name: str,
+    *,
+    dtype: torch.dtype | str = "auto",
+    device: str | torch.device = "cpu",
+    llm_only: bool = False,
+    layer_ids: Sequence[int] | None = None,
+    revision: str | None = None,
+) -> Target:
+    """Loads a Qwen3-VL(-MoE) or Qwen3(-MoE) target through transformers; no remote code is ever run.
+
+    Args:
+        name: a folder, a hub id, or the word `demo`.
+        dtype: "auto" keeps the checkpoint's.
+        device: where the whole target goes.
+        llm_only: for a vision target, drop the vision tower after loading, so that it cannot run.
+        layer_ids: inputs of these layers are the aux hidden states; None for `default_layer_ids`.
+        revision: hub revision.
+
+    Raises:
+        UserError: nothing there, or a model of another family.
+    """
+    if name == DEMO:
+        name = str(DEMO_TARGET)
+    if name == str(DEMO_TARGET) or name.startswith((".", "/")):
+        _must_exist(Path(name))
+    options = {"revision": revision, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read a target at {name!r}: {error}. Give a model folder or a hub id.") from error
+    if config.model_type not in VISION_TYPES + TEXT_TYPES:
+        supported = ", ".join(VISION_TYPES + TEXT_TYPES)
+        raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")
+    vision = config.model_type in VISION_TYPES
+    auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+    try:
+        # sdpa: flash attention cannot take the mask of a token tree
+        model = auto.from_pretrained(name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
+    if vision and llm_only:
+        model.model.visual = None
+    processor = (AutoProcessor if vision else AutoTokenizer).from_pretrained(name, **options)
+    return Target(model.to(device), processor, layer_ids)
+
+
+def _must_exist(folder: Path) -> None:
+    """A missing folder should be called that, and not be looked up on the hub."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist. Give a model folder or a hub id (the demo target lies in the repository).")

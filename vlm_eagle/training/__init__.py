@@ -1,0 +1,1 @@
+"""Training-time test, losses, optimizers, the training loop."""

@@ -1,0 +1,232 @@
+"""The training loop: online (the frozen target runs in every step), on accelerate, safe to interrupt."""
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vlm_eagle.config import TrainConfig
+from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.records import Batch, TargetFeatures
+from vlm_eagle.training import checkpoint
+from vlm_eagle.training.metrics import StepAcceptance
+from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
+from vlm_eagle.training.order import MicroBatches
+from vlm_eagle.training.progress import TrainProgress, evaluation_line
+from vlm_eagle.training.setup import Run
+from vlm_eagle.training.ttt import TTTResult, supervised_rows, ttt_loss
+
+
+class TTTModule(nn.Module):
+    """The draft with its loss in `forward`, where DistributedDataParallel can see it. The target is not part of it."""
+
+    def __init__(self, run: Run, config: TrainConfig):
+        super().__init__()
+        self.draft = run.draft
+        self.settings = {"ttt_length": config.draft.ttt_length, "decay": config.draft.decay}
+        self._target = (run.target.embed_tokens, run.target.logits)  # a tuple, so that it is no submodule
+
+    def forward(self, features: TargetFeatures | None, rows: Tensor) -> TTTResult:
+        """One micro-batch; None (everything in it was skipped) gives a zero loss that still reaches every parameter."""
+        if features is None:
+            zero = sum(p.sum() * 0.0 for p in self.draft.parameters())
+            return TTTResult(zero, torch.zeros_like(rows), torch.zeros_like(rows))
+        return ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows)
+
+
+class Trainer:
+    """Trains `run.draft`. `out/draft` always holds the best draft so far by held-out simulated acceptance length."""
+
+    def __init__(self, config: TrainConfig, run: Run, accelerator: Accelerator, console: Console):
+        self.config, self.run_, self.accelerator, self.console = config, run, accelerator, console
+        self.out = Path(config.out)
+        self.module = accelerator.prepare(TTTModule(run, config))
+        optim = config.optim
+        self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
+        per_epoch = MicroBatches.steps_per_epoch(
+            len(run.train), config.batch_size, config.accumulation, accelerator.num_processes
+        )
+        self.steps = max(round(config.epochs * per_epoch), 1)
+        if config.max_steps is not None:
+            self.steps = min(self.steps, config.max_steps)
+        self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
+        self.step, self.best, self.stopping = 0, 0.0, False
+        self.skipped = Counter(run.dropped)
+
+    def train(self) -> bool:
+        """Trains to the end, or to an interruption (then False). Continues from the last checkpoint in `out`."""
+        self._resume()
+        if self.step >= self.steps:
+            self.console.print(f"Nothing to do: {self.out} is trained to step {self.step}. Use another --out to start anew.")
+            return True
+        self._describe()
+        previous = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            with TrainProgress(self.console, self.steps, self.step, self.out / "log.jsonl", self.accelerator) as progress:
+                for window in self._windows():
+                    started = time.perf_counter()
+                    line = self._optimizer_step(window)
+                    progress.step(self.step, line, seconds=time.perf_counter() - started)
+                    self._after_step(progress)
+                    if self.stopping:
+                        break
+        finally:
+            signal.signal(signal.SIGINT, previous)
+        finished = self.step >= self.steps
+        self._describe(finished=finished, best_simulated_acceptance_length=self.best or None)
+        if not finished:
+            self.console.print(f"Interrupted at step {self.step}. Run the same command to continue.")
+        return finished
+
+    def _optimizer_step(self, window: list[Batch | None]) -> dict:
+        """One update from the micro-batches of a window, normalised over all of them and all ranks."""
+        batches = [None if batch is None or len(batch) == 0 else batch.to(self.accelerator.device) for batch in window]
+        for batch in window:
+            self.skipped.update(batch.skipped if batch is not None else {})
+        ttt_length = self.config.draft.ttt_length
+        own = sum((supervised_rows(b.supervised, ttt_length) for b in batches if b), self._zeros(ttt_length))
+        asked_to_stop = own.new_tensor([self.stopping])  # rides along, so that all ranks stop after the same step
+        *rows, stop = self.accelerator.reduce(torch.cat([own, asked_to_stop]), "sum")
+        rows, self.stopping = torch.stack(rows), bool(stop)
+        acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            features = self.run_.target.features(batch) if batch else None
+            with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
+                result = self.module(features, rows)
+                # gradients are averaged over ranks; the normaliser already counts them all
+                self.accelerator.backward(result.loss * self.accelerator.num_processes)
+            acceptance.add(result.correct, result.rows)
+            loss += float(result.loss.detach())
+        norm = clip_gradients(self.run_.draft, self.config.optim.clip)
+        factor = self.scale(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.optim.lr * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return {
+            "loss": loss,
+            "acceptance": acceptance,
+            "gradient_norm": float(norm),
+            "lr": self.config.optim.lr * factor,
+            "tokens": sum(int(b.attention_mask.sum()) for b in batches if b),
+            "supervised": int(own[0]),
+        }
+
+    @torch.no_grad()
+    def evaluate(self) -> tuple[float, StepAcceptance]:
+        """Loss per supervised row, and acceptance by step, on the held-out data."""
+        ttt_length = self.config.draft.ttt_length
+        acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        indices = list(range(rank, len(self.run_.held_out), ranks))
+        size = self.config.batch_size
+        batches = [indices[i : i + size] for i in range(0, len(indices), size)]
+        loader = DataLoader(self.run_.held_out, batch_sampler=batches, collate_fn=self.run_.collator)
+        ones = torch.ones(ttt_length, device=self.accelerator.device)
+        module = self.accelerator.unwrap_model(self.module)
+        for batch in loader:
+            if batch is None or len(batch) == 0:
+                continue
+            with self.accelerator.autocast():
+                result = module(self.run_.target.features(batch.to(self.accelerator.device)), ones)
+            acceptance.add(result.correct, result.rows)
+            loss += float(result.loss)
+        totals = torch.cat([acceptance.correct.double(), acceptance.rows.double(), torch.tensor([loss]).double()])
+        totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum").cpu()
+        correct, rows, loss = totals[:ttt_length], totals[ttt_length:-1], float(totals[-1])
+        return loss / max(float(rows[0]), 1.0), StepAcceptance(correct.long(), rows.long())
+
+    def _after_step(self, progress: TrainProgress) -> None:
+        last = self.step >= self.steps or self.stopping
+        if self.run_.held_out and (last or self.step % self.config.eval_every == 0):
+            loss, acceptance = self.evaluate()
+            tau = acceptance.simulated_acceptance_length
+            progress.note(self.step, evaluation_line(self.step, loss, acceptance), loss, acceptance)
+            if tau > self.best:
+                self.best = tau
+                self._save_draft()
+        elif last and not self.run_.held_out:
+            self._save_draft()
+        if last or self.step % self.config.save_every == 0:
+            self._save_checkpoint()
+
+    def _save_draft(self) -> None:
+        if self.accelerator.is_main_process:
+            self.run_.draft.save_pretrained(self.out / "draft")
+
+    def _save_checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            state = {
+                "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(self.skipped),
+                "draft": self.run_.draft.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+            }  # fmt: skip
+            checkpoint.save(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        state = checkpoint.latest(self.out / "checkpoints") if self.config.resume else None
+        if state is None:
+            return
+        if state["identity"] != self._identity():
+            raise UserError(
+                f"{self.out} holds a checkpoint of a run with other data, target or settings. Choose another --out, or give "
+                "--resume false to train anew and overwrite it."
+            )
+        self.run_.draft.load_state_dict(state["draft"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.best, self.skipped = state["step"], state["best"], Counter(state["skipped"])
+        self.console.print(f"Continuing from step {self.step} of {self.steps}.")
+
+    def _identity(self) -> str:
+        """What must be equal for a checkpoint to be this run's."""
+        settings = asdict(self.config)
+        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype"):
+            settings.pop(name)
+        settings["data"].pop("workers")
+        settings["data"].pop("train")
+        return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
+
+    def _describe(self, **results: object) -> None:
+        if self.accelerator.is_main_process:
+            details = describe_run(
+                config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
+                draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train),
+                skipped=dict(self.skipped), **results,
+            )  # fmt: skip
+            write_json(self.out / "run.json", details)
+
+    def _windows(self) -> Iterator[list[Batch | None]]:
+        config, accelerator = self.config, self.accelerator
+        sampler = MicroBatches(
+            len(self.run_.train), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
+            rank=accelerator.process_index, ranks=accelerator.num_processes, start=self.step, steps=self.steps,
+        )  # fmt: skip
+        loader = iter(
+            DataLoader(self.run_.train, batch_sampler=sampler, collate_fn=self.run_.collator, num_workers=config.data.workers)
+        )
+        for _ in range(self.step, self.steps):
+            yield [next(loader) for _ in range(config.accumulation)]
+
+    def _zeros(self, n: int) -> Tensor:
+        return torch.zeros(n, dtype=torch.long, device=self.accelerator.device)
+
+    def _interrupt(self, *_: object) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.console.print("Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.")
