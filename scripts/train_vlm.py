@@ -36,8 +36,9 @@ def main(config: TrainConfig) -> int:
     run = build_run(config, accelerator)
     accelerator.init_trackers("vlm_eagle")
     console.print(
-        f"{len(run.train):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, draft vocabulary "
-        f"{run.draft.config.draft_vocab_size:,} covers {run.coverage:.1%} of answer tokens, aux layer ids {run.target.layer_ids}"
+        f"{len(run.train):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, "
+        f"draft vocabulary {run.draft.config.draft_vocab_size:,} covers {run.coverage:.1%} of answer tokens, "
+        f"aux layer ids {run.target.layer_ids}"
     )
     trainer = Trainer(config, run, accelerator, console)
     finished = trainer.train()

@@ -109,8 +109,8 @@ def _check(target: Target, prompt: Batch, draft: Eagle3Draft | None, max_new_tok
     length, limit = prompt.input_ids.shape[1], target.config.max_position_embeddings
     if not 0 < length <= limit - max_new_tokens:
         raise UserError(
-            f"The prompt has {length} tokens and max_new_tokens is {max_new_tokens}; together they must fit the target's context "
-            f"of {limit}. Shorten the prompt or lower max_new_tokens."
+            f"The prompt has {length} tokens and max_new_tokens is {max_new_tokens}; together they must fit the "
+            f"target's context of {limit}. Shorten the prompt or lower max_new_tokens."
         )
     if draft is not None:
         check_fit(target, draft)

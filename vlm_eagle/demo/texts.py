@@ -117,7 +117,10 @@ def chinese(rng: random.Random) -> QA:
     if kind == 1:
         low, high = sorted((a, b))
         question = f"{name}有{high}个{item},送给朋友{low}个,还剩多少个?"
-        answer = f"{name}原来有{high}个{item},送出{low}个,所以用减法。\n{high} - {low} = {high - low}\n{name}还剩{high - low}个{item}。"
+        answer = (
+            f"{name}原来有{high}个{item},送出{low}个,所以用减法。\n"
+            f"{high} - {low} = {high - low}\n{name}还剩{high - low}个{item}。"
+        )
         return QA(question, answer)
     total = a + b
     question = f"{name}昨天买了{a}个{item},今天又买了{b}个,一共有多少个?"

@@ -1,0 +1,82 @@
+"""Small targets and drafts for all tests: real mechanisms, random weights, built in a second and never saved to disk."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from transformers import AutoProcessor, Qwen3Config, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.demo import mix
+from vlm_eagle.demo.build_target import demo_config
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.vocab import DraftVocab
+from vlm_eagle.target.load import DEMO_TARGET
+from vlm_eagle.target.target import Target
+
+torch.set_num_threads(1)  # tests run side by side (pytest-xdist); small models gain nothing from more
+
+
+@pytest.fixture(scope="session")
+def processor():
+    return AutoProcessor.from_pretrained(DEMO_TARGET)
+
+
+@pytest.fixture(scope="session")
+def target(processor):
+    """A random Qwen3-VL whose weights are large enough that images, DeepStack and positions all matter."""
+    config = demo_config(processor)
+    text, vision = config.text_config, config.vision_config
+    text.hidden_size, text.intermediate_size, text.head_dim = 64, 96, 32
+    text.num_attention_heads, text.num_key_value_heads = 4, 2
+    text.rope_parameters["mrope_section"] = [6, 5, 5]
+    vision.hidden_size, vision.intermediate_size, vision.num_heads, vision.out_hidden_size = 32, 48, 2, 64
+    text.initializer_range = vision.initializer_range = 0.15
+    torch.manual_seed(0)
+    model = Qwen3VLForConditionalGeneration(config).float()
+    model.generation_config.eos_token_id = text.eos_token_id
+    model.generation_config.pad_token_id = text.pad_token_id
+    return Target(model, processor)
+
+
+@pytest.fixture(scope="session")
+def text_target(processor):
+    """A random text-only Qwen3 with the same tokenizer."""
+    ids = processor.tokenizer.convert_tokens_to_ids
+    config = Qwen3Config(
+        vocab_size=1280, hidden_size=64, intermediate_size=96, num_hidden_layers=8, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=512, initializer_range=0.15,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0}, tie_word_embeddings=True,
+        eos_token_id=ids("<|im_end|>"), pad_token_id=ids("<|endoftext|>"), bos_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    return Target(Qwen3ForCausalLM(config).float(), processor.tokenizer)
+
+
+def make_draft(target: Target, draft_vocab_size: int = 400, seed: int = 0, scale: float = 3.0) -> Eagle3Draft:
+    """A random draft for a target, with weights large enough that every input matters."""
+    config = Eagle3Config.for_target(target.config, target.layer_ids, draft_vocab_size)
+    torch.manual_seed(seed)
+    counts = torch.randint(1, 1000, (config.vocab_size,))
+    counts[list(target.eos_ids)] = 10_000
+    draft = Eagle3Draft(config, DraftVocab.from_counts(counts, draft_vocab_size))
+    with torch.no_grad():
+        for parameter in draft.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(scale)
+    return draft
+
+
+@pytest.fixture
+def draft(target):
+    return make_draft(target)
+
+
+@pytest.fixture(scope="session")
+def mixed_batch(processor):
+    """One batch with text, one image, several images, and two turns."""
+    tasks = [("arithmetic", 1), ("describe", 1), ("multi-image", 1), ("vqa", 2), ("chinese", 1)]
+    return VisionCollator(processor)([mix.sample(task, 7, turns) for task, turns in tasks])

@@ -1,0 +1,143 @@
+"""The decoding loop is lossless, counts what the plain reference counts, and stops exactly."""
+
+import pytest
+import torch
+from conftest import make_draft
+from plain_reference import PlainReference
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.decoding.drafter import Drafter
+from vlm_eagle.decoding.generate import Generation, generate, stream
+from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.demo import mix
+from vlm_eagle.errors import UserError
+
+SHAPES = [TreeShape(2), TreeShape(5), TreeShape(8, topk=3, num_steps=3), TreeShape(12, topk=4, num_steps=2)]
+
+
+def prompt_of(target, task, seed=1):
+    return VisionCollator(target.processor, for_generation=True)([mix.sample(task, seed)])
+
+
+def hf_greedy(target, batch, max_new_tokens):
+    output = target.model.generate(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.pixels,
+        max_new_tokens=max_new_tokens, do_sample=False,
+    )  # fmt: skip
+    return output[0, batch.input_ids.shape[1] :].tolist()
+
+
+def self_draft(target, good=True):
+    """A draft for a random target. Good ones are taught nothing, but their vocabulary is small, so some guesses hit."""
+    return make_draft(target, draft_vocab_size=400 if good else 8)
+
+
+@pytest.mark.parametrize("task", ["describe", "multi-image", "arithmetic"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_greedy_is_token_identical_to_the_target_alone(target, draft, task, shape):
+    batch = prompt_of(target, task)
+    expected = hf_greedy(target, batch, 20)
+    assert generate(target, batch, max_new_tokens=20).tokens == expected
+    assert generate(target, batch, draft, shape=shape, max_new_tokens=20).tokens == expected
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_text_only_target(text_target, shape):
+    batch = prompt_of(text_target, "arithmetic")
+    answer = generate(text_target, batch, make_draft(text_target), shape=shape, max_new_tokens=20)
+    assert answer.tokens == hf_greedy(text_target, batch, 20)
+
+
+def test_stops_exactly(target, draft):
+    """Nothing after the end token, never one token too many, whatever the tree would have committed at once."""
+    batch = prompt_of(target, "describe")
+    plain = generate(target, batch, max_new_tokens=30).tokens
+    for limit in (1, 2, 3, 7):
+        assert generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=limit).tokens == plain[:limit]
+    end = plain[4]
+    target.model.generation_config.eos_token_id = [end, 1279]
+    try:
+        answer = generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=30)
+    finally:
+        target.model.generation_config.eos_token_id = target.config.eos_token_id
+    assert answer.tokens == plain[: plain.index(end) + 1]
+    assert len(answer.tokens) == answer.stats.tokens + 1
+
+
+def test_stream_yields_what_generate_returns(target, draft):
+    batch, into = prompt_of(target, "describe"), Generation()
+    pieces = list(stream(target, batch, draft, max_new_tokens=15, into=into))
+    assert [token for piece in pieces for token in piece] == into.tokens
+    assert len(pieces) == into.stats.forwards + 1
+
+
+def test_bad_prompts_and_drafts_are_refused(target, text_target, draft, mixed_batch):
+    batch = prompt_of(target, "arithmetic")
+    with pytest.raises(UserError, match="one prompt at a time"):
+        generate(target, mixed_batch)
+    with pytest.raises(UserError, match="context of 4096"):
+        generate(target, batch, max_new_tokens=5000)
+    other = make_draft(text_target)
+    with pytest.raises(UserError, match="aux layer ids"):
+        generate(target, batch, other)
+
+
+@pytest.fixture(scope="module")
+def folders(target, processor, tmp_path_factory):
+    """A target and a draft on disk, which the plain reference reads. The draft imitates the target a little: its head is the
+    target's own on the draft vocabulary and it passes the last aux hidden state on, so that it is sometimes right."""
+    folder = tmp_path_factory.mktemp("pair")
+    target.model.save_pretrained(folder / "target")
+    processor.save_pretrained(folder / "target")
+    draft = make_draft(target, draft_vocab_size=1200, scale=1.0)
+    d = target.config.hidden_size
+    with torch.no_grad():
+        draft.fc.weight.zero_()
+        draft.fc.weight[:, 2 * d :] = torch.eye(d)
+        draft.lm_head.weight.copy_(target.embed_tokens.weight[draft.target_ids])
+    draft.save_pretrained(folder / "draft")
+    return folder
+
+
+def count_forwards(target, folders, max_new_tokens=16):
+    from vlm_eagle.draft.model import Eagle3Draft
+
+    draft = Eagle3Draft.from_pretrained(folders / "draft").float()
+    plain = PlainReference(folders / "target", folders / "draft")
+    ours, theirs = [], []
+    for task in ("describe", "arithmetic", "multi-image"):
+        batch = prompt_of(target, task, seed=2)
+        answer = generate(target, batch, draft, shape=TreeShape(4), max_new_tokens=max_new_tokens)
+        ours.append((answer.tokens, answer.stats.forwards))
+        theirs.append(plain.generate(batch.input_ids[0].tolist(), batch.pixels, 4, max_new_tokens))
+    return ours, theirs
+
+
+def test_forwards_equal_the_plain_reference(target, folders):
+    """An implementation that shares no code and keeps no cache needs exactly as many verification forwards."""
+    ours, theirs = count_forwards(target, folders)
+    assert ours == theirs
+    assert sum(forwards for _, forwards in ours) < 3 * 15, "no guess was ever right: the comparison says nothing"
+
+
+def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
+    """Planted fault: rows made from the draft's own guesses stay in its cache instead of the true ones."""
+    true_step = Drafter.extend
+
+    def lazy(self, aux_hidden, next_tokens):
+        if self.hidden is None or len(next_tokens) == 1:
+            return true_step(self, aux_hidden, next_tokens)
+        return true_step(self, torch.zeros_like(aux_hidden), next_tokens)
+
+    monkeypatch.setattr(Drafter, "extend", lazy)
+    ours, theirs = count_forwards(target, folders)
+    assert ours != theirs
+
+
+def test_sampling_seed_repeats(target, draft):
+    batch = prompt_of(target, "describe")
+    options = {"sampling": Sampling(temperature=1.0), "max_new_tokens": 12}
+    first, again = (generate(target, batch, draft, seed=3, **options).tokens for _ in range(2))
+    other = generate(target, batch, draft, seed=4, **options).tokens
+    assert first == again != other
