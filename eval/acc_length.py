@@ -6,6 +6,7 @@
 Draft tokens are nodes verified in one target forward, the root included: 4 is vLLM's num_speculative_tokens 3.
 """
 
+import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from table import acceptance_table, position_table
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.config import DEMO
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.generate import check_fit, generate
@@ -26,8 +28,8 @@ from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.target.load import load_target
+from vlm_eagle.provenance import describe_run, sha256, write_json
+from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target
 
 
@@ -76,10 +78,15 @@ class AccLengthConfig:
 
 def main(config: AccLengthConfig) -> None:
     """Scores the draft, prints the tables and writes the JSON."""
-    console = Console()
+    console, out = Console(), Path(config.json)
     shapes = [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
     sampling = Sampling(config.temperature, config.top_p, config.top_k, config.min_p)
     draft = Eagle3Draft.from_pretrained(config.draft)
+    scored = _fingerprint(config)
+    if (done := _already(out, scored)) is not None:
+        _show(console, done)
+        console.print(f"Already scored: {out}. Remove the file to score again.")
+        return
     target = _load_target(config, draft)
     draft = draft.to(target.device, target.embed_tokens.weight.dtype)
     check_fit(target, draft)
@@ -95,13 +102,37 @@ def main(config: AccLengthConfig) -> None:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         results = [_score(target, draft, shape, sampling, benchmarks, config, progress) for shape in shapes]
+    _show(console, results)
+    write_json(out, {"scored": scored, "run": describe_run(config=asdict(config)), "settings": results})
+    console.print(f"Written to {out}")
+
+
+def _show(console: Console, results: list[dict[str, Any]]) -> None:
     console.print(acceptance_table(results))
     console.print(position_table(results))
-    for benchmark in benchmarks:
-        if benchmark.skipped:
-            console.print(f"{benchmark.name}: skipped {benchmark.skipped}")
-    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), "settings": results})
-    console.print(f"Written to {config.json}")
+    for row in results[0]["benchmarks"]:
+        if row["skipped"]:
+            console.print(f"{row['name']}: skipped {row['skipped']}")
+
+
+def _fingerprint(config: AccLengthConfig) -> dict[str, Any]:
+    """What the results depend on: settings, and the contents of all files. A model on the hub may change: no digest."""
+    settings = {k: v for k, v in asdict(config).items() if k != "json"}
+    target = DEMO_TARGET if config.target == DEMO else Path(config.target)
+    folders = (Path(config.draft), target)
+    digest = sha256(f for folder in folders for f in sorted(folder.glob("*.safetensors")))
+    files = [Path(name) for name in config.benchmarks if Path(name).is_file()]
+    models = digest if all(folder.is_dir() for folder in folders) else None
+    return {"settings": settings, "models": models, "files": sha256(files)}
+
+
+def _already(file: Path, scored: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The results in `file` if they are of exactly this."""
+    try:
+        row = json.loads(file.read_text())
+        return row["settings"] if row["scored"] == scored and scored["models"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _load_target(config: AccLengthConfig, draft: Eagle3Draft) -> Target:

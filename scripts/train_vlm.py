@@ -6,6 +6,7 @@
 Without --config the demo's settings hold. Run the same command again to continue an interrupted run.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 def main(config: TrainConfig) -> int:
     """Resolves the demo data, builds the run and trains; returns the exit code (130 after Ctrl-C)."""
+    import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
     from rich.console import Console
@@ -27,6 +29,8 @@ def main(config: TrainConfig) -> int:
 
     accelerator = Accelerator(log_with=None if config.tracker == "none" else config.tracker, project_dir=config.out)
     set_seed(config.seed)
+    if accelerator.device.type == "cpu":  # accelerate launch leaves one thread per process, whatever the machine has
+        torch.set_num_threads(max((os.cpu_count() or 1) // accelerator.num_processes, 1))
     console = Console(quiet=not accelerator.is_main_process)
     if "demo" in config.data.train + config.data.held_out:
         with accelerator.main_process_first():

@@ -64,9 +64,7 @@ class PlainReference:
                 self.norm(hidden, "midlayer.hidden_norm.weight"),
             ]
         )
-        q, key, value = (
-            (self.w[f"midlayer.self_attn.{n}_proj.weight"] @ a).view(-1, k) for n in ("q", "k", "v")
-        )
+        q, key, value = ((self.w[f"midlayer.self_attn.{n}_proj.weight"] @ a).view(-1, k) for n in ("q", "k", "v"))
         keys.append(self.rope(key, position))
         values.append(value)
         groups = q.shape[0] // key.shape[0]

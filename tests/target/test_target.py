@@ -36,7 +36,7 @@ def plain_layer_inputs(target, batch):
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
         if visual is not None and i < len(output.deepstack_features):
             hidden = hidden.clone()
-            hidden[visual] += torch.cat([f for f in output.deepstack_features[i]]).view(-1, hidden.shape[-1])
+            hidden[visual] += torch.cat(list(output.deepstack_features[i])).view(-1, hidden.shape[-1])
     return inputs, decoder.norm(hidden)
 
 

@@ -10,7 +10,7 @@ def rotary_cos_sin(positions: Tensor, head_dim: int, theta: float) -> tuple[Tens
     Frequencies and angles are float32 whatever the model's dtype: in bfloat16, positions past a few hundred blur.
     """
     exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[..., None].float() * theta**-exponent
+    angles = positions[..., None].float() * (1.0 / theta**exponent)
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 

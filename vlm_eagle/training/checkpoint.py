@@ -12,7 +12,7 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Writes `step-N.pt` atomically and removes all but the newest `keep`."""
     folder.mkdir(parents=True, exist_ok=True)
-    file, scratch = folder / f"step-{step}.pt", folder / ".writing"
+    file, scratch = folder / f"step-{step}.pt", folder / "writing.tmp"
     torch.save(state, scratch)
     scratch.replace(file)
     for old in _all(folder)[:-keep]:

@@ -1,0 +1,164 @@
+"""The head against transformers' own Llama modules, its vocabulary maps, and its files."""
+
+import json
+import time
+
+import pytest
+import torch
+from conftest import make_draft
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.files import expected_shapes
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.rotary import rotary_cos_sin
+from vlm_eagle.draft.vocab import DraftVocab, count_tokens
+from vlm_eagle.errors import UserError
+
+
+def llama_config(config):
+    return LlamaConfig(
+        hidden_size=config.hidden_size, intermediate_size=config.intermediate_size, head_dim=config.head_dim,
+        num_attention_heads=config.num_attention_heads, num_key_value_heads=config.num_key_value_heads,
+        rms_norm_eps=config.rms_norm_eps, max_position_embeddings=config.max_position_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+    )  # fmt: skip
+
+
+def causal(q, k, v):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+
+def test_layer_equals_llamas_around_its_wider_input(draft):
+    """Llama's attention on [norm(embedding), norm(hidden)] and Llama's MLP, with the residual from the hidden state."""
+    config = draft.config
+    llama = LlamaDecoderLayer(llama_config(config), 0)
+    for name in "qkv":
+        width = getattr(llama.self_attn, f"{name}_proj").out_features
+        setattr(llama.self_attn, f"{name}_proj", torch.nn.Linear(2 * config.hidden_size, width, bias=False))
+    own = draft.midlayer.state_dict()
+    llama.load_state_dict({k: v for k, v in own.items() if k != "hidden_norm.weight"})
+    torch.manual_seed(0)
+    hidden, embedding = torch.randn(2, 9, config.hidden_size), torch.randn(2, 9, config.hidden_size)
+    positions = torch.arange(9).expand(2, -1)
+    rotary = LlamaRotaryEmbedding(llama_config(config))(hidden, positions)
+    a = torch.cat([llama.input_layernorm(embedding), draft.midlayer.hidden_norm(hidden)], dim=-1)
+    mask = torch.full((9, 9), torch.finfo(torch.float32).min).triu(1)[None, None]
+    x = hidden + llama.self_attn(a, position_embeddings=rotary, attention_mask=mask)[0]
+    expected = x + llama.mlp(llama.post_attention_layernorm(x))
+    torch.testing.assert_close(draft.step(hidden, embedding, positions, causal), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 5_000_000.0])
+def test_rotary_equals_transformers_far_out(draft, theta):
+    """Also at positions where bfloat16 frequencies would be wrong by whole turns."""
+    config = llama_config(draft.config)
+    config.rope_parameters["rope_theta"] = theta
+    positions = torch.tensor([[0, 1, 511, 2047, 30_000]])
+    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), positions)
+    ours = rotary_cos_sin(positions, config.head_dim, theta)
+    torch.testing.assert_close(ours[0], cos, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours[1], sin, rtol=1e-4, atol=1e-4)
+    assert ours[0].dtype == torch.float32
+
+
+def test_vocabulary_keeps_the_most_frequent_in_id_order():
+    counts = torch.tensor([0, 5, 0, 9, 1, 5, 0])
+    vocab = DraftVocab.from_counts(counts, 4)
+    assert (vocab.d2t + torch.arange(4)).tolist() == [1, 3, 4, 5]
+    assert vocab.t2d.tolist() == [False, True, False, True, True, True, False]
+    assert (DraftVocab.from_counts(counts, 6).d2t + torch.arange(6)).tolist() == [0, 1, 2, 3, 4, 5]
+    full = DraftVocab.full(7)
+    assert torch.equal(full.d2t, torch.zeros(7, dtype=torch.long))
+
+
+def test_vocabulary_is_computed_in_milliseconds_at_full_size():
+    torch.manual_seed(0)
+    counts = torch.randint(0, 1000, (151_936,))
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        DraftVocab.from_counts(counts, 32_000)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.1
+
+
+def test_absolute_d2t_is_refused():
+    vocab = DraftVocab.from_counts(torch.tensor([0, 5, 0, 9, 1, 5, 0]), 4)
+    with pytest.raises(UserError, match="offsets, not absolute"):
+        DraftVocab(vocab.d2t + torch.arange(4), vocab.t2d).check(4, 7)
+
+
+def test_counting():
+    assert count_tokens([[1, 1, 3], [3], []], 5).tolist() == [0, 2, 0, 2, 0]
+
+
+def test_round_trip_is_exact_and_complete(draft, tmp_path):
+    draft.save_pretrained(tmp_path)
+    again = Eagle3Draft.from_pretrained(tmp_path)
+    assert {f.name for f in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert set(tensors) == set(expected_shapes(draft.config))
+    assert not any("embed" in name for name in tensors)
+    for name, value in draft.state_dict().items():
+        saved = value.to(torch.bfloat16) if value.is_floating_point() else value
+        assert torch.equal(again.state_dict()[name], saved), name
+    assert tensors["d2t"].dtype == torch.int64
+    assert tensors["t2d"].dtype == torch.bool
+
+
+def test_config_is_what_the_engines_read(draft, target, tmp_path):
+    draft.save_pretrained(tmp_path)
+    row = json.loads((tmp_path / "config.json").read_text())
+    assert row["architectures"] == ["LlamaForCausalLMEagle3"]
+    assert row["tie_word_embeddings"] is False
+    assert row["rope_theta"] == target.config.rope_parameters["rope_theta"]
+    assert row["eagle_aux_hidden_state_layer_ids"] == [3, 4, 5]
+    assert row["eagle_config"] == {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": [2, 3, 4]}
+    assert (row["vocab_size"], row["draft_vocab_size"], row["head_dim"]) == (1280, 400, 32)
+    assert "bias" not in row
+    assert row["rope_scaling"] is None
+    assert Eagle3Config.from_json(row) == draft.config
+
+
+def test_full_vocabulary_writes_no_maps(target, tmp_path):
+    make_draft(target, draft_vocab_size=target.config.vocab_size).save_pretrained(tmp_path)
+    assert not {"d2t", "t2d"} & set(load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(Eagle3Draft.from_pretrained(tmp_path).target_ids, torch.arange(target.config.vocab_size))
+
+
+def break_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_broken_drafts_are_refused(draft, tmp_path):
+    with pytest.raises(UserError, match=r"no config\.json"):
+        Eagle3Draft.from_pretrained(tmp_path)
+    draft.save_pretrained(tmp_path)
+    break_weights(tmp_path, lambda t: t.update({"midlayer.self_attn.q_norm.weight": torch.ones(4)}))
+    with pytest.raises(UserError, match=r"unknown \['midlayer.self_attn.q_norm.weight'\]"):
+        Eagle3Draft.from_pretrained(tmp_path)
+    break_weights(tmp_path, lambda t: [t.pop("midlayer.self_attn.q_norm.weight"), t.pop("norm.weight")])
+    with pytest.raises(UserError, match=r"missing \['norm.weight'\]"):
+        Eagle3Draft.from_pretrained(tmp_path)
+    draft.save_pretrained(tmp_path)
+    break_weights(tmp_path, lambda t: t.update({"d2t": t["d2t"] + torch.arange(len(t["d2t"]))}))
+    with pytest.raises(UserError, match="offsets"):
+        Eagle3Draft.from_pretrained(tmp_path)
+    draft.save_pretrained(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="truncated"):
+        Eagle3Draft.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"architectures": ["X"]}, {"rope_scaling": {"mrope_section": [8, 4, 4]}}, {"fc_norm": True}]
+)
+def test_configs_we_could_not_decode_are_refused(draft, change):
+    with pytest.raises(UserError):
+        Eagle3Config.from_json(draft.config.to_json() | change)

@@ -1,0 +1,181 @@
+"""The loop: it learns, cutting a step differently changes nothing, an interrupted run ends where an uninterrupted one does."""
+
+import json
+import signal
+
+import pytest
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from vlm_eagle.config import DataConfig, DraftConfig, OptimConfig, TrainConfig
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.demo import mix
+from vlm_eagle.demo.data import write_jsonl
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+from vlm_eagle.training.metrics import StepAcceptance
+from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
+from vlm_eagle.training.order import MicroBatches
+from vlm_eagle.training.setup import build_run
+from vlm_eagle.training.teacher import teach
+from vlm_eagle.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def data(target, processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    target.model.save_pretrained(folder / "target")
+    processor.save_pretrained(folder / "target")
+    samples = [mix.sample(task, i) for i in range(3) for task in ("arithmetic", "describe", "vqa", "code")]
+    write_jsonl(folder / "train.jsonl", samples)
+    write_jsonl(folder / "held_out.jsonl", samples[:3])
+    return folder
+
+
+def configure(data, out, **options):
+    return TrainConfig(
+        target=str(data / "target"), out=str(out), target_dtype="float32", batch_size=options.pop("batch_size", 4),
+        data=DataConfig(train=[str(data / "train.jsonl")], held_out=[str(data / "held_out.jsonl")], workers=0),
+        draft=DraftConfig(vocab_size=300, ttt_length=3, dtype="float32"),
+        optim=OptimConfig(lr=options.pop("lr", 3e-3), optimizer=options.pop("optimizer", "muon")),
+        **{"max_steps": 4, "epochs": 10, "eval_every": 2, "save_every": 2, **options},
+    )  # fmt: skip
+
+
+def trainer_for(config):
+    accelerator = Accelerator(cpu=True)
+    return Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True))
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.run_.draft.parameters()])
+
+
+def test_learns_and_leaves_a_draft(data, tmp_path):
+    trainer = trainer_for(configure(data, tmp_path, max_steps=25, eval_every=25, lr=2e-2))
+    before, _ = trainer.evaluate()
+    assert trainer.train()
+    after, acceptance = trainer.evaluate()
+    assert after < 0.8 * before
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["finished"]
+    assert run["best_simulated_acceptance_length"] == pytest.approx(acceptance.simulated_acceptance_length)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "loss" in row] == list(range(1, 26))
+    saved = Eagle3Draft.from_pretrained(tmp_path / "draft")
+    assert torch.equal(saved.fc.weight, trainer.run_.draft.fc.weight)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_accumulation_equals_a_larger_batch(data, tmp_path, optimizer):
+    """1 x 4, 2 x 2 and 4 x 1 take the same rows and make the same gradients, losses and steps."""
+    ends, losses = [], []
+    for size in (1, 2, 4):
+        options = {"batch_size": size, "accumulation": 4 // size, "optimizer": optimizer, "max_steps": 3, "lr": 1e-4}
+        trainer = trainer_for(configure(data, tmp_path / f"{optimizer}{size}", **options))
+        trainer.train()
+        ends.append(weights(trainer))
+        log = (tmp_path / f"{optimizer}{size}" / "log.jsonl").read_text().splitlines()
+        losses.append([row["loss"] for row in map(json.loads, log) if "loss" in row])
+    for other in (1, 2):
+        assert losses[other] == pytest.approx(losses[0], abs=2e-4)
+        torch.testing.assert_close(ends[other], ends[0], rtol=1e-3, atol=2e-5)
+
+
+def test_interrupted_and_continued_is_bit_identical(data, tmp_path):
+    whole = trainer_for(configure(data, tmp_path / "whole", max_steps=6))
+    whole.train()
+    first = trainer_for(configure(data, tmp_path / "cut", max_steps=6))
+    step = first._optimizer_step
+
+    def interrupt_at_three(window):
+        line = step(window)
+        if first.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return line
+
+    first._optimizer_step = interrupt_at_three
+    assert not first.train()
+    assert first.step == 3
+    second = trainer_for(configure(data, tmp_path / "cut", max_steps=6))
+    assert second.train()
+    assert torch.equal(weights(second), weights(whole))
+    log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+def test_another_run_in_the_same_folder_is_refused(data, tmp_path):
+    trainer_for(configure(data, tmp_path, max_steps=2)).train()
+    with pytest.raises(UserError, match="another --out"):
+        trainer_for(configure(data, tmp_path, max_steps=2, seed=1)).train()
+
+
+def test_bad_rows_are_counted_not_fatal(data, tmp_path):
+    lines = (data / "train.jsonl").read_text().splitlines()
+    bad = ["{", '{"messages": [{"role": "assistant", "content": "x"}]}', '{"messages": []}']
+    file = data / "poisoned.jsonl"
+    file.write_text("\n".join([*bad, *lines]) + "\n")
+    config = configure(data, tmp_path, max_steps=3, batch_size=5)  # one epoch
+    config.data.train = [str(file)]
+    trainer = trainer_for(config)
+    assert trainer.train()
+    assert trainer.skipped == {"bad JSON": 1, "roles out of order": 1, "no messages": 1}
+
+
+def test_llm_only_trains_on_text(data, tmp_path):
+    trainer = trainer_for(configure(data, tmp_path, llm_only=True, max_steps=1))
+    assert trainer.run_.target.model.model.visual is None
+    assert trainer.skipped == {"has media": 6}
+    assert trainer.train()
+
+
+def test_order_covers_every_row_and_repeats():
+    options = {"batch_size": 2, "accumulation": 2, "ranks": 2, "seed": 5}
+    ranks = [list(MicroBatches(24, rank=r, start=0, steps=6, **options)) for r in (0, 1)]
+    epoch = [i for rank in ranks for batch in rank[:6] for i in batch]
+    assert sorted(epoch) == list(range(24))
+    assert list(MicroBatches(24, rank=0, start=4, steps=6, **options)) == ranks[0][8:]
+    assert ranks[0][:6] != ranks[0][6:], "every epoch has its own order"
+
+
+def test_muon_gets_matrices_but_no_vocabulary(draft):
+    muon, adamw = split_parameters(draft.named_parameters())
+    assert {id(p) for p in muon} == {id(p) for n, p in draft.named_parameters() if p.ndim == 2 and n != "lm_head.weight"}
+    assert len(muon) + len(adamw) == len(list(draft.parameters()))
+    kinds = [type(o).__name__ for o in build_optimizers(draft, optimizer="muon", lr=1e-3, weight_decay=0.1)]
+    assert kinds == ["Muon", "AdamW"]
+
+
+def test_schedules():
+    for name, middle, end in [("cosine", 0.55, 0.1), ("constant", 1.0, 1.0), ("wsd", 1.0, 0.0)]:
+        scale = lr_scale(name, 10, 110)
+        assert scale(0) == pytest.approx(1 / 11)
+        assert scale(60) == pytest.approx(middle)
+        assert scale(110) == pytest.approx(end)
+
+
+def test_teacher_restricts_to_the_draft_vocabulary(target, draft):
+    hidden = torch.randn(30, target.config.hidden_size)
+    teacher = teach(hidden, target.logits, draft.target_ids, draft.t2d)
+    logits = target.logits(hidden)
+    expected = logits[:, draft.t2d].softmax(-1)
+    torch.testing.assert_close(teacher.probabilities, expected)
+    for row in range(30):
+        best = int(logits[row].argmax())
+        assert bool(teacher.covered[row]) == bool(draft.t2d[best])
+        if draft.t2d[best]:
+            assert int(draft.target_ids[teacher.top[row]]) == best
+
+
+def test_simulated_acceptance_length_is_a_sum_of_products():
+    acceptance = StepAcceptance.zeros(3)
+    acceptance.add(torch.tensor([8, 5, 1]), torch.tensor([10, 10, 10]))
+    assert acceptance.simulated_acceptance_length == pytest.approx(1 + 0.8 + 0.8 * 0.5 + 0.8 * 0.5 * 0.1)
+
+
+def test_collator_is_shared(processor):
+    """The mask the trainer counts tokens with is the mask it trains with."""
+    collator, sample = VisionCollator(processor), mix.sample("vqa", 3, turns=2)
+    batch = collator([sample])
+    assert collator.answer_ids(sample) == batch.input_ids.roll(-1, 1)[batch.supervised].tolist()
