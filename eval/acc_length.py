@@ -44,7 +44,7 @@ class AccLengthConfig:
         topk: children considered per expanded tree node; 1 drafts a chain.
         num_steps: depth of the tree; none for draft_tokens - 1.
         benchmarks: demo benchmark names, or paths to JSONL files of conversations; none for all demo benchmarks.
-        limit: prompts per benchmark at most.
+        limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of a file.
         max_new_tokens: longest answer.
         temperature: 0 is greedy.
         top_p: nucleus sampling, 1 is off.

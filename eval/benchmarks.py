@@ -9,7 +9,8 @@ from vlm_eagle.demo.data import write_benchmarks
 from vlm_eagle.errors import UserError
 
 DEMO_FOLDER = Path("outputs/demo/data/benchmarks")
-DEMO_PROMPTS = 20  # per benchmark
+DEMO_PROMPTS = 64  # in each demo benchmark's file
+DEMO_LIMIT = 16  # of them, unless a limit is given
 
 
 @dataclass
@@ -30,13 +31,14 @@ def default_names(text_only: bool) -> list[str]:
 
 
 def load_benchmark(name: str, limit: int | None = None) -> Benchmark:
-    """A demo benchmark by name, or a JSONL file by path.
+    """A demo benchmark by name (16 prompts unless `limit` says otherwise, at most 64), or a JSONL file by path.
 
     Raises:
         UserError: neither, or a file without one usable prompt.
     """
     if name in mix.TASKS:
         file = DEMO_FOLDER / f"{name}.jsonl"
+        limit = limit or DEMO_LIMIT
         if not file.is_file():
             write_benchmarks(DEMO_FOLDER, DEMO_PROMPTS)
     elif Path(name).is_file():

@@ -1,4 +1,4 @@
-"""The demo's data on disk: prompts with the target's own answers to train on, held-out ones, and benchmark prompts."""
+"""The demo's data on disk: prompts with the target's own answers to train on and held out, and benchmark prompts."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,17 +22,16 @@ BENCHMARK_START, HELD_OUT_START, TRAIN_START = 0, 100_000, 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSizes:
-    """How many samples of each kind; `train` and `held_out` by task, `benchmark` prompts per task."""
+    """How many samples of each kind: `train` by task, `held_out` of each task."""
 
     train: Mapping[str, int]
     held_out: int = 12
-    benchmark: int = 20
     max_new_tokens: int = 160
 
 
 def ensure_demo_data(folder: Path, target_folder: Path, sizes: DemoSizes, console: Console) -> None:
-    """Makes `train.jsonl`, `held_out.jsonl` and `benchmarks/*.jsonl` in `folder` unless they are there, made by the same
-    target and sizes (`manifest.json` says)."""
+    """Makes `train.jsonl` and `held_out.jsonl` in `folder` unless they are there, made by the same target and sizes
+    (`manifest.json` says)."""
     made_by = {"target": sha256(sorted(target_folder.glob("*.safetensors"))), "sizes": asdict(sizes)}
     manifest = folder / "manifest.json"
     if manifest.is_file() and json.loads(manifest.read_text()).get("made_by") == made_by:
@@ -46,7 +45,6 @@ def ensure_demo_data(folder: Path, target_folder: Path, sizes: DemoSizes, consol
         answered = write_answers(target, train + held_out, **options)
     write_jsonl(folder / "train.jsonl", filter(None, answered[: len(train)]))
     write_jsonl(folder / "held_out.jsonl", filter(None, answered[len(train) :]))
-    write_benchmarks(folder / "benchmarks", sizes.benchmark)
     unfinished = answered.count(None)
     write_json(manifest, {"made_by": made_by, "conversations": len(answered), "dropped": {"answer did not end": unfinished}})
     console.print(f"The target wrote {len(answered) - unfinished} answers to {folder} ({unfinished} did not end, dropped).")

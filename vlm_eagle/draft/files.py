@@ -95,6 +95,8 @@ def check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]])
 def _folder(name: str | Path, revision: str | None) -> Path:
     if Path(name).is_dir():
         return Path(name)
+    if str(name).count("/") != 1 or str(name).startswith((".", "/")):
+        raise UserError(f"{name} does not exist. Train a draft first (make demo makes outputs/demo/draft), or give a hub id.")
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -1,0 +1,67 @@
+"""Every command in the README's bash blocks runs (small), or at least parses when it names a model on the hub."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = [
+    line.strip()
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+# What makes a command quick enough to run here. It keeps the command's own options.
+SMALLER = {
+    "scripts/train_vlm.py": "--max-steps 2 --batch-size 2 --eval-every 2 --data.train {data}/train.jsonl "
+    "--data.held-out {data}/held_out.jsonl --data.workers 0 --draft.ttt-length 2",
+    "eval/acc_length.py": "--limit 1 --max-new-tokens 8",
+    "eval/lossless.py": "--limit 1 --max-new-tokens 8",
+    "scripts/generate.py": "--max-new-tokens 8",
+    "scripts/make_text_target.py": "",
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder to run in, with a little demo data whose answers are the reference ones."""
+    from vlm_eagle.demo import mix
+    from vlm_eagle.demo.data import write_benchmarks, write_jsonl
+
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "data").mkdir()
+    samples = [mix.sample(task, i) for task in ("arithmetic", "describe", "chinese") for i in range(2)]
+    write_jsonl(folder / "data" / "train.jsonl", samples)
+    write_jsonl(folder / "data" / "held_out.jsonl", samples[:2])
+    write_benchmarks(folder / "outputs/demo/data/benchmarks", 2)
+    for name in ("scripts", "eval", "assets"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def run(command, folder):
+    words = shlex.split(command)
+    if words[0] == "accelerate":
+        words = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", *words[2:]]
+    else:
+        words[0] = sys.executable
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_the_readme_has_commands():
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command, workplace):
+    script = next(word for word in command.split() if word.endswith(".py"))
+    if "Qwen/" in command or "qwen3_vl_2b" in command:
+        result = run(f"{command} --print_config", workplace)
+    else:
+        result = run(f"{command} {SMALLER[script].format(data=workplace / 'data')}", workplace)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    assert result.stdout.strip()
