@@ -13,7 +13,8 @@ LEVELS = (
     {"training", "decoding"},
     {"interop"},
     {"demo"},
-    {"cli", "scripts", "eval", "data_recipes"},
+    {"data_recipes"},
+    {"cli", "scripts", "eval"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 OUTSIDE = ("scripts", "eval", "data_recipes")  # rooms that are not in vlm_eagle/

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -15,16 +15,18 @@ from vlm_eagle.errors import UserError
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
+_UNKNOWN = r"nrecognized arguments: --([\w.-]+)|(?:Group '([\w.]+)' does not accept o|O)ption '([\w.-]+)'"
 
 
 class _Parser(ArgumentParser):
     """jsonargparse that names the nearest option when one does not exist, and says errors in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        unknown = re.search(r"(?:nrecognized arguments: --|Key ')([\w.-]+)", message)
+        unknown = re.search(_UNKNOWN, message)
         if unknown:
             names = [action.dest for action in self._actions]
-            close = difflib.get_close_matches(unknown[1].replace("-", "_"), names, n=1, cutoff=0.5)
+            name = ".".join(filter(None, unknown.groups())).replace("-", "_")
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             message += f"\nDid you mean --{close[0]}?" if close else ""
         print(f"error: {message}\n{self.prog} --help lists all options.", file=sys.stderr)
         sys.exit(USAGE)
@@ -98,10 +100,16 @@ def _normalise(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
             i += 1
         if kind is bool and not values:
             values = ["true"]
-        elif get_origin(kind) is list and not (len(values) == 1 and values[0].startswith("[")):
-            values = [json.dumps([_literal(v) for v in values])]
+        elif (item := _list_item(kind)) and not (len(values) == 1 and (values[0].startswith("[") or values[0] == "null")):
+            values = [json.dumps(values if item is str else [_literal(v) for v in values])]
         out += [f"--{name}={values[0]}", *values[1:]] if values else [f"--{name}"]
     return out
+
+
+def _list_item(kind: Any) -> Any:
+    """The type of a list's items; None when `kind` is neither a list nor an optional one."""
+    lists = [k for k in (kind, *get_args(kind)) if get_origin(k) is list]
+    return get_args(lists[0])[0] if lists else None
 
 
 def _literal(text: str) -> Any:

@@ -75,6 +75,15 @@ def test_an_image_becomes_what_the_processor_alone_makes_of_it(collator, process
     assert all(torch.equal(encoded[name], expected[name]) for name in expected)
 
 
+def test_a_large_image_is_resized_once_to_the_processors_size(collator, processor):
+    large = PICTURE.resize((1000, 700))
+    size = processor.image_processor(large, return_tensors="pt")["image_grid_thw"][0, 1:] * 16
+    resized = processor.image_processor(large.resize(size.flip(0).tolist()), return_tensors="pt")
+    encoded = collator.encode(about(large))
+    assert size.tolist() == [416, 608]
+    assert torch.equal(encoded["pixel_values"], resized["pixel_values"])
+
+
 def test_a_video_has_as_many_pads_as_its_grid_and_its_times(collator, processor, frames):
     encoded = collator.encode(about(VideoPart(frames, 4.0)))
     t, h, w = encoded["video_grid_thw"][0].tolist()

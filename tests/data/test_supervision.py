@@ -49,6 +49,9 @@ GOLDEN = {
     "generation prompt": """
         S user / how E / S assistant /
         . .    . .   . . . .         .""",
+    "almost the header": """
+        S user / how E / S assistant two / three E /
+        . .    . .   . . . .         .   . .     . .""",
     "the word assistant elsewhere": """
         S user / assistant / how E / assistant / S assistant / two E /
         . .    . .         . .   . . .         . . .         x x   . .""",

@@ -1,7 +1,9 @@
 """The demo: its scenes are reproducible, its parts disjoint, its target sees, and what is trained on it drafts."""
 
 import json
+import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from vlm_eagle.demo import mix, questions
 from vlm_eagle.demo.build_target import TRAIN_SEEDS
 from vlm_eagle.demo.data import BENCHMARK_START, HELD_OUT_START, TRAIN_START, DemoSizes, ensure_demo_data, write_jsonl
 from vlm_eagle.demo.look import attributes, look
-from vlm_eagle.demo.scenes import Scene, Thing, draw
+from vlm_eagle.demo.scenes import Scene, Thing, draw, random_scene
 from vlm_eagle.demo.text_target import make_text_target
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
@@ -42,16 +44,12 @@ def test_scenes_show_what_they_say():
 def test_samples_repeat_and_parts_are_disjoint():
     assert mix.sample("arithmetic", 5).messages == mix.sample("arithmetic", 5).messages
     starts = [BENCHMARK_START, HELD_OUT_START, TRAIN_START, TRAIN_SEEDS.start]
-    assert all(later - earlier >= 50_000 for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later - earlier >= 50_000 for earlier, later in pairwise(starts))
 
 
 def test_answers_state_the_truth():
-    """Counting questions against the scene itself."""
-    import random
-
+    """Descriptions against the scene itself."""
     rng = random.Random(0)
-    from vlm_eagle.demo.scenes import random_scene
-
     for _ in range(200):
         scene = random_scene(rng)
         answer = questions.describe(scene, rng).answer
@@ -93,11 +91,9 @@ def test_text_target_writes_what_the_language_tower_writes(demo_target, tmp_path
     make_text_target(DEMO_TARGET, tmp_path)
     text = load_target(str(tmp_path), dtype=torch.float32)
     assert not text.is_vision
-    for target in (text, demo_target):
-        prompt = VisionCollator(target.processor, for_generation=True)([mix.sample("arithmetic", 1)])
-        answer = generate(target, prompt, max_new_tokens=60).tokens
-        first = answer if target is text else first
-        assert answer == first
+    prompt = VisionCollator(text.processor, for_generation=True)([mix.sample("arithmetic", 1)])
+    answers = [generate(target, prompt, max_new_tokens=60).tokens for target in (text, demo_target)]
+    assert answers[0] == answers[1]
 
 
 def test_training_makes_decoding_accept(demo_target, tmp_path):

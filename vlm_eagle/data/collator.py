@@ -4,6 +4,7 @@ Every sample goes through the processor alone and is padded afterwards, so what 
 neighbours, and one that fails is left out and counted instead of taking the batch with it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +18,15 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
 from vlm_eagle.data.images import open_image
 from vlm_eagle.data.supervision import Supervisor
+from vlm_eagle.data.videos import read_frames
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
 
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")  # (1, T); all else is concatenated along patches
+_TYPED = {
+    "<|image_pad|>": "media token in text", "<|video_pad|>": "media token in text",
+    "<|im_start|>": "role marker in text", "<|im_end|>": "role marker in text",
+}  # fmt: skip
 
 
 class VisionCollator:
@@ -112,7 +118,7 @@ class VisionCollator:
 
     def _process(self, conversation: Conversation) -> dict[str, Tensor]:
         text = self.render(conversation)
-        _refuse_typed_media_tokens(conversation)
+        _refuse_typed_tokens(conversation)
         if self.vision is None:
             return dict(self.tokenizer([text], return_tensors="pt", add_special_tokens=False))
         media = {}
@@ -181,7 +187,10 @@ class VisionCollator:
 def template_message(message: Message) -> dict[str, Any]:
     """A message as chat templates expect it. Text alone becomes a plain string, which text-only templates require."""
     if all(isinstance(part, TextPart) for part in message.content):
-        return {"role": message.role, "content": "".join(part.text for part in message.content)}
+        text = "".join(part.text for part in message.content)
+        if message.role == "assistant":  # newlines that open it would fuse with the marker's into one token, such as "\n\n"
+            text = re.sub(r"^\s*[\r\n]+", "", text)
+        return {"role": message.role, "content": text}
     kinds = {ImagePart: "image", VideoPart: "video"}
     content = [
         {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": kinds[type(part)]}
@@ -201,12 +210,17 @@ def _opened(part: Part, source: str, budget: dict[str, int]) -> dict[str, Any]:
         return {"type": "video", "video": frames, "sample_fps": part.fps, **budget}
     if not part.video.is_file():
         raise BadRow(source, "video missing", f"{part.video} does not exist")
-    return {"type": "video", "video": str(part.video), **budget}
+    try:
+        frames, fps = read_frames(part.video)
+    except Exception as error:  # FFmpeg's errors are of many types
+        raise BadRow(source, "video broken", f"{part.video}: {error}") from error
+    return {"type": "video", "video": frames, "sample_fps": fps, **budget}
 
 
-def _refuse_typed_media_tokens(conversation: Conversation) -> None:
-    """A user who types `<|image_pad|>` would shift every image after it; such a sample is no valid conversation."""
+def _refuse_typed_tokens(conversation: Conversation) -> None:
+    """Typed media tokens would shift every image after them, and typed role markers would forge or cut answers."""
     for message in conversation.messages:
-        for part in message.content:
-            if isinstance(part, TextPart) and ("<|image_pad|>" in part.text or "<|video_pad|>" in part.text):
-                raise BadRow(conversation.source, "media token in text", "text may not contain <|image_pad|>")
+        text = "".join(part.text for part in message.content if isinstance(part, TextPart))
+        for token, reason in _TYPED.items():
+            if token in text:
+                raise BadRow(conversation.source, reason, f"text may not contain {token}")

@@ -130,10 +130,10 @@ def parse_line(line: bytes, source: str, folder: Path) -> Conversation | BadRow:
     """One line of a JSONL file: the conversation, or the error that describes the row."""
     try:
         return parse_conversation(json.loads(line), source, folder)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        return BadRow(source, "bad JSON", str(error))
     except BadRow as error:
         return error
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits, too deep
+        return BadRow(source, "bad JSON", str(error))
 
 
 def to_row(conversation: Conversation, folder: Path) -> dict:
@@ -175,6 +175,8 @@ def _parse_message(message: Any, source: str, folder: Path) -> Message:
 def _parse_part(part: Any, source: str, folder: Path) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
+        if any("\ud800" <= character <= "\udfff" for character in part["text"]):
+            raise BadRow(source, "bad text", "a lone surrogate is no Unicode text")
         return TextPart(part["text"])
     if kind == "image" and isinstance(part.get("image"), str):
         return ImagePart(_media_path(part["image"], source, folder))
@@ -193,7 +195,7 @@ def _media_path(name: str, source: str, folder: Path) -> Path:
     try:
         path = (folder / name).resolve()
         inside = path.is_relative_to(folder.resolve())
-    except (OSError, ValueError) as error:  # e.g. an embedded NUL, or a name too long for the file system
+    except (OSError, ValueError, RuntimeError) as error:  # e.g. an embedded NUL, or a symlink to itself
         raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name: {error}") from None
     if not inside:
         raise BadRow(source, "path leaves folder", f"{name!r} is outside {folder}; keep media beside the data file")

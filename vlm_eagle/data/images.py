@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from vlm_eagle.data.conversation import BadRow
 
@@ -32,15 +32,16 @@ def open_image(image: Path | Image.Image, source: str) -> Image.Image:
         raise BadRow(source, "image missing", f"{name} does not exist") from None
     except Image.DecompressionBombError as error:
         raise BadRow(source, "image too large", f"{name}: {error}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, MemoryError) as error:
-        if isinstance(error, BadRow):
-            raise
+    except BadRow:
+        raise
+    except Exception as error:  # Pillow's plugins raise what they like: struct.error, RuntimeError, TypeError ...
         raise BadRow(source, "image broken", f"{name}: {error}") from None
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """RGB from any mode. Pillow's own conversion clips 16-bit grey to white and drops alpha onto black."""
     if picture.mode.startswith("I"):  # I;16 and friends, I: grey with up to 16 used bits
+        picture.info.pop("transparency", None)  # a 16-bit value, meaningless after scaling
         picture = picture.convert("I").point(lambda value: value / 256).convert("L")
     elif picture.mode == "F":
         raise ValueError("floating-point pixels have no defined range")

@@ -1,9 +1,11 @@
 """Finds out what kind of target a folder or hub id holds, and loads it frozen."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -47,6 +49,8 @@ def load_target(
         name = str(DEMO_TARGET)
     if name == str(DEMO_TARGET) or name.startswith((".", "/")):
         _must_exist(Path(name))
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()  # a log file is no place for moving bars
     options = {"revision": revision, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(name, **options)

@@ -216,9 +216,8 @@ class Trainer:
             len(self.run_.train), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
             rank=accelerator.process_index, ranks=accelerator.num_processes, start=self.step, steps=self.steps,
         )  # fmt: skip
-        loader = iter(
-            DataLoader(self.run_.train, batch_sampler=sampler, collate_fn=self.run_.collator, num_workers=config.data.workers)
-        )
+        workers = 0 if config.data.strict else config.data.workers  # an error from a worker would lose its type
+        loader = iter(DataLoader(self.run_.train, batch_sampler=sampler, collate_fn=self.run_.collator, num_workers=workers))
         for _ in range(self.step, self.steps):
             yield [next(loader) for _ in range(config.accumulation)]
 
