@@ -10,8 +10,8 @@ from vlm_eagle.target.load import DEMO_TARGET
 FOLDER = Path("outputs/demo/data")
 SIZES = DemoSizes(
     train={
-        "describe": 320, "vqa": 320, "multi-image": 160,
-        "arithmetic": 320, "code": 128, "chinese": 192, "chinese-image": 160,
+        "describe": 320, "vqa": 320, "multi-image": 224,
+        "arithmetic": 288, "code": 96, "chinese": 192, "chinese-image": 288,
     }
 )  # fmt: skip
 

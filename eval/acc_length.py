@@ -173,7 +173,7 @@ def _score(
             except BadRow as error:
                 skipped[error.reason] = skipped.get(error.reason, 0) + 1
                 continue
-            answer = generate(
+            (answer,) = generate(
                 target, batch, draft, shape=shape, sampling=sampling,
                 max_new_tokens=config.max_new_tokens, seed=config.seed + number,
             )  # fmt: skip

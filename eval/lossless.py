@@ -68,10 +68,10 @@ def main(config: LosslessConfig) -> int:
         tokens, differing = 0, {str(shape): [] for shape in SHAPES}
         for conversation in track(benchmark.prompts, name, console=console, disable=not console.is_terminal, transient=True):
             batch = collator([conversation]).to(device)
-            alone = generate(target, batch, max_new_tokens=config.max_new_tokens).tokens
+            alone = generate(target, batch, max_new_tokens=config.max_new_tokens)[0].tokens
             tokens += len(alone)
             for shape in SHAPES:
-                if generate(target, batch, draft, shape=shape, max_new_tokens=config.max_new_tokens).tokens != alone:
+                if generate(target, batch, draft, shape=shape, max_new_tokens=config.max_new_tokens)[0].tokens != alone:
                     differing[str(shape)].append(conversation.id)
         count = len(benchmark.prompts)
         rows.append({"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing})

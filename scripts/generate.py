@@ -75,7 +75,7 @@ def main(config: GenerateConfig) -> None:
     pieces = stream(
         target, collator([conversation]).to(device), draft, shape=TreeShape(config.draft_tokens, config.topk, config.num_steps),
         sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
-        max_new_tokens=config.max_new_tokens, seed=config.seed, into=answer,
+        max_new_tokens=config.max_new_tokens, seed=config.seed, into=[answer],
     )  # fmt: skip
     for _ in pieces:
         text = target.tokenizer.decode(answer.tokens, skip_special_tokens=True)

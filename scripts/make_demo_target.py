@@ -3,6 +3,7 @@
 Takes about an hour on two CPU cores. The result lies in the repository already; nobody needs to run this to use anything.
 """
 
+import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class DemoTargetConfig:
 
     Attributes:
         out: folder to write.
+        start: folder of an earlier result to go on from; none begins with random weights and a new tokenizer.
         steps: optimizer steps; 0 only measures what lies in `out`.
         batch_size: conversations per step.
         lr: peak learning rate of Muon and AdamW.
@@ -31,6 +33,7 @@ class DemoTargetConfig:
     """
 
     out: str = "outputs/demo-target"
+    start: str | None = None
     steps: int = 2600
     batch_size: int = 24
     lr: float = 2e-3
@@ -42,14 +45,15 @@ def main(config: DemoTargetConfig) -> None:
     """Builds, trains, saves, measures; `made.json` beside the weights is the record."""
     console, out = Console(), Path(config.out)
     if config.steps:
-        model, processor = build_target.build(config.seed)
+        model, processor = build_target.build(config.seed) if config.start is None else build_target.load(config.start)
         console.print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens")
         log = build_target.train(
             model, processor, steps=config.steps, batch_size=config.batch_size, lr=config.lr, seed=config.seed,
-            checkpoint=out, console=console,
+            easy_batches=200 if config.start is None else 0, checkpoint=out, console=console,
         )  # fmt: skip
         build_target.save(model, processor, out)
-        write_json(out / "made.json", {**describe_run(config=asdict(config)), "log": log})
+        earlier = json.loads((Path(config.start) / "made.json").read_text()) if config.start else []
+        write_json(out / "made.json", [*earlier, {**describe_run(config=asdict(config)), "log": log}])
     sight = look(load_target(str(out), dtype=torch.float32), config.check)
     console.print(sight)
     write_json(out / "sight.json", {"held_out_answers": sight})

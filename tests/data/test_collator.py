@@ -50,8 +50,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(processor, samples, for_gene
         for i, single in enumerate(alone):
             own = read(single)[0]
             filler = own.new_full((length - len(own),), value)
-            row = [filler, own] if for_generation else [own, filler]
-            assert torch.equal(read(batch)[i], torch.cat(row)), (name, i)
+            assert torch.equal(read(batch)[i], torch.cat([own, filler])), (name, i)
     for name in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
         parts = [single.pixels[name] for single in alone if name in single.pixels]
         assert torch.equal(batch.pixels[name], torch.cat(parts)), name
@@ -111,12 +110,13 @@ def test_a_video_file(collator, processor, tmp_path):
 
 def test_prompts_for_generation(processor, samples):
     batch = VisionCollator(processor, for_generation=True)(samples)
-    texts = processor.tokenizer.batch_decode(batch.input_ids)
+    rows = zip(batch.input_ids, batch.attention_mask.bool(), strict=True)
+    texts = [processor.tokenizer.decode(ids[real]) for ids, real in rows]
     assert all(text.endswith("<|im_end|>\n<|im_start|>assistant\n") for text in texts)
     assert [text.count("<|im_start|>assistant\n") for text in texts] == [1, 1, 1, 1, 1, 2]  # earlier answers stay
     assert not any("A kettle." in text for text in texts)
     assert batch.supervised[:-1].sum() == 0
-    assert batch.attention_mask[:, -1].all()
+    assert batch.attention_mask[:, 0].all(), "padding stands on the right"
 
 
 def test_llm_only_skips_media(processor, samples):

@@ -38,27 +38,27 @@ def self_draft(target, good=True):
 def test_greedy_is_token_identical_to_the_target_alone(target, draft, task, shape):
     batch = prompt_of(target, task)
     expected = hf_greedy(target, batch, 20)
-    assert generate(target, batch, max_new_tokens=20).tokens == expected
-    assert generate(target, batch, draft, shape=shape, max_new_tokens=20).tokens == expected
+    assert generate(target, batch, max_new_tokens=20)[0].tokens == expected
+    assert generate(target, batch, draft, shape=shape, max_new_tokens=20)[0].tokens == expected
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_text_only_target(text_target, shape):
     batch = prompt_of(text_target, "arithmetic")
-    answer = generate(text_target, batch, make_draft(text_target), shape=shape, max_new_tokens=20)
+    (answer,) = generate(text_target, batch, make_draft(text_target), shape=shape, max_new_tokens=20)
     assert answer.tokens == hf_greedy(text_target, batch, 20)
 
 
 def test_stops_exactly(target, draft):
     """Nothing after the end token, never one token too many, whatever the tree would have committed at once."""
     batch = prompt_of(target, "describe")
-    plain = generate(target, batch, max_new_tokens=30).tokens
+    plain = generate(target, batch, max_new_tokens=30)[0].tokens
     for limit in (1, 2, 3, 7):
-        assert generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=limit).tokens == plain[:limit]
+        assert generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=limit)[0].tokens == plain[:limit]
     end = plain[4]
     target.model.generation_config.eos_token_id = [end, 1279]
     try:
-        answer = generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=30)
+        (answer,) = generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=30)
     finally:
         target.model.generation_config.eos_token_id = target.config.eos_token_id
     assert answer.tokens == plain[: plain.index(end) + 1]
@@ -67,15 +67,19 @@ def test_stops_exactly(target, draft):
 
 def test_stream_yields_what_generate_returns(target, draft):
     batch, into = prompt_of(target, "describe"), Generation()
-    pieces = list(stream(target, batch, draft, max_new_tokens=15, into=into))
-    assert [token for piece in pieces for token in piece] == into.tokens
+    pieces = list(stream(target, batch, draft, max_new_tokens=15, into=[into]))
+    assert [token for (piece,) in pieces for token in piece] == into.tokens
     assert len(pieces) == into.stats.forwards + 1
 
 
-def test_bad_prompts_and_drafts_are_refused(target, text_target, draft, mixed_batch):
+def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
     batch = prompt_of(target, "arithmetic")
-    with pytest.raises(UserError, match="one prompt at a time"):
-        generate(target, mixed_batch)
+    with pytest.raises(UserError, match="max_new_tokens must be"):
+        generate(target, batch, max_new_tokens=0)
+    with pytest.raises(UserError, match="2 seeds for 1 prompts"):
+        generate(target, batch, seed=[1, 2])
+    with pytest.raises(UserError, match="temperature above 0"):
+        generate(target, batch, draft, drawn_drafts=True)
     with pytest.raises(UserError, match="context of 4096"):
         generate(target, batch, max_new_tokens=5000)
     other = make_draft(text_target)
@@ -108,7 +112,7 @@ def count_forwards(target, folders, max_new_tokens=16):
     ours, theirs = [], []
     for task in ("describe", "arithmetic", "multi-image"):
         batch = prompt_of(target, task, seed=2)
-        answer = generate(target, batch, draft, shape=TreeShape(4), max_new_tokens=max_new_tokens)
+        (answer,) = generate(target, batch, draft, shape=TreeShape(4), max_new_tokens=max_new_tokens)
         ours.append((answer.tokens, answer.stats.forwards))
         theirs.append(plain.generate(batch.input_ids[0].tolist(), batch.pixels, 4, max_new_tokens))
     return ours, theirs
@@ -125,10 +129,8 @@ def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
     """Planted fault: rows made from the draft's own guesses stay in its cache instead of the true ones."""
     true_step = Drafter.extend
 
-    def lazy(self, aux_hidden, next_tokens):
-        if self.hidden is None or len(next_tokens) == 1:
-            return true_step(self, aux_hidden, next_tokens)
-        return true_step(self, torch.zeros_like(aux_hidden), next_tokens)
+    def lazy(self, aux_hidden, *rest):
+        return true_step(self, torch.zeros_like(aux_hidden), *rest)
 
     monkeypatch.setattr(Drafter, "extend", lazy)
     ours, theirs = count_forwards(target, folders)
@@ -138,6 +140,6 @@ def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
 def test_sampling_seed_repeats(target, draft):
     batch = prompt_of(target, "describe")
     options = {"sampling": Sampling(temperature=1.0), "max_new_tokens": 12}
-    first, again = (generate(target, batch, draft, seed=3, **options).tokens for _ in range(2))
-    other = generate(target, batch, draft, seed=4, **options).tokens
+    first, again = (generate(target, batch, draft, seed=3, **options)[0].tokens for _ in range(2))
+    other = generate(target, batch, draft, seed=4, **options)[0].tokens
     assert first == again != other

@@ -9,13 +9,16 @@ import torch
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import generate
-from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.rejection import accept_drawn
+from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import accept
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
+from vlm_eagle.target.cache import TreeCache
 
 VOCABULARY, LENGTH, RUNS = 5, 3, 6_000
+DRAFT_IDS = torch.tensor([0, 2, 3])
 SAMPLINGS = [
     Sampling(temperature=1.0),
     Sampling(temperature=0.6, top_p=0.9),
@@ -26,13 +29,14 @@ SAMPLINGS = [
 
 def logits_after(context):
     """A made-up language model: fixed logits for every context (hashes of integer tuples are stable)."""
-    return torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(hash(context) % 2**31)) * 1.5
+    return torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(hash(context) % 2**31)) * 0.8
 
 
 def tree_after(context):
     """A made-up deterministic drafter: two children, two below the first, one below that."""
     order = torch.randperm(VOCABULARY, generator=torch.Generator().manual_seed(hash((10_007, len(context))) % 2**31)).tolist()
-    return DraftTree.from_parents([context[-1], order[0], order[1], order[2], order[3], order[0]], [-1, 0, 0, 1, 1, 3])
+    tokens = torch.tensor([[context[-1], order[0], order[1], order[2], order[3], order[0]]])
+    return DraftTree.from_parents(tokens, torch.tensor([[-1, 0, 0, 1, 1, 3]]), 3)
 
 
 def exact_distribution(sampling):
@@ -47,20 +51,71 @@ def exact_distribution(sampling):
 
 
 def sample_sequences(sampling, walk):
-    """LENGTH tokens by repeated tree verification, RUNS times."""
-    sampler, counts, known = Sampler(sampling, torch.Generator().manual_seed(0)), Counter(), {}
-    for _ in range(RUNS):
-        context = (0,)
-        while len(context) <= LENGTH:
-            if context not in known:
-                tree = tree_after(context)
-                branches = [tuple(tree.tokens[row][1:].tolist()) for row in tree.ancestors]
-                known[context] = tree, torch.stack([logits_after(context + branch) for branch in branches])
-            tree, logits = known[context]
-            path, bonus = walk(tree, sampler, logits)
-            context += (*tree.tokens[path][1:].tolist(), bonus)
-        counts[context[1 : LENGTH + 1]] += 1
+    """LENGTH tokens by repeated tree verification, RUNS times. All runs at one context are drawn together."""
+    sampler, counts, waiting = Sampler(sampling), Counter(), Counter({(0,): RUNS})
+    generator = torch.Generator().manual_seed(0)
+    while waiting:
+        context, runs = waiting.popitem()
+        if len(context) > LENGTH:
+            counts[context[1 : LENGTH + 1]] += runs
+            continue
+        for committed in walk(context, sampler, runs, generator):
+            waiting[context + committed] += 1
     return counts
+
+
+def tree_walk(context, sampler, runs, generator, bias=False):
+    """What `runs` verifications of the same tree commit."""
+    tree = tree_after(context)
+    branches = [tuple(tree.tokens[0, row][1:].tolist()) for row in tree.ancestors[0]]
+    logits = torch.stack([logits_after(context + branch) for branch in branches]).expand(runs, -1, -1)
+    drawn = sampler(logits, torch.rand(runs, len(tree), dtype=torch.float64, generator=generator))
+    if bias:
+        probabilities = sampler.probabilities(logits)
+        for node in range(1, len(tree)):
+            parent, token = int(tree.parents[0, node]), int(tree.tokens[0, node])
+            likely = probabilities[0, parent, token] >= 0.5 * probabilities[0, parent].max()
+            drawn[:, parent] = token if likely else drawn[:, parent]
+    many = DraftTree(*(t.expand(runs, *t.shape[1:]) for t in (tree.tokens, tree.parents, tree.depths, tree.ancestors)), 3)
+    return committed_by(accept(many, drawn))
+
+
+def biased_walk(*arguments):
+    """Planted bias: a drafted token with at least half the best token's probability is taken without a draw."""
+    return tree_walk(*arguments, bias=True)
+
+
+def committed_by(verdict):
+    return [tuple(row[:count]) for row, count in zip(verdict.committed.tolist(), verdict.counts.tolist(), strict=True)]
+
+
+def draft_logits(context):
+    """A made-up drafter over three of the five tokens, not far from the model."""
+    noise = torch.randn(3, generator=torch.Generator().manual_seed(hash((7, *context)) % 2**31))
+    return logits_after(context)[DRAFT_IDS] + 0.7 * noise
+
+
+def chain_walk(context, sampler, runs, generator, residual=True):
+    """`runs` chains of two tokens drawn from the drafter, verified by rejection sampling."""
+    uniform = torch.rand(runs, 3 * 3, dtype=torch.float64, generator=generator)
+    contexts, tokens, proposals = [context] * runs, [torch.full((runs,), context[-1])], []
+    for step in range(2):
+        q = sampler.probabilities(torch.stack([draft_logits(c) for c in contexts]))
+        proposals.append(q)
+        tokens.append(DRAFT_IDS[draw(q, uniform[:, 6 + step])])
+        contexts = [(*c, int(t)) for c, t in zip(contexts, tokens[-1], strict=True)]
+    stacked = torch.stack(tokens, 1)
+    if not residual:
+        uniform[:, :2] = 0.0  # keeps whatever has any probability
+    logits = torch.stack([torch.stack([logits_after(c[: len(context) + i]) for i in range(3)]) for c in contexts])
+    parents = torch.tensor([[-1, 0, 1]]).expand(runs, -1)
+    tree = DraftTree.from_parents(stacked, parents, 2, proposals=torch.stack(proposals, 1))
+    return committed_by(accept_drawn(tree, sampler.probabilities(logits), DRAFT_IDS, uniform))
+
+
+def careless_walk(*arguments):
+    """Planted bias: every drafted token the target could have said is kept."""
+    return chain_walk(*arguments, residual=False)
 
 
 def chi_square_z(counts, exact):
@@ -76,26 +131,30 @@ def chi_square_z(counts, exact):
     return (statistic - freedom) / math.sqrt(2 * freedom)
 
 
-def exact_walk(tree, sampler, logits):
-    return accept(tree, sampler(logits).tolist())
-
-
-def biased_walk(tree, sampler, logits):
-    """Planted bias: a drafted token with at least half the best token's probability is taken without a draw."""
-    drawn = sampler(logits).tolist()
-    probabilities = sampler.probabilities(logits)
-    for node in range(1, len(tree)):
-        parent, token = int(tree.parents[node]), int(tree.tokens[node])
-        if probabilities[parent, token] >= 0.5 * probabilities[parent].max():
-            drawn[parent] = token
-    return accept(tree, drawn)
-
-
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda s: f"t{s.temperature}-p{s.top_p}-k{s.top_k}-m{s.min_p}")
-def test_joint_distribution_is_the_targets(sampling):
+@pytest.mark.parametrize(("walk", "biased"), [(tree_walk, biased_walk), (chain_walk, careless_walk)], ids=["tree", "drawn"])
+def test_joint_distribution_is_the_targets(sampling, walk, biased):
     exact = exact_distribution(sampling)
-    assert chi_square_z(sample_sequences(sampling, exact_walk), exact) < 4
-    assert chi_square_z(sample_sequences(sampling, biased_walk), exact) > 20
+    assert sum(p * RUNS >= 5 for p in exact.values()) > 20, "too peaked a model for a bias to show"
+    assert chi_square_z(sample_sequences(sampling, walk), exact) < 4
+    assert chi_square_z(sample_sequences(sampling, biased), exact) > 20
+
+
+def test_drawn_drafts_are_accepted_more_often():
+    """With the draft's distribution close to the target's, drawing accepts about 1 - TV, argmax only p(argmax)."""
+    sampler, generator = Sampler(Sampling(temperature=1.0)), torch.Generator().manual_seed(1)
+    p = sampler.probabilities(logits_after((0,)))
+    q = torch.zeros(VOCABULARY).index_copy(0, DRAFT_IDS, sampler.probabilities(draft_logits((0,))[None])[0])
+    first = [c[0] for c in chain_walk((0,), sampler, 4000, generator) if len(c) > 1]
+    expected = float(torch.minimum(p, q).sum())
+    assert len(first) / 4000 == pytest.approx(expected, abs=0.03)
+    assert expected > float(p[DRAFT_IDS[draft_logits((0,)).argmax()]])
+
+
+def test_draw_inverts_the_distribution_and_never_takes_the_impossible():
+    p = torch.tensor([0.0, 0.25, 0.0, 0.75, 0.0])
+    uniform = torch.tensor([0.0, 0.2499, 0.25, 0.9, 1.0 - 1e-17], dtype=torch.float64)
+    assert draw(p.expand(5, -1), uniform).tolist() == [1, 1, 3, 3, 3]
 
 
 def test_the_real_loop_samples_the_targets_distribution(target, draft):
@@ -104,17 +163,19 @@ def test_the_real_loop_samples_the_targets_distribution(target, draft):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 1)])
     sampler, exact = Sampler(sampling), {}
     state = target.prefill(batch)
-    first = sampler.probabilities(state.logits[None])[0]
+    first = sampler.probabilities(state.logits)[0]
     for token in first.nonzero().flatten():
-        state = target.prefill(batch)
-        one, depth = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
-        logits, _ = target.verify(state.cache, token[None], depth, one, state.rope_delta)
-        second = sampler.probabilities(logits)[0]
+        state = target.prefill(batch, TreeCache(target.config.num_hidden_layers, batch.input_ids.shape[1] + 1))
+        one, depth = torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long)
+        logits, _ = target.verify(
+            state.cache, token.view(1, 1), depth, one, state.lengths, int(state.lengths), state.rope_delta
+        )
+        second = sampler.probabilities(logits)[0, 0]
         for after in second.nonzero().flatten():
             exact[int(token), int(after)] = float(first[token] * second[after])
     shape = TreeShape(6, 3, 2)
     counts = Counter(
-        tuple(generate(target, batch, draft, shape=shape, sampling=sampling, max_new_tokens=2, seed=seed).tokens)
+        tuple(generate(target, batch, draft, shape=shape, sampling=sampling, max_new_tokens=2, seed=seed)[0].tokens)
         for seed in range(runs)
     )
     statistic = sum((counts[s] - p * runs) ** 2 / (p * runs) for s, p in exact.items())

@@ -5,6 +5,9 @@ import itertools
 import pytest
 import torch
 from conftest import make_draft
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from vlm_eagle.decoding.drafter import Drafter
 from vlm_eagle.decoding.stats import AcceptanceStats
@@ -21,73 +24,158 @@ def test_shapes_that_cannot_be():
     assert "num_speculative_tokens 3" in str(TreeShape(4))
 
 
+def test_fixed_shapes():
+    shape = TreeShape.fixed([(0, 1), (0,), (1,), (0, 1, 0)])
+    assert (shape.num_draft_tokens, shape.topk, shape.num_steps) == (5, 2, 3)
+    assert shape.parents == [-1, 0, 0, 1, 3]
+    assert not shape.is_chain
+    assert TreeShape(4).parents == [-1, 0, 1, 2]
+    for bad in ([], [(0, 1)], [()], [(0,), (-1,)]):
+        with pytest.raises(UserError):
+            TreeShape.fixed(bad)
+
+
+def tree_of(tokens, parents):
+    depths = [0]
+    for parent in parents[1:]:
+        depths.append(depths[parent] + 1)
+    return DraftTree.from_parents(torch.tensor([tokens]), torch.tensor([parents]), max(depths))
+
+
 def test_depths_and_ancestors():
-    tree = DraftTree.from_parents([7, 1, 2, 3, 4], [-1, 0, 0, 1, 3])
-    assert tree.depths.tolist() == [0, 1, 1, 2, 3]
+    tree = tree_of([7, 1, 2, 3, 4], [-1, 0, 0, 1, 3])
+    assert tree.depths.tolist() == [[0, 1, 1, 2, 3]]
     assert tree.depth == 3
     expected = [{0}, {0, 1}, {0, 2}, {0, 1, 3}, {0, 1, 3, 4}]
-    assert [set(row.nonzero().flatten().tolist()) for row in tree.ancestors] == expected
+    assert [set(row.nonzero().flatten().tolist()) for row in tree.ancestors[0]] == expected
 
 
-def test_acceptance_walk():
-    tree = DraftTree.from_parents([7, 1, 2, 3, 4], [-1, 0, 0, 1, 3])
-    assert accept(tree, [1, 3, 0, 4, 9]) == ([0, 1, 3, 4], 9)  # the whole branch, then the bonus of its leaf
-    assert accept(tree, [2, 3, 5, 4, 9]) == ([0, 2], 5)  # a leaf at depth 1
-    assert accept(tree, [8, 3, 5, 4, 9]) == ([0], 8)  # nothing accepted
-    assert accept(tree, [1, 4, 5, 4, 9]) == ([0, 1], 4)  # token 4 exists, but not below node 1
+def plain_accept(tokens, parents, drawn):
+    """The walk, node by node."""
+    path = [0]
+    while True:
+        down = [i for i, p in enumerate(parents) if p == path[-1] and tokens[i] == drawn[path[-1]]]
+        if not down:
+            return path, [tokens[i] for i in path[1:]] + [drawn[path[-1]]]
+        path.append(down[0])
+
+
+@pytest.mark.parametrize(
+    ("drawn", "path", "committed"),
+    [
+        ([1, 3, 0, 4, 9], [0, 1, 3, 4], [1, 3, 4, 9]),  # the whole branch, then the bonus of its leaf
+        ([2, 3, 5, 4, 9], [0, 2], [2, 5]),  # a leaf at depth 1
+        ([8, 3, 5, 4, 9], [0], [8]),  # nothing accepted
+        ([1, 4, 5, 4, 9], [0, 1], [1, 4]),  # token 4 exists, but not below node 1
+    ],
+)
+def test_acceptance_walk(drawn, path, committed):
+    tokens, parents = [7, 1, 2, 3, 4], [-1, 0, 0, 1, 3]
+    verdict = accept(tree_of(tokens, parents), torch.tensor([drawn]))
+    count = int(verdict.counts)
+    assert verdict.path[0, :count].tolist() == path
+    assert verdict.committed[0, :count].tolist() == committed
+    assert plain_accept(tokens, parents, drawn) == (path, committed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_acceptance_equals_the_plain_walk(data):
+    """Random trees in a batch of two, random draws."""
+    rows = []
+    size = data.draw(st.integers(2, 12))
+    for _ in range(2):
+        tokens, parents = [0], [-1]
+        for node in range(1, size):
+            parents.append(data.draw(st.integers(0, node - 1)))
+            taken = {tokens[i] for i in range(node) if parents[i] == parents[node]}
+            tokens.append(data.draw(st.sampled_from([t for t in range(size + 1) if t not in taken])))
+        rows.append((tokens, parents, [data.draw(st.integers(0, 4)) for _ in range(size)]))
+    tokens, parents, drawn = (torch.tensor(column) for column in zip(*rows, strict=True))
+    verdict = accept(DraftTree.from_parents(tokens, parents, size - 1), drawn)
+    for b, row in enumerate(rows):
+        count = int(verdict.counts[b])
+        assert (verdict.path[b, :count].tolist(), verdict.committed[b, :count].tolist()) == plain_accept(*row)
+
+
+def read(drafter, aux, tokens, start=0):
+    """All given rows of one sequence, after `start` earlier ones."""
+    before, count = torch.tensor([start]), torch.tensor([len(tokens)])
+    drafter.extend(aux[None], tokens[None], before, count, start)
+    return before + count
 
 
 def plain_tree(draft, target, aux, next_tokens, shape):
     """The same tree by recomputing every branch from scratch: {branch tokens: cumulative log-probability}."""
 
     def predict(branch):
-        drafter = Drafter(draft, target.embed_tokens, TreeShape(max(len(branch), 1) + 1))
-        drafter.extend(aux, next_tokens)
-        hidden = drafter.hidden
-        drafter.attend.start_tree()
-        for depth, token in enumerate(branch, 1):
-            drafter.attend.descend(torch.tensor([0]))
-            position = torch.tensor([[len(next_tokens) - 1 + depth]])
-            hidden = draft.step(hidden, target.embed_tokens(torch.tensor([[token]])), position, drafter.attend.expand)
+        hidden, rows = draft.fuse(aux), len(next_tokens)
+        keys, values = [], []
+
+        def attend(q, k, v):
+            keys.append(k)
+            values.append(v)
+            return F.scaled_dot_product_attention(
+                q, torch.cat(keys, 2), torch.cat(values, 2), is_causal=len(keys) == 1, enable_gqa=True
+            )
+
+        hidden = draft.step(hidden[None], target.embed_tokens(next_tokens)[None], torch.arange(rows)[None], attend)[:, -1:]
+        for depth, token in enumerate(branch):
+            hidden = draft.step(hidden, target.embed_tokens(torch.tensor([[token]])), torch.tensor([[rows + depth]]), attend)
         return draft.logits(hidden[0, 0]).log_softmax(-1)
 
-    frontier, proposed = {(): 0.0}, {}
+    frontier, proposed, frontier_path = {(): 0.0}, {}, {}
     for _ in range(shape.num_steps):
-        children = {}
-        for branch, score in frontier.items():
+        children, ranks = {}, {}
+        for branch, (score, path) in {b: (s, frontier_path.get(b, ())) for b, s in frontier.items()}.items():
             top = predict(branch).topk(shape.topk)
-            for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-                children[(*branch, int(draft.target_ids[index]))] = score + value
+            for rank, (value, index) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True)):
+                child = (*branch, int(draft.target_ids[index]))
+                children[child], ranks[child] = score + value, (*path, rank)
+        if shape.paths is not None:
+            children = {branch: score for branch, score in children.items() if ranks[branch] in shape.paths}
         proposed |= children
-        frontier = dict(sorted(children.items(), key=lambda item: -item[1])[: shape.topk])
+        width = None if shape.paths is not None else shape.topk
+        frontier = dict(sorted(children.items(), key=lambda item: -item[1])[:width])
+        frontier_path.update({branch: ranks[branch] for branch in frontier})
     return dict(sorted(proposed.items(), key=lambda item: -item[1])[: shape.num_draft_tokens - 1])
 
 
-@pytest.mark.parametrize("shape", [TreeShape(4), TreeShape(8, 3, 3), TreeShape(14, 4, 4)], ids=str)
-def test_dynamic_tree_equals_plain_search(target, shape):
+FIXED = TreeShape.fixed([(0,), (1,), (2,), (0, 0), (0, 1), (2, 1), (0, 1, 0), (0, 1, 2), (0, 1, 2, 0)])
+
+
+@pytest.mark.parametrize("shape", [TreeShape(4), TreeShape(8, 3, 3), TreeShape(14, 4, 4), FIXED], ids=str)
+def test_trees_equal_a_plain_search(target, shape):
+    """Two sequences of different length side by side, each after an earlier tree whose rows must not leak."""
     draft = make_draft(target)
     torch.manual_seed(3)
-    aux, next_tokens = torch.randn(6, 3 * target.config.hidden_size), torch.randint(0, 1000, (6,))
-    drafter = Drafter(draft, target.embed_tokens, shape)
-    drafter.extend(aux[:4], next_tokens[:4])
-    drafter.grow(int(next_tokens[3]))  # a first tree whose rows must not leak into the second
-    drafter.extend(aux[4:], next_tokens[4:])
-    tree = drafter.grow(int(next_tokens[5]))
-    with torch.no_grad():
-        expected = plain_tree(draft, target, aux, next_tokens, shape)
-    branches = {tuple(tree.tokens[row].tolist())[1:] for row in tree.ancestors[1:]}
-    assert branches == set(expected)
+    aux, tokens = torch.randn(2, 6, 3 * target.config.hidden_size), torch.randint(0, 1000, (2, 6))
+    drafter = Drafter(draft, target.embed_tokens, shape, 16)
+    drafter.read(aux[:, :4], tokens[:, :4], torch.tensor([4, 3]))
+    drafter.grow(torch.tensor([5, 6]), torch.tensor([4, 3]), 4)
+    counts = torch.tensor([2, 1])
+    aux[1, 3], tokens[1, 3] = aux[1, 4], tokens[1, 4]
+    drafter.extend(aux[:, 4:], tokens[:, 4:], torch.tensor([4, 3]), counts, 4)
+    lengths = torch.tensor([6, 4])
+    tree = drafter.grow(tokens.gather(1, lengths[:, None] - 1)[:, 0], lengths, 6)
+    for b, length in enumerate(lengths.tolist()):
+        with torch.no_grad():
+            expected = plain_tree(draft, target, aux[b, :length], tokens[b, :length], shape)
+        branches = {tuple(tree.tokens[b][row].tolist())[1:] for row in tree.ancestors[b, 1:]}
+        assert branches == set(expected)
+        if tree.scores is not None:
+            assert sorted(tree.scores[b, 1:].tolist()) == pytest.approx(sorted(expected.values()), abs=1e-4)
     assert len(tree) == shape.num_draft_tokens
 
 
 def test_children_of_a_node_differ_and_parents_come_first(target):
     draft = make_draft(target, draft_vocab_size=16)
-    drafter = Drafter(draft, target.embed_tokens, TreeShape(20, 4, 3))
-    drafter.extend(torch.randn(3, 3 * target.config.hidden_size), torch.tensor([5, 6, 7]))
-    tree = drafter.grow(7)
-    pairs = list(zip(tree.parents.tolist(), tree.tokens.tolist(), strict=True))
+    drafter = Drafter(draft, target.embed_tokens, TreeShape(20, 4, 3), 8)
+    lengths = read(drafter, torch.randn(3, 3 * target.config.hidden_size), torch.tensor([5, 6, 7]))
+    tree = drafter.grow(torch.tensor([7]), lengths, 3)
+    pairs = list(zip(tree.parents[0].tolist(), tree.tokens[0].tolist(), strict=True))
     assert len(set(pairs)) == len(pairs)
-    assert all(parent < node for node, parent in enumerate(tree.parents.tolist()))
+    assert all(parent < node for node, parent in enumerate(tree.parents[0].tolist()))
 
 
 def test_statistics_are_sums():

@@ -7,9 +7,10 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.tree import DraftTree
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.cache import keep_path
+from vlm_eagle.target.cache import TreeCache
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import load_target
+from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
 
 
 def prompt_of(target, task, seed=1):
@@ -71,7 +72,29 @@ def test_no_full_vocabulary_logits_where_nobody_needs_them(target, mixed_batch):
     assert rows == [1]
 
 
-TREE = DraftTree.from_parents([5, 9, 11, 9, 14, 20, 21], [-1, 0, 0, 1, 1, 2, 4])
+TREE = DraftTree.from_parents(torch.tensor([[5, 9, 11, 9, 14, 20, 21]]), torch.tensor([[-1, 0, 0, 1, 1, 2, 4]]), 3)
+
+
+def prefilled(model, batch, room=16):
+    """A prompt in a cache with room for more."""
+    return model.prefill(batch, TreeCache(model.config.num_hidden_layers, batch.input_ids.shape[1] + room))
+
+
+def read_branch(model, state, tokens):
+    """Reads tokens one by one; the last one's logits and aux hidden states."""
+    one = torch.ones(1, 1, 1, dtype=torch.bool)
+    for i, token in enumerate(tokens):
+        lengths = state.lengths + i
+        step = model.verify(
+            state.cache, token.view(1, 1), torch.zeros(1, 1).long(), one, lengths, int(lengths), state.rope_delta
+        )
+    return step[0][0, 0], step[1][0, 0]
+
+
+def verify_tree(model, state, tree):
+    return model.verify(
+        state.cache, tree.tokens, tree.depths, tree.ancestors, state.lengths, int(state.lengths.max()), state.rope_delta
+    )
 
 
 @pytest.mark.parametrize("kind", ["describe", "arithmetic", "text-only"])
@@ -79,31 +102,72 @@ def test_tree_verification_equals_decoding_each_branch(target, text_target, kind
     """Logits and aux hidden states of every node are those of reading its branch token by token."""
     model = text_target if kind == "text-only" else target
     batch = prompt_of(model, "arithmetic" if kind == "text-only" else kind)
-    state = model.prefill(batch)
-    logits, aux = model.verify(state.cache, TREE.tokens, TREE.depths, TREE.ancestors, state.rope_delta)
+    logits, aux = verify_tree(model, prefilled(model, batch), TREE)
     for node in range(len(TREE)):
-        branch = TREE.ancestors[node].nonzero().flatten()
-        plain = model.prefill(batch)
-        for token in TREE.tokens[branch]:
-            one = torch.ones(1, 1, dtype=torch.bool)
-            step, step_aux = model.verify(plain.cache, token[None], torch.zeros(1).long(), one, plain.rope_delta)
-        torch.testing.assert_close(logits[node], step[0], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(aux[node], step_aux[0], rtol=1e-4, atol=1e-4)
+        branch = TREE.ancestors[0, node].nonzero().flatten()
+        step, step_aux = read_branch(model, prefilled(model, batch), TREE.tokens[0, branch])
+        torch.testing.assert_close(logits[0, node], step, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(aux[0, node], step_aux, rtol=1e-4, atol=1e-4)
+
+
+def test_ragged_batch_equals_each_prompt_alone(target):
+    """Prompts of different length and kind, prefill and tree, whatever lies stale in the cache."""
+    collate = VisionCollator(target.processor, for_generation=True)
+    samples = [mix.sample(task, 2) for task in ("describe", "arithmetic", "multi-image")]
+    batch = collate(samples)
+    state = prefilled(target, batch)
+    for layer in state.cache.layers:
+        for b, length in enumerate(state.lengths.tolist()):
+            layer.keys[b, :, length:], layer.values[b, :, length:] = 1e3, -1e3
+    tree = DraftTree(*(t.expand(3, *t.shape[1:]) for t in (TREE.tokens, TREE.parents, TREE.depths, TREE.ancestors)), 3)
+    logits, aux = verify_tree(target, state, tree)
+    for b, sample in enumerate(samples):
+        alone = prefilled(target, collate([sample]))
+        torch.testing.assert_close(state.logits[b], alone.logits[0], rtol=1e-4, atol=1e-4)
+        assert (int(state.lengths[b]), int(state.rope_delta[b])) == (int(alone.lengths), int(alone.rope_delta))
+        expected = verify_tree(target, alone, TREE)
+        torch.testing.assert_close(logits[b], expected[0][0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(aux[b], expected[1][0], rtol=1e-4, atol=1e-4)
 
 
 def test_cache_keeps_an_arbitrary_path(target):
-    """After cutting the cache to a branch, decoding goes on as if only that branch had been read."""
-    batch, path = prompt_of(target, "describe"), torch.tensor([0, 1, 4, 6])
-    state, plain = target.prefill(batch), target.prefill(batch)
-    prefix = state.cache.get_seq_length()
-    target.verify(state.cache, TREE.tokens, TREE.depths, TREE.ancestors, state.rope_delta)
-    keep_path(state.cache, prefix, path)
-    chain = DraftTree.from_parents(TREE.tokens[path].tolist(), [-1, 0, 1, 2])
-    target.verify(plain.cache, chain.tokens, chain.depths, chain.ancestors, plain.rope_delta)
-    assert state.cache.get_seq_length() == plain.cache.get_seq_length() == prefix + 4
+    """After keeping a branch, decoding goes on as if only that branch had been read."""
+    batch, path = prompt_of(target, "describe"), torch.tensor([[0, 1, 4, 6]])
+    state, plain = prefilled(target, batch), prefilled(target, batch)
+    verify_tree(target, state, TREE)
+    state.cache.keep(state.lengths, path)
+    chain = DraftTree.from_parents(TREE.tokens[:, path[0]], torch.tensor([[-1, 0, 1, 2]]), 3)
+    verify_tree(target, plain, chain)
+    end = int(state.lengths) + 4
     for kept, expected in zip(state.cache.layers, plain.cache.layers, strict=True):
-        torch.testing.assert_close(kept.keys, expected.keys, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(kept.values, expected.values, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(kept.keys[:, :, :end], expected.keys[:, :, :end], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(kept.values[:, :, :end], expected.values[:, :, :end], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["multi-image", "arithmetic"])
+def test_reading_on_equals_reading_at_once(target, task):
+    """A prompt whose beginning lies in the cache: same logits and aux hidden states, at any cut outside an image."""
+    batch = prompt_of(target, task)
+    whole = prefilled(target, batch)
+    spans = image_spans(batch, target.model.config)
+    cuts = [3, batch.input_ids.shape[1] - 1] + [end + 1 for _, end in spans[:1]] + [first for first, _ in spans[1:]]
+    for cut in cuts:
+        state = target.prefill(batch, prefilled(target, batch).cache, cut)
+        torch.testing.assert_close(state.logits, whole.logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(state.aux_hidden, whole.aux_hidden[:, cut:], rtol=1e-4, atol=1e-4)
+
+
+def test_common_prefix_looks_at_pictures(target):
+    """Two images of one size have equal tokens; only their pixels tell them apart."""
+    config = target.model.config
+    batch = prompt_of(target, "describe")
+    ids, digests = batch.input_ids[0].tolist(), image_digests(batch)
+    ((first, end),) = image_spans(batch, config)
+    assert common_prefix(batch, config, ids, digests) == len(ids)
+    assert common_prefix(batch, config, ids, ["another"]) == first
+    assert common_prefix(batch, config, ids[: end - 1], digests) == first
+    assert common_prefix(batch, config, [*ids[: end + 2], 0], digests) == end + 2
+    assert common_prefix(batch, config, [0], digests) == 0
 
 
 def test_image_prompts_have_a_position_delta(target):

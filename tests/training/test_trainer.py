@@ -53,16 +53,16 @@ def weights(trainer):
 
 
 def test_learns_and_leaves_a_draft(data, tmp_path):
-    trainer = trainer_for(configure(data, tmp_path, max_steps=25, eval_every=25, lr=2e-2))
+    trainer = trainer_for(configure(data, tmp_path, max_steps=40, eval_every=40, epochs=20, lr=1e-2))
     before, _ = trainer.evaluate()
     assert trainer.train()
     after, acceptance = trainer.evaluate()
-    assert after < 0.8 * before
+    assert after < 0.9 * before
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["finished"]
     assert run["best_simulated_acceptance_length"] == pytest.approx(acceptance.simulated_acceptance_length)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in log if "loss" in row] == list(range(1, 26))
+    assert [row["step"] for row in log if "loss" in row] == list(range(1, 41))
     saved = Eagle3Draft.from_pretrained(tmp_path / "draft")
     assert torch.equal(saved.fc.weight, trainer.run_.draft.fc.weight)
 

@@ -36,8 +36,7 @@ class VisionCollator:
         processor: the target's processor or tokenizer.
         max_length: longest sample in tokens, image tokens included. A longer one loses the end of its text; when that
             would cut into an image or leave nothing to learn from, it is skipped.
-        for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added, and
-            padding goes to the left, where transformers' generate wants it.
+        for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added.
         llm_only: skip samples with images or videos, so that the vision tower is never needed.
         strict: raise at the first bad sample instead of counting it.
     """
@@ -164,9 +163,7 @@ class VisionCollator:
         encoded = [sample for _, sample in samples]
 
         def pad(name: str, value: int | bool) -> Tensor:
-            side = "left" if self.for_generation else "right"
-            rows = [sample[name][0] for sample in encoded]
-            return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+            return pad_sequence([sample[name][0] for sample in encoded], batch_first=True, padding_value=value)
 
         pixels = {}
         for name in sorted({name for sample in encoded for name in sample} - {"input_ids", "attention_mask"}):

@@ -89,6 +89,10 @@ class Conversation:
         """The conversation with `text` as its final answer."""
         return replace(self, messages=(*self.messages, Message("assistant", (TextPart(text),))))
 
+    def asked(self, text: str, images: tuple[Path | Image.Image, ...] = ()) -> "Conversation":
+        """The conversation with the user's next turn."""
+        return replace(self, messages=(*self.messages, user_message(text, images)))
+
 
 def user_message(text: str, images: tuple[Path | Image.Image, ...] = ()) -> Message:
     """A user's turn: the images, then the text."""

@@ -6,119 +6,179 @@ draft made from its own guesses live for one tree and are dropped. Keeping them 
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vlm_eagle.decoding.fixed import FixedPlan
+from vlm_eagle.decoding.rows import DraftRows
+from vlm_eagle.decoding.sampling import Sampler, draw
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
+from vlm_eagle.draft.layers import Attend
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.target.cache import block_mask
 
 
 class Drafter:
-    """One sequence's drafting state.
+    """The drafting state of B sequences.
 
     Row i of the cache holds aux hidden state h_i with the embedding of x_{i+1} at rotary position i, as in training
-    (`training/ttt.py`). `hidden` is the last row's output: with it drafting starts.
+    (`training/ttt.py`). `hidden` (B, 1, D) is each sequence's last row's output: with it drafting starts.
     """
 
-    def __init__(self, draft: Eagle3Draft, embed_tokens: nn.Embedding, shape: TreeShape):
+    def __init__(self, draft: Eagle3Draft, embed_tokens: nn.Embedding, shape: TreeShape, capacity: int):
         self.draft, self.embed_tokens, self.shape = draft, embed_tokens, shape
-        self.attend = _CachedAttention()
-        self.hidden: Tensor | None = None  # (1, 1, D)
+        self.rows = DraftRows(capacity + self.room(shape))
+        self.plan = FixedPlan.of(shape, embed_tokens.weight.device) if shape.paths else None
+        self.hidden: Tensor | None = None
+
+    @staticmethod
+    def room(shape: TreeShape) -> int:
+        """Rows a tree needs behind the true ones."""
+        return max(shape.topk, shape.num_draft_tokens) * max(shape.num_steps, 1) + 1
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for at least `capacity` true rows."""
+        self.rows.reserve(capacity + self.room(self.shape))
 
     @torch.no_grad()
-    def extend(self, aux_hidden: Tensor, next_tokens: Tensor) -> None:
-        """Appends true rows.
+    def read(self, aux_hidden: Tensor, next_tokens: Tensor, lengths: Tensor, start: int = 0) -> None:
+        """The prompts' rows from `start` on (their earlier ones are there).
 
         Args:
-            aux_hidden: (R, 3 * D_target) of R newly committed positions.
-            next_tokens: (R,) int64, the committed token after each of them; the last one is the root of the next tree.
+            aux_hidden: (B, R, 3 * D_target), right-padded.
+            next_tokens: (B, R) int64, the token after each position; at each prompt's last one it is the root.
+            lengths: (B,) int64, rows afterwards.
+            start: 0, or B = 1.
         """
-        start = self.attend.committed
-        positions = torch.arange(start, start + len(next_tokens), device=next_tokens.device)[None]
-        output = self.draft.step(
-            self.draft.fuse(aux_hidden)[None], self.embed_tokens(next_tokens)[None], positions, self.attend.commit
-        )
-        self.hidden = output[:, -1:]
+        if start:
+            before = torch.full_like(lengths, start)
+            return self.extend(aux_hidden, next_tokens, before, lengths - start, start)
+        positions = torch.arange(aux_hidden.shape[1], device=next_tokens.device).expand_as(next_tokens)
+        self._step_true(aux_hidden, next_tokens, positions, self.rows.fill, lengths)
 
     @torch.no_grad()
-    def grow(self, root: int) -> DraftTree:
-        """The tree of the most probable continuations after `root`, by cumulative draft probability (EAGLE-2,
-        https://arxiv.org/abs/2406.16858): each level's best `topk` nodes are expanded by `topk` children each, and of all
-        proposed nodes the best `num_draft_tokens - 1` are kept. A parent is never less probable than its child and comes first
-        on a tie, so what is kept is a tree."""
+    def extend(self, aux_hidden: Tensor, next_tokens: Tensor, before: Tensor, counts: Tensor, longest: int) -> None:
+        """Appends true rows: of R given ones the first `counts` (B,) are real, the others are overwritten later.
+
+        Args:
+            aux_hidden: (B, R, 3 * D_target) of newly committed positions.
+            next_tokens: (B, R) int64, the committed token after each of them.
+            before: (B,) int64, true rows so far.
+            counts: (B,) int64.
+            longest: at least the largest of `before`, known to the host.
+        """
+        r = next_tokens.shape[1]
+        slots = before[:, None] + torch.arange(r, device=before.device)
+        causal = torch.ones(len(before), r, r, dtype=torch.bool, device=before.device).tril()
+        span = longest + r
+        self._step_true(aux_hidden, next_tokens, slots, self.rows.attend(slots, block_mask(before, causal, span)), counts)
+
+    def _step_true(self, aux_hidden: Tensor, tokens: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
+        output = self.draft.step(self.draft.fuse(aux_hidden), self.embed_tokens(tokens), positions, attend)
+        last = (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2])
+        self.hidden = output.gather(1, last)
+
+    @torch.no_grad()
+    def grow(
+        self, root: Tensor, lengths: Tensor, longest: int, sampler: Sampler | None = None, uniform: Tensor | None = None
+    ) -> DraftTree:
+        """The trees after the roots (B,), behind `lengths` (B,) true rows. With a sampler, a chain's tokens are drawn from the
+        draft's distribution, with uniform numbers (B, N - 1), instead of being its argmaxes."""
+        level = _Level(self, lengths, longest)
         if self.shape.num_draft_tokens == 1:
-            return DraftTree.from_parents([root], [-1], self.embed_tokens.weight.device)
-        tokens, parents, scores = self._candidates()
-        best = scores.sort(descending=True, stable=True).indices[: self.shape.num_draft_tokens - 1].sort().values.tolist()
-        node_of = {-1: 0} | {candidate: node for node, candidate in enumerate(best, 1)}
-        tokens, parents = tokens.tolist(), parents.tolist()
+            return DraftTree.from_parents(root[:, None], torch.full_like(root[:, None], -1), 0)
+        if self.plan is None:
+            return self._dynamic(root, level)
+        return self._fixed(root, level) if sampler is None else self._drawn(root, level, sampler, uniform)
+
+    def _dynamic(self, root: Tensor, level: "_Level") -> DraftTree:
+        """The most probable continuations by cumulative draft probability (EAGLE-2, https://arxiv.org/abs/2406.16858): each
+        level's best `topk` nodes are expanded by `topk` children each, and of all proposed nodes the best
+        `num_draft_tokens - 1` are kept. A parent is never less probable than its child and comes first on a tie, so what is
+        kept is a tree."""
+        k, b = self.shape.topk, len(root)
+        hidden, made = self.hidden, 0
+        frontier = torch.full((b, 1), -1, device=root.device)  # candidate numbers of the nodes that are expanded
+        frontier_scores = torch.zeros(b, 1, device=root.device)
+        all_tokens, all_parents, all_scores = [], [], []
+        for step in range(self.shape.num_steps):
+            logp, choices = self.draft.logits(hidden).log_softmax(-1).topk(k, dim=-1)  # (B, F, k), sorted
+            scores = (frontier_scores[..., None] + logp).flatten(1)
+            tokens = self.draft.target_ids[choices].flatten(1)
+            all_tokens.append(tokens)
+            all_parents.append(frontier.repeat_interleave(k, dim=1))
+            all_scores.append(scores)
+            if step < self.shape.num_steps - 1:
+                order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+                frontier, frontier_scores = made + order, scores.gather(1, order)
+                made += scores.shape[1]
+                hidden = level.expand(hidden, tokens.gather(1, order), order // k)
+        return self._best(root, *(torch.cat(rows, dim=1) for rows in (all_tokens, all_parents, all_scores)))
+
+    def _best(self, root: Tensor, tokens: Tensor, parents: Tensor, scores: Tensor) -> DraftTree:
+        """Of M candidates (B, M) the best-scored ones, in order of creation."""
+        kept = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.shape.num_draft_tokens - 1].sort(1).values
+        nodes = torch.arange(1, kept.shape[1] + 1, device=root.device).expand_as(kept)
+        node_of = torch.zeros_like(parents).scatter_(1, kept, nodes)
+        above = parents.gather(1, kept)
+        above = torch.where(above < 0, 0, node_of.gather(1, above.clamp_min(0)))
         return DraftTree.from_parents(
-            [root] + [tokens[c] for c in best], [-1] + [node_of[parents[c]] for c in best], self.hidden.device
+            torch.cat([root[:, None], tokens.gather(1, kept)], dim=1),
+            torch.cat([torch.full_like(above[:, :1], -1), above], dim=1),
+            self.shape.num_steps,
+            scores=torch.cat([torch.zeros_like(scores[:, :1]), scores.gather(1, kept)], dim=1),
         )
 
-    def _candidates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All proposed nodes in order of creation: target ids, index of the parent candidate (-1: the root), and
-        cumulative log-probability, each (candidates,)."""
-        k, last_position = self.shape.topk, self.attend.committed - 1
-        self.attend.start_tree()
-        hidden = self.hidden
-        frontier = torch.tensor([-1], device=hidden.device)
-        frontier_scores = torch.zeros(1, device=hidden.device)
-        all_tokens, all_parents, all_scores, made = [], [], [], 0
-        for step in range(self.shape.num_steps):
-            logp, choices = self.draft.logits(hidden[0]).log_softmax(-1).topk(k, dim=-1)  # (F, k), sorted
-            scores = (frontier_scores[:, None] + logp).flatten()
-            tokens = self.draft.target_ids[choices].flatten()
-            all_tokens.append(tokens)
-            all_parents.append(frontier.repeat_interleave(k))
-            all_scores.append(scores)
-            if step == self.shape.num_steps - 1:
-                break
-            order = scores.sort(descending=True, stable=True).indices[:k]
-            parent_row = order // k
-            frontier, frontier_scores = made + order, scores[order]
-            made += len(scores)
-            positions = torch.full((1, len(order)), last_position + step + 1, device=hidden.device)
-            self.attend.descend(parent_row)
-            hidden = self.draft.step(
-                hidden[:, parent_row], self.embed_tokens(tokens[order])[None], positions, self.attend.expand
-            )
-        return torch.cat(all_tokens), torch.cat(all_parents), torch.cat(all_scores)
+    def _fixed(self, root: Tensor, level: "_Level") -> DraftTree:
+        """Every node is a given rank among the children of a given node of the level before."""
+        tokens, hidden = [root[:, None]], self.hidden
+        for plan in self.plan.levels:
+            logits = self.draft.logits(hidden)
+            best = logits.argmax(-1, keepdim=True) if plan.width == 1 else logits.topk(plan.width, dim=-1).indices
+            tokens.append(self.draft.target_ids[best].flatten(1)[:, plan.chosen])
+            if plan.expanded is not None:
+                hidden = level.expand(hidden, tokens[-1][:, plan.expanded], plan.parent_row.expand(len(root), -1))
+        return self._planned(torch.cat(tokens, dim=1))
+
+    def _drawn(self, root: Tensor, level: "_Level", sampler: Sampler, uniform: Tensor) -> DraftTree:
+        """A chain of tokens drawn from the draft's own distribution under the target's sampling parameters."""
+        tokens, hidden, proposals = [root[:, None]], self.hidden, []
+        for step, plan in enumerate(self.plan.levels):
+            q = sampler.probabilities(self.draft.logits(hidden))  # (B, 1, W)
+            tokens.append(self.draft.target_ids[draw(q, uniform[:, step : step + 1])])
+            proposals.append(q)
+            if plan.expanded is not None:
+                hidden = level.expand(hidden, tokens[-1], plan.parent_row.expand(len(root), -1))
+        return self._planned(torch.cat(tokens, dim=1), proposals=torch.cat(proposals, dim=1))
+
+    def _planned(self, tokens: Tensor, **extra: Tensor) -> DraftTree:
+        b, tree = len(tokens), self.plan.tree
+        return DraftTree(
+            tokens, tree.parents.expand(b, -1), tree.depths.expand(b, -1), tree.ancestors.expand(b, -1, -1), tree.depth, **extra
+        )
 
 
-class _CachedAttention:
-    """The two `Attend`s of decoding over one cache: `commit` for true rows, `expand` for the rows of a tree's level."""
+class _Level:
+    """Computes a tree's rows level by level, behind the true ones."""
 
-    def __init__(self) -> None:
-        self.keys: Tensor | None = None  # (1, H_kv, committed + tree rows, K)
-        self.values: Tensor | None = None
-        self.committed = 0
-        self._seen: Tensor | None = None  # (F, tree rows) bool, what each frontier row sees of the tree
+    def __init__(self, drafter: Drafter, lengths: Tensor, longest: int):
+        self.drafter, self.lengths, self.longest = drafter, lengths, longest
+        self.seen: Tensor | None = None  # (B, F, tree rows) bool, what each row of the level sees of the tree
+        self.depth = self.made = 0
 
-    def commit(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """New true rows: causal among themselves, everything committed before, nothing of the last tree."""
-        new = k.shape[2]
-        self._append(k, v, keep=self.committed)
-        seen = torch.ones(new, self.committed + new, dtype=torch.bool, device=q.device).tril(self.committed)
-        self.committed += new
-        return F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=seen, enable_gqa=True)
-
-    def start_tree(self) -> None:
-        """Forgets the last tree's rows."""
-        self._seen = None
-
-    def descend(self, parent_row: Tensor) -> None:
-        """The next level's rows: each sees what its parent (an index into the last level) saw, and itself."""
-        own = torch.eye(len(parent_row), dtype=torch.bool, device=parent_row.device)
-        self._seen = own if self._seen is None else torch.cat([self._seen[parent_row], own], dim=1)
-
-    def expand(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Tree rows: all committed rows and their own ancestors."""
-        tree_rows = self._seen.shape[1] - k.shape[2]
-        self._append(k, v, keep=self.committed + tree_rows)
-        seen = torch.cat([self._seen.new_ones(k.shape[2], self.committed), self._seen], dim=1)
-        return F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=seen, enable_gqa=True)
-
-    def _append(self, k: Tensor, v: Tensor, keep: int) -> None:
-        if self.keys is not None:
-            k, v = torch.cat([self.keys[:, :, :keep], k], dim=2), torch.cat([self.values[:, :, :keep], v], dim=2)
-        self.keys, self.values = k, v
+    def expand(self, hidden: Tensor, tokens: Tensor, parent_row: Tensor) -> Tensor:
+        """(B, F, D), the outputs of the rows of `tokens` (B, F), whose parents are rows `parent_row` (B, F) of the level
+        before, with outputs `hidden`. Each row sees all true rows, what its parent saw of the tree, and itself."""
+        b, f = tokens.shape
+        own = torch.eye(f, dtype=torch.bool, device=tokens.device).expand(b, f, f)
+        if self.seen is None:
+            self.seen = own
+        else:
+            inherited = self.seen.gather(1, parent_row[..., None].expand(-1, -1, self.seen.shape[2]))
+            self.seen = torch.cat([inherited, own], dim=2)
+        slots = self.lengths[:, None] + torch.arange(self.made, self.made + f, device=tokens.device)
+        self.made += f
+        mask = block_mask(self.lengths, self.seen, self.longest + self.made)
+        positions = (self.lengths + self.depth)[:, None].expand(b, f)  # the last true row is at lengths - 1
+        self.depth += 1
+        hidden = hidden.gather(1, parent_row[..., None].expand(-1, -1, hidden.shape[2]))
+        drafter = self.drafter
+        return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.rows.attend(slots, mask))

@@ -1,119 +1,166 @@
-"""The decoding loop: prefill, then grow a tree, verify it in one target forward, commit, until the end.
+"""The decoding loop as users call it: prompts in, answers out, whole or piece by piece.
 
-One loop for VL and text-only targets, with or without a draft: without one every tree is its root alone, which is the plain
-token-by-token decoding that the draft is measured against.
+One loop for VL and text-only targets, one prompt or a ragged batch, with or without a draft.
 """
 
-from collections.abc import Iterator, Set
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from vlm_eagle.decoding.drafter import Drafter
+from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
-from vlm_eagle.decoding.tree import DraftTree, TreeShape
-from vlm_eagle.decoding.verify import accept
+from vlm_eagle.decoding.stopping import Stopper
+from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
-from vlm_eagle.target.cache import keep_path
 from vlm_eagle.target.target import Target
 
 
 @dataclass
 class Generation:
-    """An answer's token ids, its end token included if it was reached, and what it took to write them."""
+    """An answer and what it took to write it.
+
+    Attributes:
+        tokens: token ids, the end token included if it was reached.
+        drafted: of each token, whether the draft proposed it (otherwise the target added it).
+        stats: sums over its verifications.
+    """
 
     tokens: list[int] = field(default_factory=list)
+    drafted: list[bool] = field(default_factory=list)
     stats: AcceptanceStats = field(default_factory=AcceptanceStats)
 
 
-def generate(target: Target, prompt: Batch, draft: Eagle3Draft | None = None, **options) -> Generation:
-    """The whole answer to a prompt. Options are those of `stream`."""
-    generation = Generation()
-    for _ in stream(target, prompt, draft, into=generation, **options):
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to write an answer.
+
+    Attributes:
+        shape: the tree; ignored without a draft.
+        sampling: how the target chooses tokens.
+        drawn_drafts: for a chain at temperature > 0, draw the draft's tokens from its distribution and verify by rejection
+            sampling, instead of taking its argmaxes. Both are exact.
+        max_new_tokens: exact limit; the answer also ends with the target's first end token.
+        stop_strings: the answer also ends with the token that completes one of these.
+        seed: of the sampling: a number (row b then draws with seed + b), one per row, or None for a new one every time.
+    """
+
+    shape: TreeShape = field(default_factory=lambda: TreeShape(4))
+    sampling: Sampling = field(default_factory=Sampling)
+    drawn_drafts: bool = False
+    max_new_tokens: int = 256
+    stop_strings: Sequence[str] = ()
+    seed: int | Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens must be at least 1, found {self.max_new_tokens}.")
+        if self.drawn_drafts and (self.sampling.temperature == 0 or not self.shape.is_chain):
+            raise UserError("Drawn drafts need a temperature above 0 and a chain (topk 1).")
+
+    def seeds(self, rows: int) -> list[int]:
+        """One seed per row."""
+        if self.seed is None:
+            return [random.SystemRandom().getrandbits(62) for _ in range(rows)]
+        seeds = [self.seed + row for row in range(rows)] if isinstance(self.seed, int) else list(self.seed)
+        if len(seeds) != rows:
+            raise UserError(f"{len(seeds)} seeds for {rows} prompts. Give one per prompt, or a single number.")
+        return seeds
+
+
+def generate(target: Target, prompts: Batch, draft: Eagle3Draft | None = None, **options: Any) -> list[Generation]:
+    """The whole answers to B prompts; arguments and errors are those of `stream`."""
+    answers = [Generation() for _ in range(len(prompts))]
+    for _ in stream(target, prompts, draft, into=answers, **options):
         pass
-    return generation
+    return answers
 
 
 def stream(
     target: Target,
-    prompt: Batch,
+    prompts: Batch,
     draft: Eagle3Draft | None = None,
     *,
-    shape: TreeShape | None = None,
-    sampling: Sampling | None = None,
-    max_new_tokens: int = 256,
-    seed: int | None = None,
-    into: Generation | None = None,
-) -> Iterator[list[int]]:
-    """Yields the answer in pieces, one list of token ids per target forward.
+    into: list[Generation] | None = None,
+    **options: Any,
+) -> Iterator[list[list[int]]]:
+    """Yields the answers in pieces: per target forward, one list of new token ids for each of B prompts.
 
     Args:
         target: the model whose output this is, draft or not.
-        prompt: one conversation (B = 1) with the generation prompt, on the target's device.
+        prompts: B conversations with the generation prompt, right-padded, on the target's device.
         draft: None decodes with the target alone.
-        shape: the tree; None for a chain of 4 draft tokens (ignored without a draft).
-        sampling: None for greedy.
-        max_new_tokens: exact limit; the answer also ends with the target's first end token.
-        seed: of the sampling; None draws from torch's global generator.
-        into: filled with tokens and statistics as they come.
+        into: B generations, filled as they come.
+        options: the fields of `Settings`; without any, greedy with a chain of 4 draft tokens.
 
     Raises:
         UserError: an empty or too long prompt, or a draft made for another target.
     """
-    into = into if into is not None else Generation()
-    _check(target, prompt, draft, max_new_tokens)
-    generator = None if seed is None else torch.Generator(target.device).manual_seed(seed)
-    sampler = Sampler(sampling or Sampling(), generator)
-    drafter = Drafter(draft, target.embed_tokens, shape or TreeShape(4)) if draft is not None else None
-
-    state = target.prefill(prompt)
-    root = int(sampler(state.logits[None]))
-    if drafter:
-        drafter.extend(state.aux_hidden, torch.cat([prompt.input_ids[0, 1:], prompt.input_ids.new_tensor([root])]))
-    piece, finished = _cut([root], into.tokens, target.eos_ids, max_new_tokens)
-    yield piece
-    while not finished:
-        prefix = state.cache.get_seq_length()
-        tree = drafter.grow(root) if drafter else DraftTree.from_parents([root], [-1], target.device)
-        logits, aux_hidden = target.verify(state.cache, tree.tokens, tree.depths, tree.ancestors, state.rope_delta)
-        path, bonus = accept(tree, sampler(logits).tolist())
-        committed = torch.cat([tree.tokens[path][1:], tree.tokens.new_tensor([bonus])])
-        piece, finished = _cut(committed.tolist(), into.tokens, target.eos_ids, max_new_tokens)
-        into.stats.record(accepted=min(len(path) - 1, len(piece)), tokens=len(piece), depth=tree.depth)
-        yield piece
-        if not finished:
-            keep_path(state.cache, prefix, torch.tensor(path, device=tree.tokens.device))
-            if drafter:
-                drafter.extend(aux_hidden[path], committed)
-            root = bonus
+    settings = Settings(**options)
+    if draft is not None:
+        check_fit(target, draft)
+    decoder = Decoder(target, draft, settings.shape, Sampler(settings.sampling), drawn_drafts=settings.drawn_drafts)
+    yield from run(decoder, prompts, settings, into)
 
 
-def _cut(new: list[int], answer: list[int], eos_ids: Set[int], max_new_tokens: int) -> tuple[list[int], bool]:
-    """Appends `new` to the answer up to its first end token and the length limit: (what was appended, finished)."""
-    piece = new[: max_new_tokens - len(answer)]
-    end = next((i for i, token in enumerate(piece) if token in eos_ids), None)
-    if end is not None:
-        piece = piece[: end + 1]
-    answer += piece
-    return piece, end is not None or len(answer) >= max_new_tokens
+def run(
+    decoder: Decoder, prompts: Batch, settings: Settings, into: list[Generation] | None = None
+) -> Iterator[list[list[int]]]:
+    """`stream` on a decoder that may know the beginning of the prompt already."""
+    target = decoder.target
+    _check_length(target, prompts, settings.max_new_tokens)
+    answers = into if into is not None else [Generation() for _ in range(len(prompts))]
+    stopper = Stopper(target.eos_ids, settings.max_new_tokens, settings.stop_strings, target.tokenizer)
+    first = decoder.read(prompts, settings.max_new_tokens, settings.seeds(len(prompts)))
+    going, pieces = [], []
+    for answer, token in zip(answers, first.tolist(), strict=True):
+        piece, finished = stopper.cut([], [token])
+        answer.tokens += piece
+        answer.drafted += [False] * len(piece)
+        pieces.append(piece)
+        going.append(not finished)
+    yield pieces
+    while any(going):
+        verdict = decoder.cycle(torch.tensor(going, device=first.device))
+        committed, counts = _to_host(verdict.committed, verdict.counts)
+        pieces = [[] for _ in answers]
+        for row, answer in enumerate(answers):
+            if going[row]:
+                new = committed[row][: counts[row]]
+                decoder.committed(row, new)
+                pieces[row], finished = stopper.cut(answer.tokens, new)
+                going[row] = not finished
+                _note(answer, pieces[row], len(new) - 1, decoder.shape.num_steps)
+        yield pieces
 
 
-def _check(target: Target, prompt: Batch, draft: Eagle3Draft | None, max_new_tokens: int) -> None:
-    if len(prompt) != 1:
-        raise UserError(f"Decoding takes one prompt at a time, found a batch of {len(prompt)}.")
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens must be at least 1, found {max_new_tokens}.")
-    length, limit = prompt.input_ids.shape[1], target.config.max_position_embeddings
-    if not 0 < length <= limit - max_new_tokens:
+def _note(answer: Generation, piece: list[int], proposed: int, depth: int) -> None:
+    """Records a piece of which the first `proposed` tokens came from the draft."""
+    accepted = min(proposed, len(piece))
+    answer.tokens += piece
+    answer.drafted += [i < accepted for i in range(len(piece))]
+    answer.stats.record(accepted=accepted, tokens=len(piece), depth=depth)
+
+
+def _to_host(committed: Tensor, counts: Tensor) -> tuple[list[list[int]], list[int]]:
+    """The one read of a cycle."""
+    both = torch.cat([committed, counts[:, None]], dim=1).tolist()
+    return [row[:-1] for row in both], [row[-1] for row in both]
+
+
+def _check_length(target: Target, prompts: Batch, max_new_tokens: int) -> None:
+    length, limit = prompts.input_ids.shape[1], target.config.max_position_embeddings
+    if len(prompts) == 0 or not 0 < length <= limit - max_new_tokens:
         raise UserError(
             f"The prompt has {length} tokens and max_new_tokens is {max_new_tokens}; together they must fit the "
             f"target's context of {limit}. Shorten the prompt or lower max_new_tokens."
         )
-    if draft is not None:
-        check_fit(target, draft)
 
 
 def check_fit(target: Target, draft: Eagle3Draft) -> None:

@@ -1,5 +1,6 @@
-"""How the target chooses a token: greedy, or from its processed distribution. Warping is transformers' own."""
+"""How a token is chosen from logits: greedy, or from the processed distribution. Warping is transformers' own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,13 +31,13 @@ class Sampling:
 
 
 class Sampler:
-    """Draws target tokens at the nodes of a tree, all at once; only those on the accepted path are used.
+    """Draws tokens at all nodes of all trees at once; only those on the accepted path are used.
 
     Draws at different nodes are independent, so using some of them changes nothing about their distribution.
     """
 
-    def __init__(self, sampling: Sampling, generator: torch.Generator | None = None):
-        self.sampling, self.generator = sampling, generator
+    def __init__(self, sampling: Sampling):
+        self.sampling = sampling
         self.warpers = LogitsProcessorList()
         if sampling.temperature > 0:
             self.warpers.append(TemperatureLogitsWarper(sampling.temperature))
@@ -47,12 +48,45 @@ class Sampler:
             if sampling.min_p:
                 self.warpers.append(MinPLogitsWarper(sampling.min_p))
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(N, V) the processed distribution of logits (N, V); a temperature above 0 is assumed."""
-        return self.warpers(None, logits).softmax(-1)
+    @property
+    def greedy(self) -> bool:
+        """Whether no random numbers are needed."""
+        return self.sampling.temperature == 0
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """(N,) int64 tokens from logits (N, V)."""
-        if self.sampling.temperature == 0:
-            return logits.argmax(-1)
-        return torch.multinomial(self.probabilities(logits), 1, generator=self.generator).squeeze(-1)
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(..., V) the processed distribution of logits (..., V); a temperature above 0 is assumed."""
+        rows = logits.reshape(-1, logits.shape[-1])
+        return self.warpers(None, rows).softmax(-1).view(logits.shape)
+
+    def __call__(self, logits: Tensor, uniform: Tensor | None = None) -> Tensor:
+        """(...) int64 tokens from logits (..., V), with one uniform number in [0, 1) each unless greedy."""
+        return logits.argmax(-1) if self.greedy else draw(self.probabilities(logits), uniform)
+
+
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """(...) int64 drawn from (..., V) by inversion: the first token whose cumulative probability exceeds uniform (...).
+
+    float64, so that 150,000 small terms add up; a token of probability zero is never drawn.
+    """
+    cumulative = probabilities.double().cumsum(-1)
+    total = cumulative[..., -1:]
+    index = torch.searchsorted(cumulative, (uniform[..., None] * total).contiguous(), right=True)
+    last = (cumulative < total).sum(-1, keepdim=True)  # rounding may reach the total exactly
+    return torch.minimum(index, last).squeeze(-1)
+
+
+class Uniforms:
+    """Each row's own stream of uniform numbers, made before decoding: what a prompt draws does not depend on its batch.
+
+    Row b's numbers for forward c are a block of `per_cycle`; forward 0 is the prefill.
+    """
+
+    def __init__(self, seeds: Sequence[int], cycles: int, per_cycle: int, device: torch.device):
+        rows = [
+            torch.rand(cycles, per_cycle, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
+        self.blocks = torch.stack(rows).to(device)  # (B, cycles, per_cycle)
+
+    def __getitem__(self, cycle: int) -> Tensor:
+        """(B, per_cycle)"""
+        return self.blocks[:, cycle]

@@ -1,6 +1,9 @@
 """The draft tree: what the target verifies in one forward pass. A chain is the tree with topk = 1."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,17 +13,20 @@ from vlm_eagle.errors import UserError
 
 @dataclass(frozen=True)
 class TreeShape:
-    """SGLang's three parameters.
+    """SGLang's three parameters, or a fixed tree.
 
     Attributes:
         num_draft_tokens: nodes the target verifies in one forward, the root included.
         topk: children considered per expanded node; 1 makes a chain.
-        num_steps: depth of the tree.
+        num_steps: depth of the tree; None for the most a chain of this size has.
+        paths: None lets the draft choose the nodes by cumulative probability (a dynamic tree). Otherwise the nodes are fixed:
+            each is the tuple of ranks that leads to it, (0, 1) being the second-best child of the best child of the root.
     """
 
     num_draft_tokens: int
     topk: int = 1
     num_steps: int | None = None
+    paths: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.num_draft_tokens < 1 or self.topk < 1:
@@ -35,48 +41,75 @@ class TreeShape:
                 f"A chain (topk 1) of {steps} steps has {steps + 1} nodes, not {n}. Set num_draft_tokens to num_steps + 1."
             )
         candidates = k + max(steps - 1, 0) * k * k if steps else 0
-        if n - 1 > candidates:
+        if self.paths is None and n - 1 > candidates:
             raise UserError(
                 f"num_steps {steps} with topk {k} proposes at most {candidates} tokens, fewer than num_draft_tokens - 1 = "
                 f"{n - 1}. Raise num_steps or topk."
             )
+        if k == 1 and n > 1:
+            object.__setattr__(self, "paths", tuple((0,) * depth for depth in range(1, n)))
+
+    @classmethod
+    def fixed(cls, paths: Sequence[Sequence[int]]) -> "TreeShape":
+        """The tree of these nodes and the root. Every node's parent must be among them."""
+        nodes = sorted({tuple(path) for path in paths}, key=lambda path: (len(path), path))
+        orphans = [path for path in nodes if len(path) > 1 and path[:-1] not in nodes]
+        if not nodes or () in nodes or orphans:
+            raise UserError(f"A fixed tree needs nodes below the root, each with its parent; without one: {orphans or nodes}.")
+        topk = max(rank for path in nodes for rank in path) + 1
+        if min(rank for path in nodes for rank in path) < 0:
+            raise UserError("Ranks in a fixed tree count from 0.")
+        return cls(len(nodes) + 1, topk, max(map(len, nodes)), tuple(nodes))
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether an accepted path always is the first nodes in order, so that caches need no reordering."""
+        return self.topk == 1
+
+    @cached_property
+    def parents(self) -> list[int]:
+        """Of a fixed tree: the parent node of every node, -1 at the root."""
+        node_of = {(): 0} | {path: node for node, path in enumerate(self.paths or (), 1)}
+        return [-1] + [node_of[path[:-1]] for path in self.paths or ()]
 
     def __str__(self) -> str:
-        n, name = self.num_draft_tokens, "chain" if self.topk == 1 else f"tree (steps {self.num_steps}, topk {self.topk})"
+        n, kind = self.num_draft_tokens, "tree" if self.paths is None else "fixed tree"
+        name = "chain" if self.is_chain else f"{kind} (steps {self.num_steps}, topk {self.topk})"
         return f"{name} of {n} draft tokens (vLLM: num_speculative_tokens {n - 1})"
 
 
 @dataclass(frozen=True)
 class DraftTree:
-    """N nodes; parents come before their children, node 0 is the root.
+    """B trees of N nodes each; parents come before their children, node 0 is the root.
 
     Attributes:
-        tokens: (N,) int64 target ids; tokens[0] is the last committed token.
-        parents: (N,) int64, -1 at the root.
-        depths: (N,) int64, 0 at the root.
-        ancestors: (N, N) bool, [i, j] true iff j is i or an ancestor of i.
+        tokens: (B, N) int64 target ids; tokens[:, 0] are the last committed tokens.
+        parents: (B, N) int64, -1 at the root.
+        depths: (B, N) int64, 0 at the root.
+        ancestors: (B, N, N) bool, [b, i, j] true iff j is i or an ancestor of i.
+        depth: most levels below a root.
+        scores: (B, N) cumulative draft log-probability of a dynamic tree's nodes, 0 at the root; None otherwise.
+        proposals: (B, N - 1, W) the distributions the tokens of a chain were drawn from; None if they are argmaxes.
     """
 
     tokens: Tensor
     parents: Tensor
     depths: Tensor
     ancestors: Tensor
+    depth: int
+    scores: Tensor | None = None
+    proposals: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def depth(self) -> int:
-        """Levels below the root. Nodes are not sorted by depth."""
-        return int(self.depths.max())
+        return self.tokens.shape[1]
 
     @classmethod
-    def from_parents(cls, tokens: list[int], parents: list[int], device: torch.device | str = "cpu") -> "DraftTree":
-        """Depths and ancestors follow from the parents."""
-        n = len(tokens)
-        depths, ancestors = [0] * n, torch.eye(n, dtype=torch.bool)
-        for node in range(1, n):
-            depths[node] = depths[parents[node]] + 1
-            ancestors[node] |= ancestors[parents[node]]
-        as_tensor = lambda values: torch.tensor(values, device=device)
-        return cls(as_tensor(tokens), as_tensor(parents), as_tensor(depths), ancestors.to(device))
+    def from_parents(cls, tokens: Tensor, parents: Tensor, depth: int, **extra: Tensor | None) -> "DraftTree":
+        """Depths and ancestors follow from `parents` (B, N), in log2(depth) matrix products: squaring (I + P), where P holds
+        who is whose parent, doubles the reach upwards."""
+        n = tokens.shape[1]
+        reach = torch.eye(n, device=tokens.device) + (parents[:, :, None] == torch.arange(n, device=tokens.device))
+        for _ in range(math.ceil(math.log2(max(depth, 1)))):
+            reach = (reach @ reach).clamp_max_(1)
+        ancestors = reach > 0
+        return cls(tokens, parents, ancestors.sum(-1) - 1, ancestors, depth, **extra)

@@ -1,16 +1,15 @@
-"""Answers in the target's own words: on-policy training data, written in batches by transformers' `generate`."""
+"""Answers in the target's own words: on-policy training data, written in batches by the target alone."""
 
 from collections.abc import Sequence
 
-import torch
 from rich.progress import Progress
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation
+from vlm_eagle.decoding.generate import generate
 from vlm_eagle.target.target import Target
 
 
-@torch.no_grad()
 def write_answers(
     target: Target,
     conversations: Sequence[Conversation],
@@ -31,15 +30,10 @@ def write_answers(
     bar = progress.add_task("target writes answers", total=len(prompts)) if progress else None
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = collator([prompts[i] for i in chosen])
-        output = target.model.generate(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.pixels,
-            max_new_tokens=max_new_tokens, do_sample=False,
-        )  # fmt: skip
-        for i, ids in zip(chosen, output[:, batch.input_ids.shape[1] :].tolist(), strict=True):
-            end = next((k for k, token in enumerate(ids) if token in target.eos_ids), None)
-            if end is not None:
-                answered[i] = prompts[i].answered(target.tokenizer.decode(ids[:end]))
+        batch = collator([prompts[i] for i in chosen]).to(target.device)
+        for i, answer in zip(chosen, generate(target, batch, max_new_tokens=max_new_tokens), strict=True):
+            if answer.tokens[-1] in target.eos_ids:
+                answered[i] = prompts[i].answered(target.tokenizer.decode(answer.tokens[:-1]))
         if progress:
             progress.advance(bar, len(chosen))
     return answered

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, ImagePart, TextPart
@@ -33,6 +33,12 @@ def build(seed: int) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]
     processor = build_processor(train_tokenizer(corpus, VOCAB_SIZE))
     torch.manual_seed(seed)
     return Qwen3VLForConditionalGeneration(demo_config(processor)), processor
+
+
+def load(folder: str) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
+    """An earlier result, in float32, to go on from."""
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model, AutoProcessor.from_pretrained(folder)
 
 
 def demo_config(processor: Qwen3VLProcessor) -> Qwen3VLConfig:
@@ -98,12 +104,14 @@ def train(
     batch_size: int,
     lr: float,
     seed: int,
+    easy_batches: int,
     checkpoint: Path,
     console: Console,
 ) -> list[dict]:
-    """Teaches the demo tasks; returns the log (step, loss per answer token, seconds). Saves to `checkpoint` now and then."""
+    """Teaches the demo tasks, the simpler ones alone for the first `easy_batches`; returns the log (step, loss per answer
+    token, seconds). Saves to `checkpoint` now and then."""
     batches = DataLoader(
-        _Stream(batch_size, seed, easy_batches=min(steps // 10, 200)),
+        _Stream(batch_size, seed, easy_batches),
         batch_size=None, num_workers=1, prefetch_factor=4, collate_fn=VisionCollator(processor),
     )  # fmt: skip
     optimizers = build_optimizers(model, optimizer="muon", lr=lr, weight_decay=0.01)

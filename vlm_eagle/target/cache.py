@@ -1,19 +1,105 @@
-"""The target's key-value cache, which a tree verification may leave with any accepted path."""
+"""The target's key-value cache: allocated once, written by slot, left by a verification with any accepted path."""
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-def keep_path(cache: DynamicCache, prefix: int, path: Tensor) -> None:
-    """Drops everything a verification appended except the accepted nodes.
+def block_mask(lengths: Tensor, block: Tensor, span: int) -> Tensor:
+    """(B, R, span) bool: what R new rows see of a cache in which they and their kin stand behind the committed entries.
 
     Args:
-        cache: holds `prefix` committed entries followed by the N entries of the tree's nodes.
-        prefix: number of committed entries before the verification.
-        path: (a + 1,) int64, the accepted nodes from the root (node 0) on, ascending.
+        lengths: (B,) int64, committed entries of every row of the batch; all of them are seen.
+        block: (B, R, M) bool, which of the M entries behind the committed ones are seen.
+        span: entries looked at; those that are neither committed nor in the block are stale and not seen.
     """
-    keep = prefix + path
-    for layer in cache.layers:
-        layer.keys = torch.cat([layer.keys[:, :, :prefix], layer.keys.index_select(2, keep)], dim=2)
-        layer.values = torch.cat([layer.values[:, :, :prefix], layer.values.index_select(2, keep)], dim=2)
+    behind = torch.arange(span, device=lengths.device) - lengths[:, None]  # (B, span), 0 at the block's first entry
+    m = block.shape[2]
+    index = behind.clamp(0, m - 1)[:, None].expand(-1, block.shape[1], -1)
+    return (behind < 0)[:, None] | (block.gather(2, index) & (behind < m)[:, None])
+
+
+class TreeCache(Cache):
+    """Keys and values of B sequences for all layers, each (B, H_kv, capacity, K).
+
+    Sequence b's committed entries lie at 0 .. lengths[b] - 1. A tree's nodes are written behind them, each sequence's at its
+    own place, and `keep` moves the accepted ones to the front of the tree. What lies beyond is stale and must be masked.
+    Lengths belong to the caller: the cache itself never needs the host to know them.
+    """
+
+    def __init__(self, num_layers: int, capacity: int):
+        self.capacity = capacity
+        self.slots: Tensor | None = None
+        self.span = 0
+        super().__init__(layers=[_TreeLayer(self) for _ in range(num_layers)])
+
+    def begin(self) -> None:
+        """The next forward reads whole prompts: its keys and values go to 0 .. T - 1 and see only each other."""
+        self.slots = None
+
+    def place(self, slots: Tensor, span: int) -> None:
+        """The next forward's R tokens go to `slots` (B, R) and see (under their mask) the first `span` entries."""
+        self.slots, self.span = slots, span
+
+    def keep(self, lengths: Tensor, path: Tensor) -> None:
+        """Moves the nodes `path` (B, P) of the tree behind `lengths` (B,) to the tree's first P places, in this order."""
+        source = lengths[:, None] + path
+        goal = lengths[:, None] + torch.arange(path.shape[1], device=path.device)
+        for layer in self.layers:
+            layer.move(source, goal)
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for at least `capacity` entries; committed ones stay."""
+        if capacity > self.capacity:
+            self.capacity = capacity
+            for layer in self.layers:
+                layer.enlarge(capacity)
+
+
+class _TreeLayer(CacheLayerMixin):
+    """One layer. Allocated at first use, on the device where the layer computes and with the head count it has."""
+
+    def __init__(self, cache: TreeCache):
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        b, h, _, k = key_states.shape
+        # zeros, because a masked entry still takes part with weight 0, and 0 * nan is nan
+        self.keys = key_states.new_zeros(b, h, self.cache.capacity, k)
+        self.values = value_states.new_zeros(b, h, self.cache.capacity, k)
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        slots = self.cache.slots
+        if slots is None:
+            new = key_states.shape[2]
+            self.keys[:, :, :new], self.values[:, :, :new] = key_states, value_states
+            return key_states, value_states
+        index = slots.to(self.keys.device)[:, None, :, None].expand_as(key_states)
+        self.keys.scatter_(2, index, key_states)
+        self.values.scatter_(2, index, value_states)
+        return self.keys[:, :, : self.cache.span], self.values[:, :, : self.cache.span]
+
+    def move(self, source: Tensor, goal: Tensor) -> None:
+        b, h, _, k = self.keys.shape
+        source, goal = (i.to(self.keys.device)[:, None, :, None].expand(b, h, -1, k) for i in (source, goal))
+        self.keys.scatter_(2, goal, self.keys.gather(2, source))
+        self.values.scatter_(2, goal, self.values.gather(2, source))
+
+    def enlarge(self, capacity: int) -> None:
+        if self.is_initialized:
+            more = capacity - self.keys.shape[2]
+            self.keys, self.values = (torch.nn.functional.pad(t, (0, 0, 0, more)) for t in (self.keys, self.values))
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Only asked for whole prompts: verifications bring their own mask."""
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return self.cache.capacity

@@ -9,28 +9,32 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.records import Batch, TargetFeatures
+from vlm_eagle.target.cache import TreeCache, block_mask
 from vlm_eagle.target.capture import AuxCapture
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
+from vlm_eagle.target.prefix import tail
 
 
 @dataclass
 class Prefilled:
-    """A prompt read by the target.
+    """Prompts read by the target.
 
     Attributes:
-        cache: T entries.
-        aux_hidden: (T, 3 * D_target).
-        logits: (V,) float32, the prediction of the first new token.
-        rope_delta: added to the sequence index of every later token (0 for text).
+        cache: holds `lengths` entries.
+        aux_hidden: (B, T, 3 * D_target), of the positions that were read.
+        logits: (B, V) float32, the prediction of the first new token.
+        lengths: (B,) int64, tokens of each prompt.
+        rope_delta: (B,) int64, added to the sequence index of every later token (0 for text).
     """
 
-    cache: DynamicCache
+    cache: TreeCache
     aux_hidden: Tensor
     logits: Tensor
-    rope_delta: int
+    lengths: Tensor
+    rope_delta: Tensor
 
 
 class Target:
@@ -92,7 +96,8 @@ class Target:
     def features(self, batch: Batch) -> TargetFeatures:
         """One frozen forward of a training batch; final hidden states are kept only where supervised."""
         with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
-            hidden = self._forward(batch, use_cache=False)
+            positions, _ = self.positions(batch)
+            hidden = self._forward(batch, batch.attention_mask, positions, use_cache=False)
         return TargetFeatures(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
@@ -102,48 +107,79 @@ class Target:
         )
 
     @torch.no_grad()
-    def prefill(self, batch: Batch) -> Prefilled:
-        """Reads one prompt (B = 1, no padding). Logits are made for its last position alone."""
-        cache = DynamicCache(config=self.config)
+    def prefill(self, batch: Batch, cache: TreeCache | None = None, start: int = 0) -> Prefilled:
+        """Reads B prompts, right-padded if they differ in length. Logits are made for each one's last position alone.
+
+        Args:
+            batch: the prompts.
+            cache: where keys and values go; None for a new one that just holds the prompts.
+            start: positions before it lie in `cache` already and are not read again (B = 1, and no image is cut in two).
+        """
+        length = batch.input_ids.shape[1]
+        cache = cache if cache is not None else TreeCache(self.config.num_hidden_layers, length)
+        positions, rope_delta = self.positions(batch)
+        lengths = batch.attention_mask.sum(1)
+        mask = batch.attention_mask
+        if start:
+            slots = torch.arange(start, length, device=self.device)
+            seen = torch.arange(length, device=self.device) <= slots[:, None]
+            mask = self._additive(seen[None])
+            cache.place(slots[None], length)
+            batch, positions = tail(batch, start, self.model.config), positions[..., start:]
+        else:
+            cache.begin()
         with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
-            hidden = self._forward(batch, use_cache=True, past_key_values=cache)
-        _, delta = self.positions(batch)
-        return Prefilled(cache, capture.concatenated()[0], self.logits(hidden[0, -1]), int(delta[0]))
+            hidden = self._forward(batch, mask, positions, use_cache=True, past_key_values=cache)
+        last = hidden[torch.arange(len(hidden), device=hidden.device), (lengths - 1 - start).to(hidden.device)]
+        return Prefilled(cache, capture.concatenated(), self.logits(last), lengths, rope_delta)
 
     @torch.no_grad()
     def verify(
-        self, cache: DynamicCache, tokens: Tensor, depths: Tensor, ancestors: Tensor, rope_delta: int
+        self,
+        cache: TreeCache,
+        tokens: Tensor,
+        depths: Tensor,
+        ancestors: Tensor,
+        lengths: Tensor,
+        longest: int,
+        rope_delta: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """One forward over the N nodes of a tree, appended to the cache.
+        """One forward over the N nodes of every sequence's tree, written behind its committed entries.
 
         Args:
-            cache: P committed entries; holds P + N afterwards (see `cache.keep_path`).
-            tokens: (N,) int64.
-            depths: (N,) int64, 0 at the root; a node's sequence index is P + depth.
-            ancestors: (N, N) bool, [i, j] true iff j is i or an ancestor of i.
-            rope_delta: from `prefill`; all three M-RoPE rows of a text token are sequence index + delta.
+            cache: committed entries 0 .. lengths[b] - 1; the nodes follow (see `TreeCache.keep`).
+            tokens: (B, N) int64.
+            depths: (B, N) int64, 0 at the root; a node's sequence index is lengths[b] + depth.
+            ancestors: (B, N, N) bool, [b, i, j] true iff j is i or an ancestor of i.
+            lengths: (B,) int64.
+            longest: at least the largest of `lengths`, known to the host.
+            rope_delta: (B,) from `prefill`; all three M-RoPE rows of a text token are sequence index + delta.
 
         Returns:
-            logits (N, V) float32, and aux hidden states (N, 3 * D_target).
+            logits (B, N, V) float32, and aux hidden states (B, N, 3 * D_target).
         """
-        prefix, dtype = cache.get_seq_length(), self.embed_tokens.weight.dtype
-        seen = torch.cat([ancestors.new_ones(len(tokens), prefix), ancestors], dim=1)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
-        positions = (prefix + depths + rope_delta)[None]
+        n = tokens.shape[1]
+        span = min(longest + n, cache.capacity)
+        cache.place(lengths[:, None] + torch.arange(n, device=lengths.device), span)
+        positions = lengths[:, None] + depths + rope_delta[:, None]
         with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
             output = self.decoder(
-                inputs_embeds=self.embed_tokens(tokens[None]),
-                attention_mask=mask[None, None],
+                inputs_embeds=self.embed_tokens(tokens),
+                attention_mask=self._additive(block_mask(lengths, ancestors, span)),
                 position_ids=positions.expand(3, -1, -1) if self.is_vision else positions,
                 past_key_values=cache,
                 use_cache=True,
             )
-        return self.logits(output.last_hidden_state[0]), capture.concatenated()[0]
+        return self.logits(output.last_hidden_state), capture.concatenated()
 
-    def _forward(self, batch: Batch, **cache_options: object) -> Tensor:
+    def _additive(self, seen: Tensor) -> Tensor:
+        """The mask (B, 1, R, span) that sdpa adds to its scores, from what is seen (B, R, span)."""
+        dtype = self.embed_tokens.weight.dtype
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+    def _forward(self, batch: Batch, mask: Tensor, positions: Tensor, **cache_options: object) -> Tensor:
         """The normed final hidden state (B, T, D_target). Text goes to the decoder alone; the vision tower is not touched."""
-        positions, _ = self.positions(batch)
-        common = {"attention_mask": batch.attention_mask, "position_ids": positions, **cache_options}
+        common = {"attention_mask": mask, "position_ids": positions, **cache_options}
         if "pixel_values" in batch.pixels or "pixel_values_videos" in batch.pixels:
             return self.model.model(input_ids=batch.input_ids, **batch.pixels, **common).last_hidden_state
         return self.decoder(input_ids=batch.input_ids, **common).last_hidden_state

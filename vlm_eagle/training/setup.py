@@ -69,6 +69,8 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     vocab = DraftVocab.from_counts(counts, sizes.draft_vocab_size)
     torch.manual_seed(config.seed)
     draft = Eagle3Draft(replace(sizes, dtype=config.draft.dtype), vocab).to(accelerator.device)
+    with torch.no_grad():  # the draft speaks the target's language from the first step
+        draft.lm_head.weight.copy_(target.model.lm_head.weight[draft.target_ids])
     coverage = float(counts[vocab.t2d].sum() / counts.sum())
     return Run(target, draft, collator, train, held_out, sha256(map(Path, config.data.train)), dropped, coverage)
 

@@ -1,0 +1,46 @@
+"""The draft's key-value cache and the `Attend`s that read it."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlm_eagle.draft.layers import Attend
+
+
+class DraftRows:
+    """The draft's keys and values, (B, H_kv, capacity, K), allocated at first use."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def fill(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """An `Attend` for whole prompts: rows 0 .. R - 1, causal."""
+        self._allocate(k, v)
+        self.keys[:, :, : k.shape[2]], self.values[:, :, : v.shape[2]] = k, v
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    def attend(self, slots: Tensor, seen: Tensor) -> Attend:
+        """An `Attend` for rows that go to `slots` (B, R) and see `seen` (B, R, span)."""
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self._allocate(k, v)
+            index, span = slots[:, None, :, None].expand_as(k), seen.shape[2]
+            self.keys.scatter_(2, index, k)
+            self.values.scatter_(2, index, v)
+            keys, values = self.keys[:, :, :span], self.values[:, :, :span]
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], enable_gqa=True)
+
+        return attend
+
+    def _allocate(self, k: Tensor, v: Tensor) -> None:
+        if self.keys is None:
+            b, h, _, d = k.shape
+            self.keys, self.values = k.new_zeros(b, h, self.capacity, d), v.new_zeros(b, h, self.capacity, d)
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for at least `capacity` rows; those there stay."""
+        if capacity > self.capacity and self.keys is not None:
+            more = capacity - self.keys.shape[2]
+            self.keys, self.values = F.pad(self.keys, (0, 0, 0, more)), F.pad(self.values, (0, 0, 0, more))
+        self.capacity = max(capacity, self.capacity)
