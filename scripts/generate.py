@@ -15,6 +15,7 @@ from rich.console import Console
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, user_message
+from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, stream
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
@@ -71,18 +72,15 @@ def main(config: GenerateConfig) -> None:
     collator = VisionCollator(
         target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True
     )
-    answer, shown, started = Generation(), 0, time.perf_counter()
+    answer, words, started = Generation(), TextStream(target.tokenizer), time.perf_counter()
     pieces = stream(
         target, collator([conversation]).to(device), draft, shape=TreeShape(config.draft_tokens, config.topk, config.num_steps),
         sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
         max_new_tokens=config.max_new_tokens, seed=config.seed, into=[answer],
     )  # fmt: skip
-    for _ in pieces:
-        text = target.tokenizer.decode(answer.tokens, skip_special_tokens=True)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character may still be waiting for its last bytes
-            print(text[shown:], end="", flush=True)
-            shown = len(text)
-    print(target.tokenizer.decode(answer.tokens, skip_special_tokens=True)[shown:])
+    for (piece,) in pieces:
+        print(words.push(piece), end="", flush=True)
+    print(words.end())
     seconds, stats = time.perf_counter() - started, answer.stats
     Console(stderr=True).print(
         f"[dim]{len(answer.tokens)} tokens in {seconds:.2f} s, {stats.forwards} verification forwards, "

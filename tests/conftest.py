@@ -39,7 +39,7 @@ def target(processor):
     model = Qwen3VLForConditionalGeneration(config).float()
     model.generation_config.eos_token_id = text.eos_token_id
     model.generation_config.pad_token_id = text.pad_token_id
-    return Target(model, processor)
+    return Target(model, processor).freeze()
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def text_target(processor):
         eos_token_id=ids("<|im_end|>"), pad_token_id=ids("<|endoftext|>"), bos_token_id=None,
     )  # fmt: skip
     torch.manual_seed(1)
-    return Target(Qwen3ForCausalLM(config).float(), processor.tokenizer)
+    return Target(Qwen3ForCausalLM(config).float(), processor.tokenizer).freeze()
 
 
 def make_draft(target: Target, draft_vocab_size: int = 400, seed: int = 0, scale: float = 3.0) -> Eagle3Draft:

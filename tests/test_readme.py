@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.demo import mix
+from vlm_eagle.demo.data import write_benchmarks, write_jsonl
+
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
     line.strip()
@@ -21,6 +25,7 @@ SMALLER = {
     "--data.held-out {data}/held_out.jsonl --data.workers 0 --draft.ttt-length 2",
     "eval/acc_length.py": "--limit 1 --max-new-tokens 8",
     "eval/lossless.py": "--limit 1 --max-new-tokens 8",
+    "eval/speedup.py": "--question-end 1 --max-new-tokens 8",
     "scripts/generate.py": "--max-new-tokens 8",
     "scripts/make_text_target.py": "",
 }
@@ -29,9 +34,6 @@ SMALLER = {
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder to run in, with a little demo data whose answers are the reference ones."""
-    from vlm_eagle.demo import mix
-    from vlm_eagle.demo.data import write_benchmarks, write_jsonl
-
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
     samples = [mix.sample(task, i) for task in ("arithmetic", "describe", "chinese") for i in range(2)]
@@ -65,3 +67,13 @@ def test_command(command, workplace):
         result = run(f"{command} {SMALLER[script].format(data=workplace / 'data')}", workplace)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     assert result.stdout.strip()
+
+
+def test_python_examples_run(target, draft):
+    batch = VisionCollator(target.processor, for_generation=True)([mix.sample("vqa", 1)])
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for block in blocks:
+        names = {"target": target, "batch": batch, "draft": draft}
+        exec(block.replace("512", "8"), names)
+        assert names["answers"][0].tokens
+    assert blocks

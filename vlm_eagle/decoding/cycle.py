@@ -38,7 +38,7 @@ class Decoder:
         self.drafter = Drafter(draft, target.embed_tokens, self.shape, 0) if draft is not None else None
         self.known: list[list[int]] = []  # what each sequence's cache was made from, the root included
         self.images: list[str] = []
-        self.rows_pending = 0
+        self.tree: DraftTree | None = None  # of the last cycle, for those who measure
 
     @property
     def uniforms_per_cycle(self) -> int:
@@ -75,7 +75,7 @@ class Decoder:
     def cycle(self, going: Tensor) -> Verdict:
         """One tree for every sequence. Where `going` (B,) is false the answer is finished and nothing is committed."""
         uniform = self._uniform() if self.uniforms else None
-        tree = self._grow(uniform)
+        tree = self.tree = self._grow(uniform)
         logits, aux_hidden = self.target.verify(
             self.cache, tree.tokens, tree.depths, tree.ancestors, self.lengths, self.longest, self.rope_delta
         )
@@ -91,10 +91,11 @@ class Decoder:
         self.root = torch.where(going, verdict.committed.gather(1, last)[:, 0], self.root)
         return verdict
 
-    def committed(self, row: int, tokens: list[int]) -> None:
-        """The host has read what a cycle committed for a sequence."""
-        self.known[row] += tokens
-        self.longest = max(self.longest, len(self.known[row]) - 1)
+    def note(self, committed: list[list[int]]) -> None:
+        """The host has read what a cycle committed, by sequence."""
+        for row, tokens in zip(self.known, committed, strict=True):
+            row += tokens
+            self.longest = max(self.longest, len(row) - 1)
 
     def _grow(self, uniform: Tensor | None) -> DraftTree:
         if self.drafter is None:

@@ -4,12 +4,11 @@ One loop for VL and text-only targets, one prompt or a ragged batch, with or wit
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
@@ -48,6 +47,7 @@ class Settings:
             sampling, instead of taking its argmaxes. Both are exact.
         max_new_tokens: exact limit; the answer also ends with the target's first end token.
         stop_strings: the answer also ends with the token that completes one of these.
+        eos_ids: tokens that end an answer; None for the target's own.
         seed: of the sampling: a number (row b then draws with seed + b), one per row, or None for a new one every time.
     """
 
@@ -56,6 +56,7 @@ class Settings:
     drawn_drafts: bool = False
     max_new_tokens: int = 256
     stop_strings: Sequence[str] = ()
+    eos_ids: Set[int] | None = None
     seed: int | Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +64,8 @@ class Settings:
             raise UserError(f"max_new_tokens must be at least 1, found {self.max_new_tokens}.")
         if self.drawn_drafts and (self.sampling.temperature == 0 or not self.shape.is_chain):
             raise UserError("Drawn drafts need a temperature above 0 and a chain (topk 1).")
+        if "" in self.stop_strings:
+            raise UserError("An empty stop string would end every answer. Leave it out.")
 
     def seeds(self, rows: int) -> list[int]:
         """One seed per row."""
@@ -116,7 +119,8 @@ def run(
     target = decoder.target
     _check_length(target, prompts, settings.max_new_tokens)
     answers = into if into is not None else [Generation() for _ in range(len(prompts))]
-    stopper = Stopper(target.eos_ids, settings.max_new_tokens, settings.stop_strings, target.tokenizer)
+    eos_ids = target.eos_ids if settings.eos_ids is None else settings.eos_ids
+    stopper = Stopper(eos_ids, settings.max_new_tokens, settings.stop_strings, target.tokenizer)
     first = decoder.read(prompts, settings.max_new_tokens, settings.seeds(len(prompts)))
     going, pieces = [], []
     for answer, token in zip(answers, first.tolist(), strict=True):
@@ -127,13 +131,11 @@ def run(
         going.append(not finished)
     yield pieces
     while any(going):
-        verdict = decoder.cycle(torch.tensor(going, device=first.device))
-        committed, counts = _to_host(verdict.committed, verdict.counts)
+        committed = decoder.cycle(torch.tensor(going, device=first.device)).to_host()
+        decoder.note(committed)
         pieces = [[] for _ in answers]
-        for row, answer in enumerate(answers):
+        for row, (answer, new) in enumerate(zip(answers, committed, strict=True)):
             if going[row]:
-                new = committed[row][: counts[row]]
-                decoder.committed(row, new)
                 pieces[row], finished = stopper.cut(answer.tokens, new)
                 going[row] = not finished
                 _note(answer, pieces[row], len(new) - 1, decoder.shape.num_steps)
@@ -146,12 +148,6 @@ def _note(answer: Generation, piece: list[int], proposed: int, depth: int) -> No
     answer.tokens += piece
     answer.drafted += [i < accepted for i in range(len(piece))]
     answer.stats.record(accepted=accepted, tokens=len(piece), depth=depth)
-
-
-def _to_host(committed: Tensor, counts: Tensor) -> tuple[list[list[int]], list[int]]:
-    """The one read of a cycle."""
-    both = torch.cat([committed, counts[:, None]], dim=1).tolist()
-    return [row[:-1] for row in both], [row[-1] for row in both]
 
 
 def _check_length(target: Target, prompts: Batch, max_new_tokens: int) -> None:

@@ -61,6 +61,15 @@ class TreeShape:
             raise UserError("Ranks in a fixed tree count from 0.")
         return cls(len(nodes) + 1, topk, max(map(len, nodes)), tuple(nodes))
 
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> "TreeShape":
+        """A fixed tree from the command line: nodes as dotted ranks, "0", "1", "0.0"."""
+        try:
+            paths = [tuple(int(rank) for rank in word.split(".")) for word in words]
+        except ValueError as error:
+            raise UserError(f"A fixed tree is a list of dotted ranks such as 0 1 0.0 0.1, found {' '.join(words)}.") from error
+        return cls.fixed(paths)
+
     @property
     def is_chain(self) -> bool:
         """Whether an accepted path always is the first nodes in order, so that caches need no reordering."""

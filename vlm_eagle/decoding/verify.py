@@ -15,12 +15,17 @@ class Verdict:
     Attributes:
         path: (B, P) int64, the accepted nodes, root first; entries from `counts` on mean nothing. P is the tree's depth + 1.
         committed: (B, P) int64, the accepted tokens and the bonus token, `counts` of them.
-        counts: (B,) int64, 1 .. P.
+        counts: (B,) int64, 1 .. P; 0 where a sequence is finished.
     """
 
     path: Tensor
     committed: Tensor
     counts: Tensor
+
+    def to_host(self) -> list[list[int]]:
+        """The committed tokens of every sequence: the one read of a cycle."""
+        both = torch.cat([self.committed, self.counts[:, None]], dim=1).tolist()
+        return [row[: row[-1]] for row in both]
 
 
 def accept(tree: DraftTree, drawn: Tensor) -> Verdict:

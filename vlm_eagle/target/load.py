@@ -37,7 +37,7 @@ def load_target(
     Args:
         name: a folder, a hub id, or the word `demo`.
         dtype: "auto" keeps the checkpoint's.
-        device: where the whole target goes.
+        device: where the whole target goes; "spread" lays its layers over all GPUs (accelerate's device map).
         llm_only: for a vision target, drop the vision tower after loading, so that it cannot run.
         layer_ids: inputs of these layers are the aux hidden states; None for `default_layer_ids`.
         revision: hub revision.
@@ -63,13 +63,14 @@ def load_target(
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     try:
         # sdpa: flash attention cannot take the mask of a token tree
-        model = auto.from_pretrained(name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **options)
+        spread = {"device_map": "auto"} if device == "spread" else {}
+        model = auto.from_pretrained(name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **spread, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
     if vision and llm_only:
         model.model.visual = None
     processor = (AutoProcessor if vision else AutoTokenizer).from_pretrained(name, **options)
-    return Target(model.to(device), processor, layer_ids)
+    return Target(model if spread else model.to(device), processor, layer_ids).freeze()
 
 
 def _must_exist(folder: Path) -> None:

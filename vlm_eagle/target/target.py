@@ -43,12 +43,12 @@ class Target:
     def __init__(
         self,
         model: PreTrainedModel,
-        processor: ProcessorMixin | PreTrainedTokenizerBase,
+        processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,
         layer_ids: Sequence[int] | None = None,
     ):
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
         self.processor = processor
-        self.tokenizer: PreTrainedTokenizerBase = getattr(processor, "tokenizer", processor)
+        self.tokenizer: PreTrainedTokenizerBase | None = getattr(processor, "tokenizer", processor)
         self.decoder: nn.Module = getattr(model.model, "language_model", model.model)
         self.is_vision = hasattr(model.model, "language_model")
         self.config = model.config.get_text_config()
@@ -57,6 +57,11 @@ class Target:
         if layer_ids is None:
             layer_ids = default_layer_ids(self.config.num_hidden_layers, self.deepstack_levels)
         self.layer_ids = check_layer_ids(layer_ids, self.config.num_hidden_layers)
+
+    def freeze(self) -> "Target":
+        """Evaluation mode and no gradients, for good."""
+        self.model.eval().requires_grad_(False)
+        return self
 
     @property
     def device(self) -> torch.device:

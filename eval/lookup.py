@@ -1,0 +1,41 @@
+"""Prompt-lookup decoding in our own loop: guesses are copied from where the last tokens stood before. No draft, no training.
+
+transformers has it too, but not for prompts with images: there it copies image tokens and fails. Source of the method:
+https://github.com/apoorvumang/prompt-lookup-decoding.
+"""
+
+import torch
+from torch import Tensor
+
+from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.sampling import Sampler
+from vlm_eagle.decoding.tree import DraftTree, TreeShape
+from vlm_eagle.target.target import Target
+
+GUESSES, LONGEST_MATCH = 10, 3  # tokens copied, tokens that must match before them
+
+
+class LookupDecoder(Decoder):
+    """Chains copied from the text so far. A cycle without a match verifies the root alone."""
+
+    def __init__(self, target: Target, sampler: Sampler):
+        super().__init__(target, None, ROOT_ALONE, sampler)
+        self.shape = TreeShape(GUESSES + 1)
+
+    def _grow(self, uniform: Tensor | None) -> DraftTree:
+        copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.known]
+        n = max(map(len, copied))
+        padded = torch.tensor([row + [0] * (n - len(row)) for row in copied], dtype=torch.long, device=self.root.device)
+        tokens = torch.cat([self.root[:, None], padded], dim=1)
+        parents = torch.arange(-1, n, device=tokens.device).expand_as(tokens)
+        return DraftTree.from_parents(tokens, parents, n)
+
+
+def look_up(known: list[int], guesses: int, longest: int) -> list[int]:
+    """What followed the latest earlier occurrence of the last tokens, the longest match first; [] without one."""
+    for size in range(min(longest, len(known) - 1), 0, -1):
+        pattern = known[-size:]
+        for start in range(len(known) - size - 1, -1, -1):
+            if known[start : start + size] == pattern:
+                return known[start + size : start + size + guesses]
+    return []

@@ -1,0 +1,123 @@
+"""Ways to write the same answers, timed alike: our loop with and without a draft, transformers' generate, prompt lookup."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lookup import LookupDecoder
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from vlm_eagle.decoding.generate import Generation, Settings, run, stream
+from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.stats import AcceptanceStats
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.records import Batch
+from vlm_eagle.target.target import Target
+
+
+@dataclass(frozen=True)
+class Timed:
+    """B answers and how long they took.
+
+    Attributes:
+        tokens: ids of each answer, end token included.
+        first: seconds until the first token of all answers, images and prompt included.
+        total: seconds until the last.
+        stats: of our own loop; None elsewhere.
+    """
+
+    tokens: list[list[int]]
+    first: float
+    total: float
+    stats: AcceptanceStats | None = None
+
+    @property
+    def decoded(self) -> int:
+        """Tokens written after the first of each answer."""
+        return sum(len(answer) - 1 for answer in self.tokens)
+
+
+Method = Callable[[Batch], Timed]
+
+
+def our_loop(target: Target, draft: Eagle3Draft | None, **options: Any) -> Method:
+    """Our decoding loop; options are those of `stream`."""
+    return _streamed(target, lambda prompts, answers: stream(target, prompts, draft, into=answers, **options))
+
+
+def prompt_lookup(target: Target, sampling: Sampling, **options: Any) -> Method:
+    """Prompt lookup in our loop; options are those of `stream`."""
+
+    def pieces(prompts: Batch, answers: list[Generation]) -> Iterator[list[list[int]]]:
+        decoder = LookupDecoder(target, Sampler(sampling))
+        return run(decoder, prompts, Settings(shape=decoder.shape, sampling=sampling, **options), answers)
+
+    return _streamed(target, pieces)
+
+
+def _streamed(target: Target, pieces: Callable[[Batch, list[Generation]], Iterator[list[list[int]]]]) -> Method:
+    def timed(prompts: Batch) -> Timed:
+        answers, stats = [Generation() for _ in range(len(prompts))], AcceptanceStats()
+        clock = Clock(target.device)
+        for _ in pieces(prompts, answers):
+            clock.mark_first()
+        total = clock.seconds()
+        for answer in answers:
+            stats += answer.stats
+        return Timed([answer.tokens for answer in answers], clock.first, total, stats)
+
+    return timed
+
+
+def transformers_generate(target: Target, max_new_tokens: int, **options: Any) -> Method:
+    """`model.generate`; options go to it."""
+
+    def timed(prompts: Batch) -> Timed:
+        order = prompts.attention_mask.argsort(dim=1, stable=True)  # padding to the left
+        pixels = dict(prompts.pixels)
+        if "mm_token_type_ids" in pixels:
+            pixels["mm_token_type_ids"] = pixels["mm_token_type_ids"].gather(1, order)
+        clock = Clock(target.device)
+        output = target.model.generate(
+            input_ids=prompts.input_ids.gather(1, order), attention_mask=prompts.attention_mask.gather(1, order),
+            max_new_tokens=max_new_tokens, stopping_criteria=StoppingCriteriaList([clock]), **pixels, **options,
+        )  # fmt: skip
+        total = clock.seconds()
+        answers = output[:, prompts.input_ids.shape[1] :].tolist()
+        return Timed([_until_end(answer, target.eos_ids) for answer in answers], clock.first, total)
+
+    return timed
+
+
+class Clock(StoppingCriteria):
+    """A stopwatch that transformers' generate touches after every forward and that never stops it."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.first = device, 0.0
+        self.started = self._now()
+
+    def seconds(self) -> float:
+        """Since the start, once the device has done what it was asked."""
+        return self._now() - self.started
+
+    def mark_first(self) -> None:
+        """Called after every forward; only the first call counts."""
+        if not self.first:
+            self.first = self.seconds()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        """transformers asks which rows are done: none because of us."""
+        self.mark_first()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def _until_end(answer: list[int], eos_ids: frozenset[int]) -> list[int]:
+    end = next((i for i, token in enumerate(answer) if token in eos_ids), len(answer) - 1)
+    return answer[: end + 1]

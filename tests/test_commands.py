@@ -1,0 +1,51 @@
+"""The `vlm-eagle` command, as a user meets it."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import make_draft
+
+from vlm_eagle.demo import mix
+from vlm_eagle.demo.data import write_jsonl
+from vlm_eagle.target.load import load_target
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat")
+    make_draft(load_target("demo", dtype="float32"), draft_vocab_size=64).save_pretrained(folder / "draft")
+    write_jsonl(folder / "data.jsonl", [mix.sample("describe", 1)])
+    return folder
+
+
+def vlm_eagle(*words, text=""):
+    code = "import sys; from vlm_eagle.commands import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *words], input=text, capture_output=True, text=True, timeout=120)
+
+
+def test_help_and_unknown_commands():
+    shown = vlm_eagle("--help")
+    assert (shown.returncode, "chat" in shown.stdout) == (0, True)
+    assert vlm_eagle("chatt").returncode == 2
+    assert "--draft" in vlm_eagle("chat", "--help").stdout
+
+
+def test_a_conversation_about_an_image(folder):
+    image = next((folder / "images").iterdir())
+    lines = (
+        f"/image nowhere.png\n/image {image}\nDescribe this image.\nWhat is 12 + 30?\n/new\n/what\nWhat is 12 + 30?\n/quit\n"
+    )
+    talk = vlm_eagle("chat", "--draft", str(folder / "draft"), "--max-new-tokens", "40", text=lines)
+    assert talk.returncode == 0, talk.stderr[-2000:]
+    assert "No such file: nowhere.png" in talk.stdout
+    assert talk.stdout.count("acceptance length") == 3
+    assert mix.sample("describe", 1).messages[-1].content[0].text.split()[0] in talk.stdout
+
+
+def test_a_draft_of_another_target_is_refused_in_one_line(folder, text_target):
+    make_draft(text_target).save_pretrained(folder / "other")
+    refused = vlm_eagle("chat", "--draft", str(folder / "other"))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+    assert "Traceback" not in refused.stderr

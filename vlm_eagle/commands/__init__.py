@@ -1,0 +1,24 @@
+"""The `vlm-eagle` command: `vlm-eagle COMMAND --options`. Each command is a module with `main`, `Config` and a text."""
+
+import sys
+from importlib import import_module
+
+from vlm_eagle.cli import USAGE, run_cli
+
+COMMANDS = {"chat": "talk to a target about text and images, and see which words the draft guessed"}
+
+
+def main() -> int:
+    """Finds the command and hands it the rest of the command line."""
+    names = [word for word in sys.argv[1:2] if word in COMMANDS]
+    if not names:
+        lines = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+        asked_for_help = sys.argv[1:2] in (["--help"], ["-h"])
+        print(
+            f"usage: vlm-eagle COMMAND [options]\n\n{lines}\n\nvlm-eagle COMMAND --help lists a command's options.",
+            file=sys.stdout if asked_for_help else sys.stderr,
+        )
+        return 0 if asked_for_help else USAGE
+    module = import_module(f"vlm_eagle.commands.{names[0]}")
+    sys.argv = [f"vlm-eagle {names[0]}", *sys.argv[2:]]
+    return run_cli(module.main, module.Config, module.__doc__)

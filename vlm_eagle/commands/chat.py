@@ -1,0 +1,152 @@
+"""Talk to a target in the terminal, about text and images. Green words were guessed by the draft and confirmed.
+
+Lines that start with / are commands: /image FILE shows an image with your next question, /new forgets the conversation,
+/quit (or Ctrl-D) ends. Ctrl-C stops an answer.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow, Conversation, user_message
+from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.detokenize import TextStream
+from vlm_eagle.decoding.generate import Generation, Settings, check_fit, run
+from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+from vlm_eagle.target.load import load_target
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Whom to talk to.
+
+    Attributes:
+        target: folder or hub id of the target, or demo.
+        draft: folder or hub id of the draft.
+        draft_tokens: nodes verified per target forward, the root included.
+        topk: children considered per expanded tree node; 1 drafts a chain.
+        num_steps: depth of the tree; none for draft_tokens - 1.
+        max_new_tokens: longest answer.
+        temperature: 0 is greedy.
+        top_p: nucleus sampling, 1 is off.
+        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
+        min_p: drop tokens below this share of the best one's probability, 0 is off.
+    """
+
+    target: str = "demo"
+    draft: str = "outputs/demo/draft"
+    draft_tokens: int = 8
+    topk: int = 1
+    num_steps: int | None = None
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+
+class Chat:
+    """One conversation. The caches stay between turns: an image is looked at once."""
+
+    def __init__(self, decoder: Decoder, settings: Settings):
+        self.decoder, self.settings = decoder, settings
+        self.collator = VisionCollator(
+            decoder.target.processor, for_generation=True, strict=True,
+            max_length=decoder.target.config.max_position_embeddings,
+        )  # fmt: skip
+        self.conversation: Conversation | None = None
+
+    def ask(self, text: str, images: tuple[Path, ...] = ()) -> Iterator[tuple[str, bool]]:
+        """Yields the answer as (text, whether the draft guessed it). What was written stays in the conversation, also when
+        the caller stops listening.
+
+        Raises:
+            UserError: an unusable image, or a conversation too long for the target. It stays as it was.
+        """
+        if self.conversation is None:
+            asked = Conversation("chat", (user_message(text, images),), source="chat")
+        else:
+            asked = self.conversation.asked(text, images)
+        try:
+            prompt = self.collator([asked]).to(self.decoder.target.device)
+        except BadRow as error:
+            raise UserError(str(error)) from error
+        tokenizer, answer = self.decoder.target.tokenizer, Generation()
+        words, shown = TextStream(tokenizer), 0
+        try:
+            for _ in run(self.decoder, prompt, self.settings, [answer]):
+                for token, drafted in zip(answer.tokens[shown:], answer.drafted[shown:], strict=True):
+                    yield words.push([token]), drafted
+                shown = len(answer.tokens)
+            yield words.end(), False
+        finally:
+            if answer.tokens:
+                self.conversation = asked.answered(tokenizer.decode(answer.tokens, skip_special_tokens=True))
+                self.stats = answer.stats
+
+    def forget(self) -> None:
+        """A new conversation."""
+        self.conversation = None
+
+
+def main(config: Config) -> None:
+    """Reads questions until the end of the input."""
+    console = Console()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    draft = Eagle3Draft.from_pretrained(config.draft)
+    target = load_target(
+        config.target, dtype="float32" if device == "cpu" else "auto", device=device, layer_ids=draft.config.aux_layer_ids
+    )
+    draft = draft.to(target.device, target.embed_tokens.weight.dtype)
+    check_fit(target, draft)
+    settings = Settings(
+        shape=TreeShape(config.draft_tokens, config.topk, config.num_steps), max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
+    )  # fmt: skip
+    chat = Chat(Decoder(target, draft, settings.shape, Sampler(settings.sampling)), settings)
+    console.print("[dim]/image FILE, /new, /quit. [/dim][green]Green[/green][dim] words were guessed by the draft.[/dim]")
+    images: list[Path] = []
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+        command, _, argument = line.partition(" ")
+        if command == "/quit":
+            return
+        if command == "/new":
+            chat.forget()
+            images.clear()
+        elif command == "/image" and argument:
+            images.append(Path(argument).expanduser())
+            if not images[-1].is_file():
+                console.print(f"No such file: {images.pop()}", style="red")
+        elif command.startswith("/"):
+            console.print("/image FILE shows an image with your next question, /new starts anew, /quit ends.")
+        elif line:
+            _answer(chat, line, tuple(images), console)
+            images.clear()
+
+
+def _answer(chat: Chat, line: str, images: tuple[Path, ...], console: Console) -> None:
+    answer = chat.ask(line, images)
+    try:
+        for text, drafted in answer:
+            console.print(Text(text, style="green" if drafted else ""), end="", soft_wrap=True)
+    except KeyboardInterrupt:
+        answer.close()
+        console.print(" [dim](stopped)[/dim]", end="")
+    except UserError as error:
+        console.print(str(error), style="red")
+        return
+    stats = chat.stats
+    console.print(f"\n[dim]{stats.tokens + 1} tokens, acceptance length {stats.acceptance_length:.2f}[/dim]")

@@ -1,0 +1,99 @@
+"""Where the time of a cycle goes: the two models' forwards by part, and everything around them."""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import nn
+
+from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.records import Batch
+
+
+@dataclass(frozen=True)
+class CycleCost:
+    """Seconds of one cycle.
+
+    Attributes:
+        verify: the target's forward over the tree, its lm_head included.
+        extend: the draft's rows of newly committed tokens.
+        draft: the draft's forwards that grow the tree, all levels, lm_head included.
+        overhead: everything outside the two models: masks, choice of nodes, acceptance, caches, the host's read.
+    """
+
+    verify: float
+    extend: float
+    draft: float
+    overhead: float
+
+    @property
+    def total(self) -> float:
+        """Seconds."""
+        return self.verify + self.extend + self.draft + self.overhead
+
+    def ratios(self, step: float) -> dict[str, float]:
+        """Each part in plain decode steps of `step` seconds: r_verify, r_extend, r_draft (all levels), r_overhead."""
+        return {f"r_{name}": getattr(self, name) / step for name in ("verify", "extend", "draft", "overhead")}
+
+
+class ForwardTimer:
+    """Context manager: adds up the seconds spent inside a decoder's two models, by hooks. Waits for a GPU at every mark, so
+    that what is measured is what was computed; the loop itself never waits like this."""
+
+    def __init__(self, decoder: Decoder):
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.device, self._handles, self._started = decoder.target.device, [], 0.0
+        self._extending = False
+        target, drafter = decoder.target, decoder.drafter
+        self._parts: list[tuple[nn.Module, str]] = [(target.decoder, "verify"), (target.model.lm_head, "verify")]
+        if drafter:
+            draft = drafter.draft
+            self._parts += [(draft.fc, "extend"), (draft.midlayer, "draft"), (draft.norm, "draft"), (draft.lm_head, "draft")]
+
+    def __enter__(self) -> "ForwardTimer":
+        for module, part in self._parts:
+            self._handles.append(module.register_forward_pre_hook(self._start))
+            self._handles.append(module.register_forward_hook(self._stop(part)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def now(self) -> float:
+        """Seconds on a clock, once the device has done what it was asked."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _start(self, *_: object) -> None:
+        self._started = self.now()
+
+    def _stop(self, part: str):
+        def hook(*_: object) -> None:
+            # the decoder layer right after fc computes true rows; later ones grow the tree
+            actual = "extend" if part == "extend" or (part == "draft" and self._extending) else part
+            self._extending = part == "extend"
+            self.seconds[actual] += self.now() - self._started
+
+        return hook
+
+
+def measure_cycles(decoder: Decoder, prompt: Batch, cycles: int, warm_up: int = 2) -> CycleCost:
+    """Medians over `cycles` real cycles after a prompt (end tokens do not stop them; the first ones are warm-up)."""
+    new = (cycles + warm_up) * (decoder.shape.num_steps + 1) + 1
+    decoder.read(prompt, new, list(range(len(prompt))))
+    going = torch.ones(len(prompt), dtype=torch.bool, device=decoder.target.device)
+    rows = []
+    for number in range(cycles + warm_up):
+        with ForwardTimer(decoder) as timer:
+            start = timer.now()
+            verdict = decoder.cycle(going)
+            decoder.note(verdict.to_host())
+            total = timer.now() - start
+        if number >= warm_up:
+            parts = [timer.seconds[name] for name in ("verify", "extend", "draft")]
+            rows.append((*parts, total - sum(parts)))
+    return CycleCost(*(median(column) for column in zip(*rows, strict=True)))
