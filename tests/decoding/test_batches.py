@@ -3,10 +3,12 @@
 import pytest
 import torch
 from conftest import make_draft
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, generate, run
+from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -142,3 +144,47 @@ def test_one_host_read_per_cycle(target, draft, prompts):
                 decoder.longest += shape.num_steps + 1  # what the host would learn from its one read
         assert counter.reads == 0, shape
         assert verdict.counts.shape == (4,)
+
+
+def fx_recording(action, reset):
+    """Stands in for a CUDA graph: the operations of one cycle as a list without Python around it, bound to the same tensors."""
+    traced = make_fx(lambda: (action(), torch.zeros(()))[1])()
+    reset()
+    return lambda: traced()
+
+
+@pytest.mark.parametrize("options", [{}, {"drawn_drafts": True}], ids=["argmax drafts", "drawn drafts"])
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+def test_a_recorded_cycle_can_be_replayed(target, draft, prompts, shape, options):
+    """Whatever a cycle does it does to the same tensors and without Python values that change between cycles, over several
+    prompts and buckets. (Recording as a CUDA graph demands the same.)"""
+    if options and not shape.is_chain:
+        pytest.skip("drawn drafts are for chains")
+    sampling = Sampling(temperature=0.8) if options else Sampling()
+    settings = Settings(shape=shape, sampling=sampling, max_new_tokens=12, seed=3, **options)
+    plain, replayed = (Decoder(target, draft, shape, Sampler(sampling), **options) for _ in range(2))
+    replayed.recorded = RecordedCycles(fx_recording)
+    short = [prompts[0], VisionCollator(target.processor, for_generation=True)([mix.sample("code", i) for i in range(4)])]
+    for prompt in (*short, short[0]):
+        answers = []
+        for decoder in (plain, replayed):
+            into = [Generation() for _ in range(4)]
+            for _ in run(decoder, prompt, settings, into):
+                pass
+            answers.append(into)
+        assert answers[0] == answers[1]
+    assert replayed.recorded.usable
+    assert replayed.recorded.recordings
+
+
+def test_a_failed_recording_is_said_and_survived(target, draft, prompts):
+    def fail(action, reset):
+        action()
+        raise RuntimeError("operation not permitted")
+
+    decoder = Decoder(target, draft, TreeShape(5), Sampler(Sampling()))
+    decoder.recorded, into = RecordedCycles(fail), [Generation()]
+    with pytest.warns(UserWarning, match="not recorded"):
+        for _ in run(decoder, prompts[1][0], Settings(shape=TreeShape(5), max_new_tokens=12), into):
+            pass
+    assert into == generate(target, prompts[1][0], draft, shape=TreeShape(5), max_new_tokens=12)

@@ -57,6 +57,7 @@ class Drafter:
     @torch.no_grad()
     def extend(self, aux_hidden: Tensor, next_tokens: Tensor, before: Tensor, counts: Tensor, longest: int) -> None:
         """Appends true rows: of R given ones the first `counts` (B,) are real, the others are overwritten later.
+        A sequence without a real one keeps its `hidden`.
 
         Args:
             aux_hidden: (B, R, 3 * D_target) of newly committed positions.
@@ -68,13 +69,15 @@ class Drafter:
         r = next_tokens.shape[1]
         slots = before[:, None] + torch.arange(r, device=before.device)
         causal = torch.ones(len(before), r, r, dtype=torch.bool, device=before.device).tril()
-        span = longest + r
+        span = min(longest + r, self.rows.capacity)
         self._step_true(aux_hidden, next_tokens, slots, self.rows.attend(slots, block_mask(before, causal, span)), counts)
 
     def _step_true(self, aux_hidden: Tensor, tokens: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
         output = self.draft.step(self.draft.fuse(aux_hidden), self.embed_tokens(tokens), positions, attend)
-        last = (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2])
-        self.hidden = output.gather(1, last)
+        last = output.gather(1, (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2]))
+        if self.hidden is None or len(self.hidden) != len(last):
+            self.hidden = torch.zeros_like(last)
+        self.hidden.copy_(torch.where(counts[:, None, None] > 0, last, self.hidden))
 
     @torch.no_grad()
     def grow(
@@ -176,7 +179,7 @@ class _Level:
             self.seen = torch.cat([inherited, own], dim=2)
         slots = self.lengths[:, None] + torch.arange(self.made, self.made + f, device=tokens.device)
         self.made += f
-        mask = block_mask(self.lengths, self.seen, self.longest + self.made)
+        mask = block_mask(self.lengths, self.seen, min(self.longest + self.made, self.drafter.rows.capacity))
         positions = (self.lengths + self.depth)[:, None].expand(b, f)  # the last true row is at lengths - 1
         self.depth += 1
         hidden = hidden.gather(1, parent_row[..., None].expand(-1, -1, hidden.shape[2]))

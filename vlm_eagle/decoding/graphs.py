@@ -1,0 +1,63 @@
+"""Replays a whole cycle as one CUDA graph, so that a GPU does not wait for Python between hundreds of small kernels.
+
+A graph is bound to tensors and shapes, so the part of the cache that attention looks at is rounded up to a multiple of `BUCKET`
+and each multiple is recorded once. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+
+BUCKET = 256
+Action = Callable[[], None]
+
+
+def cuda_graph(action: Action, reset: Action) -> Action:
+    """Records what `action` launches; the result launches it again. Warms up on a side stream, as recording requires."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            action()
+            reset()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        action()
+    return graph.replay
+
+
+class RecordedCycles:
+    """Recordings of one decoder's cycle by bucket. If recording fails, cycles are run as they are from then on."""
+
+    def __init__(self, record: Callable[[Action, Action], Action] = cuda_graph):
+        self.record, self.usable = record, True
+        self.recordings: dict[int, Action] = {}
+
+    def clear(self) -> None:
+        """Forgets all recordings: the tensors they are bound to are gone."""
+        self.recordings = {}
+
+    def run(self, cycle: Callable[[int], None], longest: int, state: Sequence[torch.Tensor]) -> None:
+        """One `cycle(longest)`: replayed if it was recorded before, recorded first if it can be.
+
+        Args:
+            cycle: takes an upper bound of the committed entries and changes `state` in place.
+            longest: the bound as the host knows it.
+            state: put back after warming up. What that wrote into caches lies behind the committed entries.
+        """
+        bucket = -(-longest // BUCKET) * BUCKET
+        if self.usable and bucket not in self.recordings:
+            before = [tensor.clone() for tensor in state]
+            reset = lambda: [tensor.copy_(old) for tensor, old in zip(state, before, strict=True)]
+            try:
+                self.recordings[bucket] = self.record(lambda: cycle(bucket), reset)
+            except RuntimeError as error:
+                warnings.warn(f"Cycles are not recorded as graphs and run slower: {error}", stacklevel=2)
+                self.usable = False
+            reset()
+        if self.usable:
+            self.recordings[bucket]()
+        else:
+            cycle(longest)
