@@ -5,7 +5,6 @@ https://github.com/apoorvumang/prompt-lookup-decoding.
 """
 
 import torch
-from torch import Tensor
 
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.sampling import Sampler
@@ -22,11 +21,12 @@ class LookupDecoder(Decoder):
         super().__init__(target, None, ROOT_ALONE, sampler)
         self.shape = TreeShape(GUESSES + 1)
 
-    def _grow(self, uniform: Tensor | None) -> DraftTree:
+    def _grow(self, longest: int) -> DraftTree:
+        root = self.state.root
         copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.known]
         n = max(map(len, copied))
-        padded = torch.tensor([row + [0] * (n - len(row)) for row in copied], dtype=torch.long, device=self.root.device)
-        tokens = torch.cat([self.root[:, None], padded], dim=1)
+        padded = torch.tensor([row + [0] * (n - len(row)) for row in copied], dtype=torch.long, device=root.device)
+        tokens = torch.cat([root[:, None], padded], dim=1)
         parents = torch.arange(-1, n, device=tokens.device).expand_as(tokens)
         return DraftTree.from_parents(tokens, parents, n)
 

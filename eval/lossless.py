@@ -1,11 +1,18 @@
-"""Shows that drafting changes nothing: greedy answers with a chain and a tree against the target alone, token by token.
+"""Shows that drafting changes nothing: greedy answers with chains and trees against the target alone, token by token.
 
-python eval/lossless.py --limit 30
+    python eval/lossless.py --limit 30
+    python eval/lossless.py --limit 30 --dtype bfloat16
+
+In float32 equal means equal. In a 16-bit type one forward over several tokens rounds otherwise than several forwards over one,
+so answers may part where two tokens are as good as tied. Every such place is then measured: the float32 model's gap between the
+two tokens must lie within the rounding error that the 16-bit logits show there.
 """
 
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from benchmarks import default_names, load_benchmark
@@ -19,7 +26,9 @@ from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.records import Batch
 from vlm_eagle.target.load import load_target
+from vlm_eagle.target.target import Target
 
 SHAPES = (TreeShape(4), TreeShape(8), TreeShape(16, topk=4, num_steps=5))
 
@@ -29,8 +38,9 @@ class LosslessConfig:
     """What to compare.
 
     Attributes:
-        target: folder or hub id of the target, or demo. It is run in float32, where equal means equal.
+        target: folder or hub id of the target, or demo.
         draft: folder or hub id of the draft.
+        dtype: of both models; a 16-bit one needs room for a float32 copy of the target as well.
         benchmarks: demo benchmark names, or paths to JSONL files of conversations; none for all demo benchmarks.
         limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of a file.
         max_new_tokens: longest answer.
@@ -40,6 +50,7 @@ class LosslessConfig:
 
     target: str = "demo"
     draft: str = "outputs/demo/draft"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     benchmarks: list[str] = field(default_factory=list)
     limit: int | None = None
     max_new_tokens: int = 160
@@ -47,40 +58,98 @@ class LosslessConfig:
     json: str = "outputs/demo/lossless.json"
 
 
+@dataclass(frozen=True)
+class Parting:
+    """Where an answer with the draft leaves the target's own.
+
+    Attributes:
+        position: tokens of the answer that are equal.
+        gap: difference of the two tokens' float32 logits.
+        rounding: largest error of the 16-bit logits at this place; 0 in float32.
+    """
+
+    id: str
+    shape: str
+    position: int
+    gap: float
+    rounding: float
+
+    @property
+    def is_tie(self) -> bool:
+        """Both tokens' errors together may turn the order round."""
+        return self.gap <= 2 * self.rounding
+
+
 def main(config: LosslessConfig) -> int:
-    """Prints the table; the exit code is 1 if any answer differs."""
+    """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
     console = Console()
-    draft = Eagle3Draft.from_pretrained(config.draft).float()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    target = load_target(
-        config.target, dtype="float32", device=device, llm_only=config.llm_only, layer_ids=draft.config.aux_layer_ids
-    )
-    draft = draft.to(device)
-    collator = VisionCollator(
-        target.processor, max_length=target.config.max_position_embeddings - config.max_new_tokens,
-        for_generation=True, llm_only=config.llm_only, strict=True,
-    )  # fmt: skip
+    draft = Eagle3Draft.from_pretrained(config.draft).to(device, getattr(torch, config.dtype))
+    options = {"device": device, "llm_only": config.llm_only, "layer_ids": draft.config.aux_layer_ids}
+    target = load_target(config.target, dtype=config.dtype, **options)
+    exact = target if config.dtype == "float32" else load_target(config.target, dtype="float32", **options)
     names = config.benchmarks or default_names(config.llm_only or not target.is_vision)
-    table = Table("Benchmark", "prompts", "tokens", *(str(shape) for shape in SHAPES), title="Answers equal to the target's")
-    rows = []
+    table = Table("Benchmark", "prompts", "tokens", *(s.label for s in SHAPES), title="Answers equal to the target's")
+    rows: list[dict[str, Any]] = []
+    partings: list[Parting] = []
     for name in names:
         benchmark = load_benchmark(name, config.limit)
-        tokens, differing = 0, {str(shape): [] for shape in SHAPES}
-        for conversation in track(benchmark.prompts, name, console=console, disable=not console.is_terminal, transient=True):
-            batch = collator([conversation]).to(device)
-            alone = generate(target, batch, max_new_tokens=config.max_new_tokens)[0].tokens
-            tokens += len(alone)
-            for shape in SHAPES:
-                if generate(target, batch, draft, shape=shape, max_new_tokens=config.max_new_tokens)[0].tokens != alone:
-                    differing[str(shape)].append(conversation.id)
+        tokens, differing = 0, {shape.label: 0 for shape in SHAPES}
+        prompts = track(benchmark.prompts, name, console=console, disable=not console.is_terminal, transient=True)
+        for alone, found in _compare(prompts, target, exact, draft, config):
+            tokens += alone
+            partings += found
+            for parting in found:
+                differing[parting.shape] += 1
         count = len(benchmark.prompts)
         rows.append({"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing})
-        table.add_row(benchmark.name, str(count), f"{tokens:,}", *(f"{count - len(d)}" for d in differing.values()))
+        table.add_row(benchmark.name, str(count), f"{tokens:,}", *(str(count - n) for n in differing.values()))
     console.print(table)
-    total, differ = sum(r["prompts"] for r in rows), sum(len(d) for r in rows for d in r["differing"].values())
-    console.print(f"{total} prompts, {sum(r['tokens'] for r in rows):,} tokens, {len(SHAPES)} trees: {differ} answers differ.")
-    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), "benchmarks": rows})
-    return 1 if differ else 0
+    ties = [p for p in partings if p.is_tie]
+    total, written = sum(r["prompts"] for r in rows), sum(r["tokens"] for r in rows)
+    console.print(f"{total} prompts, {written:,} tokens, {len(SHAPES)} trees, {config.dtype}: {len(partings)} answers differ.")
+    if partings:
+        gap, rounding = max(p.gap for p in partings), max(p.rounding for p in partings)
+        console.print(f"{len(ties)} of them part at a tie. Largest gap {gap:.4f}, largest rounding {rounding:.4f}.")
+    results = {"benchmarks": rows, "partings": [{**asdict(p), "is_tie": p.is_tie} for p in partings]}
+    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), **results})
+    return 0 if len(ties) == len(partings) else 1
+
+
+def _compare(
+    prompts: Any, target: Target, exact: Target, draft: Eagle3Draft, config: LosslessConfig
+) -> Iterator[tuple[int, list[Parting]]]:
+    """(tokens of the target's own answer, where answers with the draft leave it) of every prompt."""
+    limit = target.config.max_position_embeddings - config.max_new_tokens
+    collator = VisionCollator(target.processor, max_length=limit, for_generation=True, llm_only=config.llm_only, strict=True)
+    for conversation in prompts:
+        batch, found = collator([conversation]).to(target.device), []
+        alone = generate(target, batch, max_new_tokens=config.max_new_tokens)[0].tokens
+        for shape in SHAPES:
+            drafted = generate(target, batch, draft, shape=shape, max_new_tokens=config.max_new_tokens)[0].tokens
+            if drafted != alone:
+                found.append(Parting(conversation.id, shape.label, *_measure(target, exact, batch, alone, drafted)))
+        yield len(alone), found
+
+
+def _measure(target: Target, exact: Target, batch: Batch, alone: list[int], drafted: list[int]) -> tuple[int, float, float]:
+    """(position, gap, rounding) of the first difference."""
+    position = next(i for i, (a, b) in enumerate(zip(alone, drafted, strict=False)) if a != b)
+    longer = _appended(batch, alone[:position])
+    logits, rounded = exact.prefill(longer).logits[0], target.prefill(longer).logits[0]
+    gap = float((logits[alone[position]] - logits[drafted[position]]).abs())
+    return position, gap, float((logits - rounded).abs().max())
+
+
+def _appended(batch: Batch, tokens: list[int]) -> Batch:
+    """The prompt with the beginning of an answer."""
+    more = batch.input_ids.new_tensor([tokens])
+    extend = lambda tensor, value: torch.cat([tensor, torch.full_like(more, value, dtype=tensor.dtype)], dim=1)
+    pixels = {k: extend(v, 0) if k == "mm_token_type_ids" else v for k, v in batch.pixels.items()}
+    return replace(
+        batch, input_ids=torch.cat([batch.input_ids, more], dim=1), attention_mask=extend(batch.attention_mask, 1),
+        supervised=extend(batch.supervised, False), pixels=pixels,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

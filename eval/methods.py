@@ -1,7 +1,7 @@
 """Ways to write the same answers, timed alike: our loop with and without a draft, transformers' generate, prompt lookup."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import torch
 from lookup import LookupDecoder
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from vlm_eagle.decoding.generate import Generation, Settings, run, stream
+from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.generate import Generation, Settings, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.draft.model import Eagle3Draft
@@ -43,25 +44,29 @@ Method = Callable[[Batch], Timed]
 
 
 def our_loop(target: Target, draft: Eagle3Draft | None, **options: Any) -> Method:
-    """Our decoding loop; options are those of `stream`."""
-    return _streamed(target, lambda prompts, answers: stream(target, prompts, draft, into=answers, **options))
+    """Our decoding loop; options are the fields of `Settings`."""
+    settings = Settings(**options)
+    sampler = Sampler(settings.sampling)
+    return _in_our_loop(
+        target, lambda: Decoder(target, draft, settings.shape, sampler, drawn_drafts=settings.drawn_drafts), settings
+    )
 
 
 def prompt_lookup(target: Target, sampling: Sampling, **options: Any) -> Method:
-    """Prompt lookup in our loop; options are those of `stream`."""
-
-    def pieces(prompts: Batch, answers: list[Generation]) -> Iterator[list[list[int]]]:
-        decoder = LookupDecoder(target, Sampler(sampling))
-        return run(decoder, prompts, Settings(shape=decoder.shape, sampling=sampling, **options), answers)
-
-    return _streamed(target, pieces)
+    """Prompt lookup in our loop; options are the fields of `Settings`."""
+    return _in_our_loop(target, lambda: LookupDecoder(target, Sampler(sampling)), Settings(sampling=sampling, **options))
 
 
-def _streamed(target: Target, pieces: Callable[[Batch, list[Generation]], Iterator[list[list[int]]]]) -> Method:
+def _in_our_loop(target: Target, build: Callable[[], Decoder], settings: Settings) -> Method:
+    """One decoder per batch size, kept between prompts as a server would; each prompt is read from its beginning."""
+    decoders: dict[int, Decoder] = {}
+
     def timed(prompts: Batch) -> Timed:
         answers, stats = [Generation() for _ in range(len(prompts))], AcceptanceStats()
+        decoder = decoders[len(prompts)] = decoders.get(len(prompts)) or build()
+        decoder.forget()
         clock = Clock(target.device)
-        for _ in pieces(prompts, answers):
+        for _ in run(decoder, prompts, settings, answers):
             clock.mark_first()
         total = clock.seconds()
         for answer in answers:

@@ -70,6 +70,18 @@ def make_draft(target: Target, draft_vocab_size: int = 400, seed: int = 0, scale
     return draft
 
 
+def make_imitating_draft(target: Target) -> Eagle3Draft:
+    """A draft that is sometimes right: its head is the target's own on the draft vocabulary and it passes the last aux hidden
+    state on."""
+    draft = make_draft(target, draft_vocab_size=1200, scale=1.0)
+    d = target.config.hidden_size
+    with torch.no_grad():
+        draft.fc.weight.zero_()
+        draft.fc.weight[:, 2 * d :] = torch.eye(d)
+        draft.lm_head.weight.copy_(target.embed_tokens.weight[draft.target_ids])
+    return draft
+
+
 @pytest.fixture
 def draft(target):
     return make_draft(target)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_draft
+from conftest import make_draft, make_imitating_draft
 from plain_reference import PlainReference
 
 from vlm_eagle.data.collator import VisionCollator
@@ -89,18 +89,11 @@ def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
 
 @pytest.fixture(scope="module")
 def folders(target, processor, tmp_path_factory):
-    """A target and a draft on disk, which the plain reference reads. The draft imitates the target a little: its head is the
-    target's own on the draft vocabulary and it passes the last aux hidden state on, so that it is sometimes right."""
+    """A target and a draft on disk, which the plain reference reads."""
     folder = tmp_path_factory.mktemp("pair")
     target.model.save_pretrained(folder / "target")
     processor.save_pretrained(folder / "target")
-    draft = make_draft(target, draft_vocab_size=1200, scale=1.0)
-    d = target.config.hidden_size
-    with torch.no_grad():
-        draft.fc.weight.zero_()
-        draft.fc.weight[:, 2 * d :] = torch.eye(d)
-        draft.lm_head.weight.copy_(target.embed_tokens.weight[draft.target_ids])
-    draft.save_pretrained(folder / "draft")
+    make_imitating_draft(target).save_pretrained(folder / "draft")
     return folder
 
 

@@ -133,12 +133,13 @@ class _Costs:
         return self.verify[shape.num_draft_tokens] + level * shape.num_steps + extend + overhead
 
     def _time_verify(self, decoder: Decoder, n: int, repeats: int = 7) -> float:
-        tokens = decoder.root.expand(1, n)
+        tokens = decoder.state.root.expand(1, n)
         depths, seen = torch.arange(n, device=tokens.device)[None], torch.ones(1, n, n, dtype=torch.bool, device=tokens.device)
         times = []
         for _ in range(repeats):
             start = self._now()
-            self.target.verify(decoder.cache, tokens, depths, seen.tril(), decoder.lengths, decoder.longest, decoder.rope_delta)
+            state = decoder.state
+            self.target.verify(decoder.cache, tokens, depths, seen.tril(), state.lengths, decoder.longest, state.rope_delta)
             times.append(self._now() - start)
         return median(times[1:])
 

@@ -81,6 +81,12 @@ class TreeShape:
         node_of = {(): 0} | {path: node for node, path in enumerate(self.paths or (), 1)}
         return [-1] + [node_of[path[:-1]] for path in self.paths or ()]
 
+    @property
+    def label(self) -> str:
+        """A few words for the head of a table column."""
+        kind = "chain" if self.is_chain else "tree" if self.paths is None else "fixed tree"
+        return f"{kind} of {self.num_draft_tokens}" + ("" if self.is_chain else f" ({self.num_steps} steps, topk {self.topk})")
+
     def __str__(self) -> str:
         n, kind = self.num_draft_tokens, "tree" if self.paths is None else "fixed tree"
         name = "chain" if self.is_chain else f"{kind} (steps {self.num_steps}, topk {self.topk})"

@@ -1,0 +1,45 @@
+"""A place where answers part is a tie only if rounding can explain it."""
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.decoding.generate import generate
+from vlm_eagle.demo import mix
+from vlm_eagle.target.target import Target
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
+
+from lossless import Parting, _measure
+
+
+@pytest.mark.parametrize("task", ["describe", "arithmetic"])
+def test_partings_are_measured_at_the_right_place(target, task):
+    """The float32 model's two best tokens: their gap is what an independent forward says; another token is no tie."""
+    rounded = Target(copy.deepcopy(target.model).bfloat16(), target.processor, target.layer_ids)
+    batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 1)])
+    alone = generate(target, batch, max_new_tokens=8)[0].tokens
+    ids = torch.cat([batch.input_ids, torch.tensor([alone[:5]])], dim=1)
+    types = {k: torch.cat([v, torch.zeros(1, 5, dtype=v.dtype)], dim=1) for k, v in batch.pixels.items() if k.startswith("mm")}
+    with torch.no_grad():
+        logits = target.model(input_ids=ids, **{**batch.pixels, **types}).logits[0, -1]
+        logits16 = rounded.model(input_ids=ids, **{**batch.pixels, **types}).logits[0, -1].float()
+    assert int(logits.argmax()) == alone[5]
+    worst, second = int(logits.argmin()), int(logits.topk(2).indices[1])
+    for other in (worst, second):
+        position, gap, rounding = _measure(
+            target=rounded, exact=target, batch=batch, alone=alone, drafted=[*alone[:5], other, 0]
+        )
+        assert position == 5
+        assert gap == pytest.approx(float(logits[alone[5]] - logits[other]), abs=1e-3)
+        assert rounding == pytest.approx(float((logits - logits16).abs().max()), rel=0.3)
+    assert not Parting("", "", 5, float(logits.max() - logits.min()), rounding).is_tie
+
+
+def test_float32_knows_no_ties():
+    assert not Parting("", "", 0, 1e-6, 0.0).is_tie
+    assert Parting("", "", 0, 0.05, 0.03).is_tie
