@@ -35,6 +35,12 @@ class DraftConfig:
         vocab_size: size of the draft vocabulary; the most frequent answer tokens are taken.
         ttt_length: training-time-test steps S.
         decay: step k weighs decay ** k in the loss.
+        loss: soft cross-entropy, or an LK loss, which aims at the acceptance of drawn tokens (temperature > 0).
+        image_inputs: what the draft reads at image tokens: token (the pad token's embedding, as vLLM feeds it), merged (the
+            visual embedding, as SGLang feeds it), or mixed (each sample one or the other, by turns of chance).
+        fc_norm: RMSNorm on each aux hidden state before they are fused (EAGLE-3.1; needs vLLM 0.32 or SGLang 0.5.23).
+        norm_output: the normed output goes on to the next step (EAGLE-3.1, likewise).
+        recompute: less memory and a third more time: activations of the TTT steps are computed again for the gradient.
         layer_ids: decoder layers whose inputs feed the draft; none for the default (design: low, middle, high).
         dtype: of the saved weights; training itself keeps float32 master weights.
     """
@@ -42,6 +48,11 @@ class DraftConfig:
     vocab_size: int = 32000
     ttt_length: int = 7
     decay: float = 0.9
+    loss: Literal["soft_cross_entropy", "lk_alpha", "lk_lambda"] = "soft_cross_entropy"
+    image_inputs: Literal["token", "merged", "mixed"] = "token"
+    fc_norm: bool = False
+    norm_output: bool = False
+    recompute: bool = False
     layer_ids: list[int] | None = None
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 

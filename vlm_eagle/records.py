@@ -36,7 +36,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with every tensor on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)[:3]}
+        moved = _tensors_to(self, device)
         return replace(self, **moved, pixels={k: v.to(device, non_blocking=True) for k, v in self.pixels.items()})
 
 
@@ -50,6 +50,11 @@ class TargetFeatures:
         supervised: (B, T) bool.
         aux_hidden: (B, T, 3 * D_target), the inputs of three decoder layers, concatenated.
         last_hidden: (A, D_target), the normed final hidden state at the A true entries of `supervised`, in row-major order.
+        visual: (I, D_target), the projected visual embeddings at the I image and video tokens, in row-major order; None when
+            the draft does not read them.
+        visual_mask: (B, T) bool, where those are; None likewise.
+        ids: the conversations' names, in row order.
+        skipped: reason -> count of samples that could not become part of this batch.
     """
 
     input_ids: Tensor
@@ -57,3 +62,19 @@ class TargetFeatures:
     supervised: Tensor
     aux_hidden: Tensor
     last_hidden: Tensor
+    visual: Tensor | None = None
+    visual_mask: Tensor | None = None
+    ids: tuple[str, ...] = ()
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def to(self, device: torch.device | str) -> "TargetFeatures":
+        """The same features with every tensor on `device`."""
+        return replace(self, **_tensors_to(self, device))
+
+
+def _tensors_to(record: Batch | TargetFeatures, device: torch.device | str) -> dict[str, Tensor]:
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return {name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)}

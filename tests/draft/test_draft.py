@@ -157,7 +157,7 @@ def test_broken_drafts_are_refused(draft, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"architectures": ["X"]}, {"rope_scaling": {"mrope_section": [8, 4, 4]}}, {"fc_norm": True}]
+    "change", [{"architectures": ["X"]}, {"rope_scaling": {"mrope_section": [8, 4, 4]}}, {"norm_before_fc": True}]
 )
 def test_configs_we_could_not_decode_are_refused(draft, change):
     with pytest.raises(UserError):

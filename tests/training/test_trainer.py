@@ -157,7 +157,7 @@ def test_schedules():
 
 def test_teacher_restricts_to_the_draft_vocabulary(target, draft):
     hidden = torch.randn(30, target.config.hidden_size)
-    teacher = teach(hidden, target.logits, draft.target_ids, draft.t2d)
+    teacher = teach(target.logits(hidden), draft.target_ids, draft.t2d)
     logits = target.logits(hidden)
     expected = logits[:, draft.t2d].softmax(-1)
     torch.testing.assert_close(teacher.probabilities, expected)

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.demo import mix
-from vlm_eagle.training import ttt
-from vlm_eagle.training.ttt import supervised_rows, ttt_loss
+from vlm_eagle.training.anchors import ahead, supervised_rows
+from vlm_eagle.training.ttt import ttt_loss
+from vlm_eagle.training.ttt_dense import dense_ttt_loss
 
 STEPS, DECAY = 4, 0.8
 
@@ -104,8 +105,9 @@ def plain(target, draft, conversations):
     return plain_batch_loss(draft, target, conversations)
 
 
-def test_equals_row_by_row_reference(target, draft, features, plain):
-    result = loss_of(draft, features, target)
+@pytest.mark.parametrize("function", [ttt_loss, dense_ttt_loss])
+def test_equals_row_by_row_reference(target, draft, features, plain, function):
+    result = function(draft, features, target.embed_tokens, target.logits, ttt_length=STEPS, decay=DECAY)
     loss, correct, counts = plain
     torch.testing.assert_close(result.loss, loss, rtol=1e-5, atol=1e-5)
     assert result.correct.tolist() == correct
@@ -131,9 +133,13 @@ def test_shifted_mask_is_noticed(target, draft, features, plain, by):
 
 def test_positions_off_by_one_are_noticed(target, draft, features, plain, monkeypatch):
     """Rotary attention only sees differences, so the fault is planted between steps: step k at position i, not i + k."""
-    step = type(draft).step
-    first = torch.arange(features.input_ids.shape[1])
-    monkeypatch.setattr(type(draft), "step", lambda self, h, e, p, a: step(self, h, e, first.expand_as(p), a))
+    step, calls = type(draft).step, []
+
+    def late(self, hidden, embedding, positions, attend, queries=None):
+        calls.append(positions)
+        return step(self, hidden, embedding, positions - (len(calls) - 1), attend, queries)
+
+    monkeypatch.setattr(type(draft), "step", late)
     assert disagreement(draft, loss_of(draft, features, target).loss, plain[0]) > WRONG
 
 
@@ -160,7 +166,7 @@ def test_first_decoding_row_and_end_of_turn_are_supervised(target, draft, proces
     ids, supervised = batch.input_ids[0], batch.supervised[0]
     assistant = processor.tokenizer.encode("<|im_start|>assistant\n")
     starts = [i + 3 for i in range(len(ids) - 3) if ids[i : i + 3].tolist() == assistant]
-    rows = {i for i in range(len(ids) - 2) if ttt.ahead(features.supervised, 1)[0, i]}
+    rows = {i for i in range(len(ids) - 2) if ahead(features.supervised, 1)[0, i]}
     for start in starts:
         assert start - 1 in rows, "the row that decoding uses first"
         end = start + ids[start:].tolist().index(processor.tokenizer.convert_tokens_to_ids("<|im_end|>"))

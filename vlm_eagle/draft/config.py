@@ -12,7 +12,8 @@ from vlm_eagle.errors import UserError
 class Eagle3Config:
     """Sizes of an EAGLE-3 head (https://arxiv.org/abs/2503.01840) and what ties it to its target.
 
-    `aux_layer_ids` are in the input convention. `dtype` is that of the saved weights.
+    `aux_layer_ids` are in the input convention. `dtype` is that of the saved weights. `fc_norm` (an RMSNorm on each of the
+    three aux hidden states before fc) and `norm_output` (the normed output goes on to the next step) together are EAGLE-3.1.
     """
 
     hidden_size: int
@@ -27,6 +28,8 @@ class Eagle3Config:
     rope_theta: float
     max_position_embeddings: int
     rms_norm_eps: float = 1e-6
+    fc_norm: bool = False
+    norm_output: bool = False
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
@@ -91,10 +94,16 @@ class Eagle3Config:
                 f"config.json names architectures {row.get('architectures')}, expected ['LlamaForCausalLMEagle3']. "
                 "This is not an EAGLE-3 draft in the native layout."
             )
-        for key in ("rope_scaling", "fc_norm", "norm_output", "norm_before_fc", "norm_before_residual", "attention_bias"):
+        for key in ("rope_scaling", "norm_before_fc", "norm_before_residual", "attention_bias"):
             if row.get(key):
                 raise UserError(f"config.json sets {key} = {row[key]!r}, which this version cannot decode correctly.")
-        row = {**row, "aux_layer_ids": _layer_ids(row), "dtype": row.get("dtype") or row.get("torch_dtype")}
+        row = {
+            "fc_norm": False,
+            "norm_output": False,
+            **row,
+            "aux_layer_ids": _layer_ids(row),
+            "dtype": row.get("dtype") or row.get("torch_dtype"),
+        }
         missing = [f.name for f in fields(cls) if row.get(f.name) is None]
         if missing:
             raise UserError(f"config.json lacks {', '.join(missing)}.")

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.rotary import rotary_cos_sin, rotate
 
-# (queries (B, H, R, K), keys (B, H_kv, R, K), values (B, H_kv, R, K)) of R new rows -> mixed values (B, H, R, K)
+# (queries (B, H, Q, K), keys (B, H_kv, R, K), values (B, H_kv, R, K)) of R new rows, Q of which ask -> mixed values (B, H,
+# Q, K)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -30,15 +31,19 @@ class DraftAttention(nn.Module):
         self.v_proj = nn.Linear(2 * config.hidden_size, kv_heads, bias=False)
         self.o_proj = nn.Linear(heads, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(B, R, D) from x (B, R, 2 D) at rotary positions (B, R)."""
+    def forward(self, x: Tensor, positions: Tensor, attend: Attend, queries: Tensor | None = None) -> Tensor:
+        """(B, Q, D) from x (B, R, 2 D) at rotary positions (B, R); `queries` (Q,) are the rows that ask, by default all."""
 
         def heads(projected: Tensor) -> Tensor:
             return rearrange(projected, "b r (h k) -> b h r k", k=self.head_dim)
 
+        asking = x if queries is None else x[:, queries]
+        q, k, v = heads(self.q_proj(asking)), heads(self.k_proj(x)), heads(self.v_proj(x))
         cos, sin = (t[:, None] for t in rotary_cos_sin(positions, self.head_dim, self.theta))
-        q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
-        mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        k = rotate(k, cos, sin)
+        if queries is not None:
+            cos, sin = cos[:, :, queries], sin[:, :, queries]
+        mixed = attend(rotate(q, cos, sin), k, v)
         return self.o_proj(rearrange(mixed, "b h r k -> b r (h k)"))
 
 
@@ -67,8 +72,11 @@ class DraftLayer(nn.Module):
         self.self_attn = DraftAttention(config)
         self.mlp = DraftMLP(config)
 
-    def forward(self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(B, R, D) from hidden (B, R, D), embedding (B, R, D) and positions (B, R)."""
+    def forward(
+        self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, queries: Tensor | None = None
+    ) -> Tensor:
+        """(B, Q, D) from hidden (B, R, D), embedding (B, R, D) and positions (B, R). Keys and values are made of all R rows,
+        the output of `queries` (Q,) alone, by default of all."""
         a = torch.cat([self.input_layernorm(embedding), self.hidden_norm(hidden)], dim=-1)
-        x = hidden + self.self_attn(a, positions, attend)
+        x = (hidden if queries is None else hidden[:, queries]) + self.self_attn(a, positions, attend, queries)
         return x + self.mlp(self.post_attention_layernorm(x))

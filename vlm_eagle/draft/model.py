@@ -24,6 +24,8 @@ class Eagle3Draft(nn.Module):
         vocab = vocab or DraftVocab.full(config.vocab_size)
         vocab.check(config.draft_vocab_size, config.vocab_size)
         self.fc = nn.Linear(3 * config.target_hidden_size, config.hidden_size, bias=False)
+        if config.fc_norm:
+            self.fc_norm = nn.ModuleList(nn.RMSNorm(config.target_hidden_size, eps=config.rms_norm_eps) for _ in range(3))
         self.midlayer = DraftLayer(config)
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
@@ -37,15 +39,27 @@ class Eagle3Draft(nn.Module):
 
     def fuse(self, aux_hidden: Tensor) -> Tensor:
         """Fused hidden states (..., D) from aux hidden states (..., 3 * D_target)."""
-        return self.fc(aux_hidden.to(self.fc.weight.dtype))
+        aux_hidden = aux_hidden.to(self.fc.weight.dtype)
+        if self.config.fc_norm:
+            thirds = aux_hidden.chunk(3, dim=-1)
+            aux_hidden = torch.cat([norm(third) for norm, third in zip(self.fc_norm, thirds, strict=True)], dim=-1)
+        return self.fc(aux_hidden)
 
-    def step(self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """The next hidden state (B, R, D) of R rows: fused at step 0, this function's own output afterwards."""
-        return self.midlayer(hidden, embedding.to(hidden.dtype), positions, attend)
+    def step(
+        self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, queries: Tensor | None = None
+    ) -> Tensor:
+        """The next hidden state of R rows, (B, R, D), or of `queries` (Q,) among them, (B, Q, D): from the fused hidden
+        states at step 0, from this function's own output afterwards."""
+        output = self.midlayer(hidden, embedding.to(hidden.dtype), positions, attend, queries)
+        return self.norm(output) if self.config.norm_output else output
+
+    def normed(self, hidden: Tensor) -> Tensor:
+        """What `lm_head` reads, (..., D), from a hidden state that `step` returned."""
+        return hidden if self.config.norm_output else self.norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., W) float32 over the draft vocabulary from a hidden state (..., D)."""
-        return self.lm_head(self.norm(hidden)).float()
+        return self.lm_head(self.normed(hidden)).float()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors`: the directory that SGLang and vLLM load unchanged."""

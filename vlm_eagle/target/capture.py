@@ -31,7 +31,8 @@ class AuxCapture:
 
         return hook
 
-    def concatenated(self) -> Tensor:
-        """(B, T, 3 * D_target), in the order of the layer ids."""
-        device = self.states[self.layer_ids[-1]].device  # a target spread over devices captures on several
-        return torch.cat([self.states[i].to(device) for i in self.layer_ids], dim=-1)
+    def concatenated(self, layer_ids: Sequence[int] | None = None) -> Tensor:
+        """(B, T, 3 * D_target), in the order of `layer_ids`, by default all that are captured."""
+        layer_ids = self.layer_ids if layer_ids is None else layer_ids
+        device = self.states[layer_ids[-1]].device  # a target spread over devices captures on several
+        return torch.cat([self.states[i].to(device) for i in layer_ids], dim=-1)

@@ -98,18 +98,31 @@ class Target:
         return (positions.expand(3, -1, -1) if self.is_vision else positions), delta
 
     @torch.no_grad()
-    def features(self, batch: Batch) -> TargetFeatures:
-        """One frozen forward of a training batch; final hidden states are kept only where supervised."""
-        with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
+    def features(self, batch: Batch, visual: bool = False) -> TargetFeatures:
+        """One frozen forward of a training batch; final hidden states are kept only where supervised. With `visual`, the
+        projected visual embeddings are kept as well, if the batch has any."""
+        with AuxCapture(self.decoder.layers, self.layer_ids + ((0,) if visual else ())) as capture:
             positions, _ = self.positions(batch)
             hidden = self._forward(batch, batch.attention_mask, positions, use_cache=False)
+        at = self.visual_mask(batch) if visual else None
         return TargetFeatures(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             supervised=batch.supervised,
-            aux_hidden=capture.concatenated(),
+            aux_hidden=capture.concatenated(self.layer_ids),
             last_hidden=hidden[batch.supervised.to(hidden.device)],
+            visual=None if at is None else capture.states[0][at.to(capture.states[0].device)],
+            visual_mask=at,
+            ids=batch.ids,
+            skipped=batch.skipped,
         )
+
+    def visual_mask(self, batch: Batch) -> Tensor | None:
+        """(B, T) bool, image and video tokens; None in a batch without pixels."""
+        if not batch.pixels:
+            return None
+        config = self.model.config
+        return (batch.input_ids == config.image_token_id) | (batch.input_ids == config.video_token_id)
 
     @torch.no_grad()
     def prefill(self, batch: Batch, cache: TreeCache | None = None, start: int = 0) -> Prefilled:

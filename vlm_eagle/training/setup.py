@@ -68,7 +68,8 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     sizes = Eagle3Config.for_target(target.config, target.layer_ids, config.draft.vocab_size)
     vocab = DraftVocab.from_counts(counts, sizes.draft_vocab_size)
     torch.manual_seed(config.seed)
-    draft = Eagle3Draft(replace(sizes, dtype=config.draft.dtype), vocab).to(accelerator.device)
+    options = {name: getattr(config.draft, name) for name in ("dtype", "fc_norm", "norm_output")}
+    draft = Eagle3Draft(replace(sizes, **options), vocab).to(accelerator.device)
     with torch.no_grad():  # the draft speaks the target's language from the first step
         draft.lm_head.weight.copy_(target.model.lm_head.weight[draft.target_ids])
     coverage = float(counts[vocab.t2d].sum() / counts.sum())

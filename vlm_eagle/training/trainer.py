@@ -20,12 +20,13 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint
+from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
 from vlm_eagle.training.setup import Run
-from vlm_eagle.training.ttt import TTTResult, supervised_rows, ttt_loss
+from vlm_eagle.training.ttt import TTTResult, ttt_loss
 
 
 class TTTModule(nn.Module):
@@ -34,15 +35,16 @@ class TTTModule(nn.Module):
     def __init__(self, run: Run, config: TrainConfig):
         super().__init__()
         self.draft = run.draft
-        self.settings = {"ttt_length": config.draft.ttt_length, "decay": config.draft.decay}
+        names = ("ttt_length", "decay", "loss", "recompute")
+        self.settings = {name: getattr(config.draft, name) for name in names}
         self._target = (run.target.embed_tokens, run.target.logits)  # a tuple, so that it is no submodule
 
-    def forward(self, features: TargetFeatures | None, rows: Tensor) -> TTTResult:
+    def forward(self, features: TargetFeatures | None, rows: Tensor, merged: Tensor | None = None) -> TTTResult:
         """One micro-batch; None (everything in it was skipped) gives a zero loss that still reaches every parameter."""
         if features is None:
             zero = sum(p.sum() * 0.0 for p in self.draft.parameters())
             return TTTResult(zero, torch.zeros_like(rows), torch.zeros_like(rows))
-        return ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows)
+        return ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, merged=merged)
 
 
 class Trainer:

@@ -16,11 +16,12 @@ Alignment. The target read x_0 x_1 ... and left aux hidden states h_i. Row i of 
 
     What row i says at step k is target position p = i+1+k's prediction: it is supervised iff `supervised[i+1+k]`.
 
-Attention at step k: row i sees the step-0 rows j <= i and its own rows of steps 1..k. Causality makes padding harmless:
-batches are padded on the right, so no real row ever sees a padded one.
+Attention at step k: row i sees the step-0 rows j <= i and its own rows of steps 1..k.
 
-This is the plain dense form: every row is unrolled; only logits and loss are taken at supervised rows alone.
-Source: https://arxiv.org/abs/2503.01840, section 3.
+Work only where it counts: rows that are supervised at some step are anchors (`anchors.py`). Keys and values of step 0 are
+computed for all rows of a sample up to its last anchor, everything else for anchors alone; samples are packed one behind the
+other, without padding; logits exist in chunks (`chunked_loss.py`), attention scores too (`attention.py`). `ttt_dense.py` is
+the same without any of this. Source: https://arxiv.org/abs/2503.01840, section 3.
 """
 
 from collections.abc import Callable
@@ -28,12 +29,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import TargetFeatures
-from vlm_eagle.training.losses import soft_cross_entropy
-from vlm_eagle.training.teacher import teach
+from vlm_eagle.training.anchors import Anchors, StepRows, supervised_rows
+from vlm_eagle.training.attention import AnchorAttention, Seen
+from vlm_eagle.training.chunked_loss import Prediction, Teaching, chunked_loss
+from vlm_eagle.training.inputs import DraftInputs
+from vlm_eagle.training.losses import LOSSES, LossName
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,6 @@ class TTTResult:
     rows: Tensor
 
 
-def supervised_rows(supervised: Tensor, ttt_length: int) -> Tensor:
-    """(S,) int64, the number of supervised rows at every step, from the mask (B, T)."""
-    return torch.stack([ahead(supervised, 1 + k).sum() for k in range(ttt_length)])
-
-
-def ahead(values: Tensor, n: int) -> Tensor:
-    """(B, T) -> (B, T): entry i is `values[:, i + n]`, zero (false) past the end."""
-    return F.pad(values[:, n:], (0, min(n, values.shape[1])))
-
-
 def ttt_loss(
     draft: Eagle3Draft,
     features: TargetFeatures,
@@ -70,8 +64,11 @@ def ttt_loss(
     ttt_length: int,
     decay: float,
     rows: Tensor | None = None,
+    loss: LossName = "soft_cross_entropy",
+    merged: Tensor | None = None,
+    recompute: bool = False,
 ) -> TTTResult:
-    """Unrolls the draft `ttt_length` steps over every row of a batch.
+    """Unrolls the draft `ttt_length` steps over the anchors of a batch.
 
     Args:
         draft: the head being trained.
@@ -82,47 +79,47 @@ def ttt_loss(
         decay: weight of step k is decay ** k.
         rows: (S,) normaliser, the supervised rows of the whole optimizer step (all micro-batches and ranks), so that how a step
             is cut into batches does not matter; None for those of this batch.
+        loss: which of `losses.py`.
+        merged: (B,) bool, samples that see projected visual embeddings at image rows; None for none (`inputs.py`).
+        recompute: keep only each step's input for the gradient, and compute the step again: less memory, a third more time.
     """
-    ids, supervised = features.input_ids, features.supervised
-    teacher = teach(features.last_hidden, head, draft.target_ids, draft.t2d)
-    teacher_row = (supervised.flatten().cumsum(0) - 1).view_as(ids)  # (B, T), where position p's prediction is in (A, ...)
-    own_rows = supervised_rows(supervised, ttt_length)
-    rows = own_rows if rows is None else rows
-
-    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    attend = TTTAttention()
-    hidden = draft.fuse(features.aux_hidden)
-    loss, correct = hidden.new_zeros((), dtype=torch.float32), []
-    for k in range(ttt_length):
-        hidden = draft.step(hidden, embed_tokens(ahead(ids, 1 + k)), positions + k, attend)
-        chosen = ahead(supervised, 1 + k)
-        answer = ahead(teacher_row, 1 + k)[chosen]  # (rows at step k,)
-        logits = draft.logits(hidden[chosen])
-        covered = teacher.covered[answer]
-        losses = soft_cross_entropy(logits, teacher.probabilities[answer]) * covered
-        loss = loss + decay**k * losses.sum() / rows[k].clamp_min(1)
-        correct.append(((logits.argmax(-1) == teacher.top[answer]) & covered).sum())
-    return TTTResult(loss, torch.stack(correct), own_rows)
-
-
-class TTTAttention:
-    """The dense `Attend` of TTT: called once per step, it remembers the keys and values of all steps so far."""
-
-    def __init__(self) -> None:
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, T, K) from q (B, H, T, K) against the rows (steps * T) that each may see."""
-        self.keys.append(k)
-        self.values.append(v)
-        mask = ttt_mask(q.shape[2], len(self.keys), q.device)
-        keys, values = torch.cat(self.keys, dim=2), torch.cat(self.values, dim=2)
-        return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
+    anchors = Anchors.of(features.supervised, ttt_length)
+    own_rows = supervised_rows(features.supervised, ttt_length)
+    if not anchors.steps:  # nothing to learn, but every parameter takes part, as data parallelism expects
+        return TTTResult(sum(p.sum() * 0.0 for p in draft.parameters()), torch.zeros_like(own_rows), own_rows)
+    anchors = anchors.to(features.input_ids.device)
+    inputs = DraftInputs(features, embed_tokens, merged)
+    hidden = draft.fuse(features.aux_hidden.flatten(0, 1)[anchors.packed])[None]
+    seen: Seen | None = None
+    said = []
+    for k, step in enumerate(anchors.steps):
+        if recompute:
+            hidden, seen = checkpoint(_unroll, draft, hidden, seen, inputs, anchors, k, use_reentrant=False)
+        else:
+            hidden, seen = _unroll(draft, hidden, seen, inputs, anchors, k)
+        said.append(hidden[0, step.supervised])
+    prediction = _prediction(anchors.steps, decay, own_rows if rows is None else rows)
+    teaching = Teaching(features.last_hidden, head, draft.target_ids, draft.t2d)
+    normed = draft.normed(torch.cat(said))
+    total, correct = chunked_loss(normed, draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
+    return TTTResult(total, correct, own_rows)
 
 
-def ttt_mask(length: int, steps: int, device: torch.device) -> Tensor:
-    """(T, steps * T) bool: causal over the rows of step 0, the row itself over those of every later step."""
-    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    own = torch.eye(length, dtype=torch.bool, device=device)
-    return torch.cat([causal, *[own] * (steps - 1)], dim=1)
+def _unroll(
+    draft: Eagle3Draft, hidden: Tensor, seen: Seen | None, inputs: DraftInputs, anchors: Anchors, k: int
+) -> tuple[Tensor, Seen]:
+    """One step: (1, A_k, D) from the step before's (1, A_{k-1}, D), at step 0 from the fused (1, R, D) of all packed rows."""
+    step = anchors.steps[k]
+    if k == 0:
+        attend = AnchorAttention(step, None)
+        embedding = inputs.embedding(anchors.packed + 1)[None]
+        return draft.step(hidden, embedding, anchors.position[None], attend, queries=step.keep), attend.seen
+    attend = AnchorAttention(step, seen.kept(step.keep))
+    embedding = inputs.embedding(step.flat + 1 + k)[None]
+    return draft.step(hidden[:, step.keep], embedding, step.position[None] + k, attend), attend.seen
+
+
+def _prediction(steps: tuple[StepRows, ...], decay: float, rows: Tensor) -> Prediction:
+    weights = decay ** torch.arange(len(rows), device=rows.device) / rows.clamp_min(1)
+    number = torch.cat([torch.full_like(step.answer, k) for k, step in enumerate(steps)])
+    return Prediction(torch.cat([step.answer for step in steps]), number, weights.float()[number])

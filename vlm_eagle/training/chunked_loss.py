@@ -1,0 +1,118 @@
+"""Loss and gradient over the vocabulary in chunks: no logits outlive their chunk, neither the target's nor the draft's.
+
+Rows are taken in the order of the supervised position they predict, so the target's logits of a position are made once,
+whatever the number of TTT steps. The gradient with respect to hidden states and head is computed with the loss, while the
+logits are there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlm_eagle.training.losses import RowLoss
+from vlm_eagle.training.teacher import teach
+
+ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # float32 logits that exist at one time, both models' together
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What rows predict, in any order of rows.
+
+    Attributes:
+        answer: (n,) int64, which supervised position's prediction each row is compared with.
+        step: (n,) int64, the row's TTT step.
+        weight: (n,) float32, the row's factor in the loss.
+    """
+
+    answer: Tensor
+    step: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Where the target's predictions come from: last_hidden (A, D_target), head (n, D_target) -> (n, V) float32, and the draft
+    vocabulary's target_ids (W,) and t2d (V,)."""
+
+    last_hidden: Tensor
+    head: Callable[[Tensor], Tensor]
+    target_ids: Tensor
+    t2d: Tensor
+
+
+def chunked_loss(
+    hidden: Tensor, weight: Tensor, prediction: Prediction, teaching: Teaching, row_loss: RowLoss, steps: int
+) -> tuple[Tensor, Tensor]:
+    """(sum over rows of weight * loss, 0-d float32; (S,) int64 rows whose argmax is the target's).
+
+    Rows whose target argmax is outside the draft vocabulary carry no loss and count as wrong.
+
+    Args:
+        hidden: (n, D), normed.
+        weight: (W, D), the draft's head.
+        prediction: what each row predicts.
+        teaching: the target's side.
+        row_loss: one of `losses.py`.
+        steps: S.
+    """
+    return _ChunkedLoss.apply(hidden, weight, prediction, teaching, row_loss, steps, torch.is_grad_enabled())
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx,
+        hidden: Tensor,
+        weight: Tensor,
+        prediction: Prediction,
+        teaching: Teaching,
+        row_loss: RowLoss,
+        steps: int,
+        learn: bool,
+    ) -> tuple[Tensor, Tensor]:
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        correct = torch.zeros(steps, dtype=torch.long, device=hidden.device)
+        d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
+        order = prediction.answer.argsort(stable=True)
+        for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
+            teacher = teach(teaching.head(teaching.last_hidden[positions]), teaching.target_ids, teaching.t2d)
+            answer = prediction.answer[rows] - positions.start
+            covered, x = teacher.covered[answer], hidden[rows]
+            logits = F.linear(x, weight)
+            with torch.enable_grad():
+                leaf = logits.float().detach().requires_grad_(learn)
+                losses = row_loss(leaf, teacher.probabilities[answer])
+                part = (losses * prediction.weight[rows] * covered).sum()
+            loss += part.detach()
+            right = (leaf.detach().argmax(-1) == teacher.top[answer]) & covered
+            correct.index_add_(0, prediction.step[rows], right.long())
+            if learn:
+                (d_logits,) = torch.autograd.grad(part, leaf)
+                d_logits = d_logits.to(logits.dtype)
+                d_hidden[rows] = (d_logits @ weight.to(logits.dtype)).float()
+                d_weight += d_logits.T @ x.to(logits.dtype)
+        if learn:
+            ctx.save_for_backward(d_hidden.to(hidden.dtype), d_weight.to(weight.dtype))
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_weight = ctx.saved_tensors
+        return d_hidden * grad, d_weight * grad, None, None, None, None, None
+
+
+def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:
+    """(positions, the rows that predict them), small enough for `ELEMENTS`."""
+    device = order.device
+    per_position = len(teaching.t2d) + steps * width
+    size = max(ELEMENTS.get(device.type, ELEMENTS["cpu"]) // per_position, 1)
+    total = len(teaching.last_hidden)
+    bounds = [*range(0, total, size), total]
+    edges = torch.searchsorted(answer[order], torch.tensor(bounds, device=device)).tolist()
+    pairs = zip(bounds, bounds[1:], edges, edges[1:], strict=False)
+    return [(slice(lo, hi), order[first:last]) for lo, hi, first, last in pairs if last > first]

@@ -1,0 +1,40 @@
+"""The embeddings that the draft sees. At image rows engines differ: vLLM feeds the embedding of the image pad token, SGLang the
+projected visual embedding that the target itself reads there ("merged")."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vlm_eagle.records import TargetFeatures
+
+
+class DraftInputs:
+    """Embeddings of tokens of a batch, by flat index b * T + i."""
+
+    def __init__(self, features: TargetFeatures, embed_tokens: nn.Embedding, merged: Tensor | None = None):
+        """`merged` (B,) bool names the samples whose image rows are merged; they need `features.visual`."""
+        self.ids, self.embed_tokens = features.input_ids.flatten(), embed_tokens
+        self.visual, self.rows = features.visual, None
+        if merged is not None and features.visual is not None:
+            at = features.visual_mask
+            number = (at.flatten().cumsum(0) - 1).view_as(at)
+            self.rows = number.masked_fill(~(at & merged[:, None].to(at.device)), -1).flatten()
+
+    def embedding(self, flat: Tensor) -> Tensor:
+        """(n, D_target) for flat indices (n,)."""
+        embedding = self.embed_tokens(self.ids[flat])
+        if self.rows is None:
+            return embedding
+        rows = self.rows[flat]
+        return self.visual[rows.clamp_min(0)].to(embedding.dtype).where(rows[:, None] >= 0, embedding)
+
+
+def merged_samples(how: Literal["token", "merged", "mixed"], ids: Sequence[str], turn: str) -> Tensor | None:
+    """(B,) bool, the samples that read visual embeddings. With "mixed" a fair coin decides, thrown by a sample's id and the
+    `turn` (seed and epoch), so that neither its batch nor the number of processes nor an interruption changes it."""
+    if how == "token":
+        return None
+    return torch.tensor([how == "merged" or zlib.crc32(f"{turn} {name}".encode()) & 1 == 1 for name in ids])
