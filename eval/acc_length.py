@@ -51,6 +51,7 @@ class AccLengthConfig:
         top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
         min_p: drop tokens below this share of the best one's probability, 0 is off.
         seed: of the sampling.
+        image_inputs: what the draft reads at image tokens: token, as in vLLM, or merged (visual embeddings), as in SGLang.
         llm_only: drop the vision tower and score text benchmarks only.
         dtype: of both models; auto is float32 on a CPU and the checkpoint's elsewhere.
         device: auto takes a GPU when there is one.
@@ -70,6 +71,7 @@ class AccLengthConfig:
     top_k: int = 0
     min_p: float = 0.0
     seed: int = 0
+    image_inputs: Literal["token", "merged"] = "token"
     llm_only: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -175,7 +177,7 @@ def _score(
                 continue
             (answer,) = generate(
                 target, batch, draft, shape=shape, sampling=sampling,
-                max_new_tokens=config.max_new_tokens, seed=config.seed + number,
+                max_new_tokens=config.max_new_tokens, seed=config.seed + number, image_inputs=config.image_inputs,
             )  # fmt: skip
             stats += answer.stats
             prompts.append({"id": conversation.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards})

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.table import Table
-from shapes import SHAPES, VOCABULARY, build_pair
+from shapes import SHAPES, build_pair, vocabulary
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
@@ -66,7 +66,9 @@ def main(config: OverheadConfig) -> None:
 
 def _measure(name: str, config: OverheadConfig, device: torch.device) -> list[dict]:
     target, draft = build_pair(name, config.draft_vocab_size, getattr(torch, config.dtype), device)
-    ids = torch.randint(VOCABULARY, (config.concurrency, config.context), generator=torch.Generator().manual_seed(0)).to(device)
+    ids = torch.randint(vocabulary(name), (config.concurrency, config.context), generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     prompt = Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool))
     sampler, rows = Sampler(Sampling()), []
     step = measure_cycles(Decoder(target, None, ROOT_ALONE, sampler), prompt, config.cycles)

@@ -15,8 +15,11 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.target.target import Target
 
-# hidden, intermediate, layers, heads, key-value heads, vision; from the models' config.json on the hub
+# hidden, intermediate, layers, heads, key-value heads, vision; from the models' config.json on the hub. The first is no
+# model's:
+# small enough that a CPU trains its draft in a blink.
 SHAPES = {
+    "tiny": (256, 768, 8, 4, 2, False),
     "qwen3-0.6b": (1024, 3072, 28, 16, 8, False),
     "qwen3-4b": (2560, 9728, 36, 32, 8, False),
     "qwen3-8b": (4096, 12288, 36, 32, 8, False),
@@ -27,8 +30,13 @@ SHAPES = {
 VOCABULARY, HEAD_DIM = 151_936, 128
 
 
+def vocabulary(name: str) -> int:
+    """The target's, V."""
+    return 4096 if name == "tiny" else VOCABULARY
+
+
 def build_pair(name: str, draft_vocab_size: int, dtype: torch.dtype, device: torch.device) -> tuple[Target, Eagle3Draft]:
-    """A target of a known shape and its draft. The vision tower is a token one: decoding does not run it."""
+    """A target of a known shape and its draft. The vision tower is a token one: neither decoding nor text runs it."""
     with torch.device("meta"):
         model = _model(name).to(dtype)
     model = _random(model.to_empty(device=device))
@@ -36,15 +44,16 @@ def build_pair(name: str, draft_vocab_size: int, dtype: torch.dtype, device: tor
     _fresh_rotary(model, device)
     target = Target(model.eval()).freeze()
     config = Eagle3Config.for_target(target.config, target.layer_ids, draft_vocab_size)
-    vocab = DraftVocab.from_counts(torch.arange(VOCABULARY, 0, -1), draft_vocab_size)
+    vocab = DraftVocab.from_counts(torch.arange(vocabulary(name), 0, -1), draft_vocab_size)
     return target, _random(Eagle3Draft(config, vocab).to(device, dtype))
 
 
 def _model(name: str) -> PreTrainedModel:
     hidden, intermediate, layers, heads, kv_heads, vision = SHAPES[name]
     text = {
-        "vocab_size": VOCABULARY, "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": HEAD_DIM, "max_position_embeddings": 40_960,
+        "vocab_size": vocabulary(name), "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": 64 if name == "tiny" else HEAD_DIM,
+        "max_position_embeddings": 40_960,
     }  # fmt: skip
     rope = {"rope_type": "default", "rope_theta": 5e6 if vision else 1e6}
     if not vision:

@@ -40,6 +40,7 @@ from vlm_eagle.records import Batch
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
 
+EAGLE = {"total_token": 60, "depth": 7, "top_k": 10}  # defaults of the original's command line
 PLAIN, DRAFTED, GENERATE, LOOKUP = "target alone", "with the draft", "transformers generate", "prompt lookup"
 
 
@@ -56,7 +57,8 @@ class SpeedupConfig:
         num_steps: depth of the tree; none for draft_tokens - 1.
         tree: auto measures costs and acceptance first and takes the shape that should be fastest; or a fixed tree, each node
             the ranks that lead to it, as in 0 1 0.0 0.1; none for draft_tokens, topk and num_steps.
-        total_token: EAGLE's name for draft_tokens.
+        total_token: EAGLE's name for draft_tokens. Where one of its three names is given, the others have its defaults: 60,
+            7, 10.
         depth: EAGLE's name for num_steps - 1.
         top_k: EAGLE's name for topk (sampling's top-k is sample_top_k).
         benchmarks: demo benchmark names, or paths to JSONL files of conversations; none for all demo benchmarks.
@@ -104,13 +106,13 @@ class SpeedupConfig:
     output_dir: str = "outputs/demo"
 
     def __post_init__(self) -> None:
-        eagle = {"total_token": "draft_tokens", "depth": "num_steps", "top_k": "topk"}
-        given = [name for name in eagle if getattr(self, name) is not None]
+        given = [name for name in EAGLE if getattr(self, name) is not None]
         if given and self.tree:
             raise UserError("Give either a tree, or its size.")
-        self.draft_tokens = self.draft_tokens if self.total_token is None else self.total_token
-        self.topk = self.topk if self.top_k is None else self.top_k
-        self.num_steps = self.num_steps if self.depth is None else self.depth + 1
+        if given:  # what is not given has EAGLE's default
+            self.draft_tokens = EAGLE["total_token"] if self.total_token is None else self.total_token
+            self.topk = EAGLE["top_k"] if self.top_k is None else self.top_k
+            self.num_steps = 1 + (EAGLE["depth"] if self.depth is None else self.depth)
         if min(self.concurrency, default=0) < 1 or self.repeats < 1:
             raise UserError("concurrency and repeats must be at least 1.")
         if self.question_end is not None and self.question_end <= self.question_begin:

@@ -151,7 +151,7 @@ def test_trees_equal_a_plain_search(target, shape):
     torch.manual_seed(3)
     aux, tokens = torch.randn(2, 6, 3 * target.config.hidden_size), torch.randint(0, 1000, (2, 6))
     drafter = Drafter(draft, target.embed_tokens, shape, 16)
-    drafter.read(aux[:, :4], tokens[:, :4], torch.tensor([4, 3]))
+    drafter.read(aux[:, :4], drafter.embed_tokens(tokens[:, :4]), torch.tensor([4, 3]))
     drafter.grow(torch.tensor([5, 6]), torch.tensor([4, 3]), 4)
     counts = torch.tensor([2, 1])
     aux[1, 3], tokens[1, 3] = aux[1, 4], tokens[1, 4]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlm_eagle.decoding.drafter import Drafter
 from vlm_eagle.decoding.graphs import RecordedCycles
@@ -18,7 +19,7 @@ from vlm_eagle.decoding.sampling import Sampler, Uniforms
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import Verdict, accept
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.records import Batch
+from vlm_eagle.records import Batch, ImageInputs
 from vlm_eagle.target.cache import TreeCache
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
 from vlm_eagle.target.target import Prefilled, Target
@@ -74,9 +75,10 @@ class Decoder:
     """
 
     def __init__(
-        self, target: Target, draft: Eagle3Draft | None, shape: TreeShape, sampler: Sampler, *, drawn_drafts: bool = False
-    ):
-        self.target, self.sampler, self.drawn_drafts = target, sampler, drawn_drafts
+        self, target: Target, draft: Eagle3Draft | None, shape: TreeShape, sampler: Sampler, *,
+        drawn_drafts: bool = False, image_inputs: ImageInputs = "token",
+    ):  # fmt: skip
+        self.target, self.sampler, self.drawn_drafts, self.image_inputs = target, sampler, drawn_drafts, image_inputs
         self.shape = shape if draft is not None else ROOT_ALONE
         self.cache = TreeCache(target.config.num_hidden_layers, 0)
         self.drafter = Drafter(draft, target.embed_tokens, self.shape, 0) if draft is not None else None
@@ -101,12 +103,17 @@ class Decoder:
         per_cycle = 0 if self.sampler.greedy else 3 * self.shape.num_draft_tokens
         self.uniforms = Uniforms(seeds, max_new_tokens, per_cycle, self.target.device)
         self.cycles = 0
-        read = self.target.prefill(prompt, self.cache, start)
+        merged = self.image_inputs == "merged" and self.drafter is not None and bool(prompt.pixels)
+        read = self.target.prefill(prompt, self.cache, start, embeddings=merged)
         root = self.sampler(read.logits, self.uniforms[0][:, 0] if per_cycle else None)
         self._begin(read, root)
         if self.drafter:
             next_tokens = prompt.input_ids.roll(-1, 1).scatter(1, read.lengths[:, None] - 1, root[:, None])
-            self.drafter.read(read.aux_hidden, next_tokens[:, start:], read.lengths, start)
+            embedding = self.target.embed_tokens(next_tokens[:, start:])
+            if merged:
+                visual = F.pad(self.target.visual_mask(prompt)[:, 1:], (0, 1))[:, start:, None].to(embedding.device)
+                embedding = F.pad(read.embeddings[:, 1:], (0, 0, 0, 1)).to(embedding.device).where(visual, embedding)
+            self.drafter.read(read.aux_hidden, embedding, read.lengths, start)
         self.images = image_digests(prompt) if len(prompt) == 1 else []
         lengths, roots = read.lengths.tolist(), root.tolist()
         self.known = [[*row[:n], r] for row, n, r in zip(prompt.input_ids.tolist(), lengths, roots, strict=True)]

@@ -39,20 +39,20 @@ class Drafter:
         self.rows.reserve(capacity + self.room(self.shape))
 
     @torch.no_grad()
-    def read(self, aux_hidden: Tensor, next_tokens: Tensor, lengths: Tensor, start: int = 0) -> None:
+    def read(self, aux_hidden: Tensor, embedding: Tensor, lengths: Tensor, start: int = 0) -> None:
         """The prompts' rows from `start` on (their earlier ones are there).
 
         Args:
             aux_hidden: (B, R, 3 * D_target), right-padded.
-            next_tokens: (B, R) int64, the token after each position; at each prompt's last one it is the root.
+            embedding: (B, R, D_target) of the token after each position; at each prompt's last one it is the root.
             lengths: (B,) int64, rows afterwards.
             start: 0, or B = 1.
         """
         if start:
             before = torch.full_like(lengths, start)
-            return self.extend(aux_hidden, next_tokens, before, lengths - start, start)
-        positions = torch.arange(aux_hidden.shape[1], device=next_tokens.device).expand_as(next_tokens)
-        self._step_true(aux_hidden, next_tokens, positions, self.rows.fill, lengths)
+            return self._append(aux_hidden, embedding, before, lengths - start, start)
+        positions = torch.arange(aux_hidden.shape[1], device=lengths.device).expand(embedding.shape[:2])
+        self._step_true(aux_hidden, embedding, positions, self.rows.fill, lengths)
 
     @torch.no_grad()
     def extend(self, aux_hidden: Tensor, next_tokens: Tensor, before: Tensor, counts: Tensor, longest: int) -> None:
@@ -66,14 +66,17 @@ class Drafter:
             counts: (B,) int64.
             longest: at least the largest of `before`, known to the host.
         """
-        r = next_tokens.shape[1]
+        self._append(aux_hidden, self.embed_tokens(next_tokens), before, counts, longest)
+
+    def _append(self, aux_hidden: Tensor, embedding: Tensor, before: Tensor, counts: Tensor, longest: int) -> None:
+        r = embedding.shape[1]
         slots = before[:, None] + torch.arange(r, device=before.device)
         causal = torch.ones(len(before), r, r, dtype=torch.bool, device=before.device).tril()
         span = min(longest + r, self.rows.capacity)
-        self._step_true(aux_hidden, next_tokens, slots, self.rows.attend(slots, block_mask(before, causal, span)), counts)
+        self._step_true(aux_hidden, embedding, slots, self.rows.attend(slots, block_mask(before, causal, span)), counts)
 
-    def _step_true(self, aux_hidden: Tensor, tokens: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
-        output = self.draft.step(self.draft.fuse(aux_hidden), self.embed_tokens(tokens), positions, attend)
+    def _step_true(self, aux_hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
+        output = self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, attend)
         last = output.gather(1, (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2]))
         if self.hidden is None or len(self.hidden) != len(last):
             self.hidden = torch.zeros_like(last)

@@ -17,7 +17,7 @@ from vlm_eagle.decoding.stopping import Stopper
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.records import Batch
+from vlm_eagle.records import Batch, ImageInputs
 from vlm_eagle.target.target import Target
 
 
@@ -48,6 +48,7 @@ class Settings:
         max_new_tokens: exact limit; the answer also ends with the target's first end token.
         stop_strings: the answer also ends with the token that completes one of these.
         eos_ids: tokens that end an answer; None for the target's own.
+        image_inputs: what the draft reads at image tokens: the pad token's embedding (vLLM), or the merged visual one (SGLang).
         seed: of the sampling: a number (row b then draws with seed + b), one per row, or None for a new one every time.
     """
 
@@ -57,6 +58,7 @@ class Settings:
     max_new_tokens: int = 256
     stop_strings: Sequence[str] = ()
     eos_ids: Set[int] | None = None
+    image_inputs: ImageInputs = "token"
     seed: int | Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -108,7 +110,10 @@ def stream(
     settings = Settings(**options)
     if draft is not None:
         check_fit(target, draft)
-    decoder = Decoder(target, draft, settings.shape, Sampler(settings.sampling), drawn_drafts=settings.drawn_drafts)
+    decoder = Decoder(
+        target, draft, settings.shape, Sampler(settings.sampling),
+        drawn_drafts=settings.drawn_drafts, image_inputs=settings.image_inputs,
+    )  # fmt: skip
     yield from run(decoder, prompts, settings, into)
 
 

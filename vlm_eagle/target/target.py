@@ -28,6 +28,7 @@ class Prefilled:
         logits: (B, V) float32, the prediction of the first new token.
         lengths: (B,) int64, tokens of each prompt.
         rope_delta: (B,) int64, added to the sequence index of every later token (0 for text).
+        embeddings: (B, T, D_target), what the first layer read at those positions, visual embeddings included; if asked for.
     """
 
     cache: TreeCache
@@ -35,6 +36,7 @@ class Prefilled:
     logits: Tensor
     lengths: Tensor
     rope_delta: Tensor
+    embeddings: Tensor | None = None
 
 
 class Target:
@@ -125,13 +127,14 @@ class Target:
         return (batch.input_ids == config.image_token_id) | (batch.input_ids == config.video_token_id)
 
     @torch.no_grad()
-    def prefill(self, batch: Batch, cache: TreeCache | None = None, start: int = 0) -> Prefilled:
+    def prefill(self, batch: Batch, cache: TreeCache | None = None, start: int = 0, embeddings: bool = False) -> Prefilled:
         """Reads B prompts, right-padded if they differ in length. Logits are made for each one's last position alone.
 
         Args:
             batch: the prompts.
             cache: where keys and values go; None for a new one that just holds the prompts.
             start: positions before it lie in `cache` already and are not read again (B = 1, and no image is cut in two).
+            embeddings: keep what the first layer reads.
         """
         length = batch.input_ids.shape[1]
         cache = cache if cache is not None else TreeCache(self.config.num_hidden_layers, length)
@@ -146,10 +149,11 @@ class Target:
             batch, positions = tail(batch, start, self.model.config), positions[..., start:]
         else:
             cache.begin()
-        with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
+        with AuxCapture(self.decoder.layers, self.layer_ids + ((0,) if embeddings else ())) as capture:
             hidden = self._forward(batch, mask, positions, use_cache=True, past_key_values=cache)
         last = hidden[torch.arange(len(hidden), device=hidden.device), (lengths - 1 - start).to(hidden.device)]
-        return Prefilled(cache, capture.concatenated(), self.logits(last), lengths, rope_delta)
+        aux_hidden, merged = capture.concatenated(self.layer_ids), capture.states.get(0)
+        return Prefilled(cache, aux_hidden, self.logits(last), lengths, rope_delta, merged)
 
     @torch.no_grad()
     def verify(

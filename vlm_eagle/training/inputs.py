@@ -1,7 +1,7 @@
 """The embeddings that the draft sees. At image rows engines differ: vLLM feeds the embedding of the image pad token, SGLang the
 projected visual embedding that the target itself reads there ("merged")."""
 
-import zlib
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -37,4 +37,8 @@ def merged_samples(how: Literal["token", "merged", "mixed"], ids: Sequence[str],
     `turn` (seed and epoch), so that neither its batch nor the number of processes nor an interruption changes it."""
     if how == "token":
         return None
-    return torch.tensor([how == "merged" or zlib.crc32(f"{turn} {name}".encode()) & 1 == 1 for name in ids])
+    return torch.tensor([how == "merged" or _coin(f"{turn} {name}") for name in ids])
+
+
+def _coin(text: str) -> bool:
+    return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] & 1 == 1

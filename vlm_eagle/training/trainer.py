@@ -21,6 +21,7 @@ from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint
 from vlm_eagle.training.anchors import supervised_rows
+from vlm_eagle.training.inputs import merged_samples
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches
@@ -56,10 +57,10 @@ class Trainer:
         self.module = accelerator.prepare(TTTModule(run, config))
         optim = config.optim
         self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
-        per_epoch = MicroBatches.steps_per_epoch(
+        self.per_epoch = MicroBatches.steps_per_epoch(
             len(run.train), config.batch_size, config.accumulation, accelerator.num_processes
         )
-        self.steps = max(round(config.epochs * per_epoch), 1)
+        self.steps = max(round(config.epochs * self.per_epoch), 1)
         if config.max_steps is not None:
             self.steps = min(self.steps, config.max_steps)
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
@@ -104,9 +105,10 @@ class Trainer:
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
-            features = self.run_.target.features(batch) if batch else None
+            features = self._features(batch) if batch else None
+            merged = self._merged(features, self.step // self.per_epoch) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
-                result = self.module(features, rows)
+                result = self.module(features, rows, merged)
                 # gradients are averaged over ranks; the normaliser already counts them all
                 self.accelerator.backward(result.loss * self.accelerator.num_processes)
             acceptance.add(result.correct, result.rows)
@@ -128,6 +130,12 @@ class Trainer:
             "supervised": int(own[0]),
         }
 
+    def _features(self, batch: Batch) -> TargetFeatures:
+        return self.run_.target.features(batch, visual=self.config.draft.image_inputs != "token")
+
+    def _merged(self, features: TargetFeatures, epoch: int) -> Tensor | None:
+        return merged_samples(self.config.draft.image_inputs, features.ids, f"{self.config.seed} {epoch}")
+
     @torch.no_grad()
     def evaluate(self) -> tuple[float, StepAcceptance]:
         """Loss per supervised row, and acceptance by step, on the held-out data."""
@@ -144,7 +152,8 @@ class Trainer:
             if batch is None or len(batch) == 0:
                 continue
             with self.accelerator.autocast():
-                result = module(self.run_.target.features(batch.to(self.accelerator.device)), ones)
+                features = self._features(batch.to(self.accelerator.device))
+                result = module(features, ones, self._merged(features, 0))
             acceptance.add(result.correct, result.rows)
             loss += float(result.loss)
         totals = torch.cat([acceptance.correct.double(), acceptance.rows.double(), torch.tensor([loss]).double()])
