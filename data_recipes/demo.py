@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from accelerate import Accelerator
 from rich.console import Console
 
+from vlm_eagle.config import DEMO, DataConfig
 from vlm_eagle.demo.data import DemoSizes, ensure_demo_data
 from vlm_eagle.target.load import DEMO_TARGET
 
@@ -20,6 +22,15 @@ def make(folder: Path = FOLDER, target_folder: Path = DEMO_TARGET, console: Cons
     """Makes the demo data with the demo target unless it is there; returns its folder."""
     ensure_demo_data(folder, target_folder, SIZES, console or Console())
     return folder
+
+
+def resolve(data: DataConfig, accelerator: Accelerator, console: Console) -> None:
+    """Puts files in place of the word `demo`, made by the main process unless they are there."""
+    if DEMO in data.train + data.held_out:
+        with accelerator.main_process_first():
+            folder = make(console=console)
+        data.train = [str(folder / "train.jsonl") if name == DEMO else name for name in data.train]
+        data.held_out = [str(folder / "held_out.jsonl") if name == DEMO else name for name in data.held_out]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 Without --config the demo's settings hold. Run the same command again to continue an interrupted run.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,29 +17,23 @@ CONFIGS = Path(__file__).parent / "configs"
 
 def main(config: TrainConfig) -> int:
     """Resolves the demo data, builds the run and trains; returns the exit code (130 after Ctrl-C)."""
-    import torch
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
     from rich.console import Console
 
     from data_recipes import demo
+    from vlm_eagle.training.launch import make_accelerator
     from vlm_eagle.training.setup import build_run
     from vlm_eagle.training.trainer import Trainer
 
-    accelerator = Accelerator(log_with=None if config.tracker == "none" else config.tracker, project_dir=config.out)
+    accelerator = make_accelerator(config.tracker, config.out)
     set_seed(config.seed)
-    if accelerator.device.type == "cpu":  # accelerate launch leaves one thread per process, whatever the machine has
-        torch.set_num_threads(max((os.cpu_count() or 1) // accelerator.num_processes, 1))
     console = Console(quiet=not accelerator.is_main_process)
-    if "demo" in config.data.train + config.data.held_out:
-        with accelerator.main_process_first():
-            folder = demo.make(console=console)
-        config.data.train = [str(folder / "train.jsonl") if f == "demo" else f for f in config.data.train]
-        config.data.held_out = [str(folder / "held_out.jsonl") if f == "demo" else f for f in config.data.held_out]
+    if not config.data.features or config.data.fill:  # a store knows its data
+        demo.resolve(config.data, accelerator, console)
     run = build_run(config, accelerator)
     accelerator.init_trackers("vlm_eagle")
     console.print(
-        f"{len(run.train):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, "
+        f"{len(run.train.dataset):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, "
         f"draft vocabulary {run.draft.config.draft_vocab_size:,} covers {run.coverage:.1%} of answer tokens, "
         f"aux layer ids {run.target.layer_ids}"
     )

@@ -11,6 +11,7 @@ from transformers import AutoProcessor, Qwen3Config, Qwen3ForCausalLM, Qwen3VLFo
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.build_target import demo_config
+from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
@@ -92,3 +93,15 @@ def mixed_batch(processor):
     """One batch with text, one image, several images, and two turns."""
     tasks = [("arithmetic", 1), ("describe", 1), ("multi-image", 1), ("vqa", 2), ("chinese", 1)]
     return VisionCollator(processor)([mix.sample(task, 7, turns) for task, turns in tasks])
+
+
+@pytest.fixture(scope="session")
+def data(target, processor, tmp_path_factory):
+    """A folder with a target, training and held-out data."""
+    folder = tmp_path_factory.mktemp("run")
+    target.model.save_pretrained(folder / "target")
+    processor.save_pretrained(folder / "target")
+    samples = [mix.sample(task, i) for i in range(3) for task in ("arithmetic", "describe", "vqa", "code")]
+    write_jsonl(folder / "train.jsonl", samples)
+    write_jsonl(folder / "held_out.jsonl", samples[:3])
+    return folder

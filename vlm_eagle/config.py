@@ -16,6 +16,10 @@ class DataConfig:
         train: JSONL files of conversations, or the single word `demo` for the embedded demo data.
         held_out: JSONL files for held-out evaluation; `demo` likewise; empty to skip evaluation.
         max_length: longest sample in tokens, image tokens included.
+        features: folder of a feature store (scripts/capture_features.py): train from it, without the target's layers; with
+            `fill`, the folder to fill.
+        fill: run the target in the first epoch, keep what it says in `features`, and read it from there afterwards.
+        features_dtype: of kept hidden states: auto is the target's own, float8 halves bfloat16.
         workers: processes that load and tokenise.
         strict: stop at the first bad sample instead of skipping and counting it.
     """
@@ -23,6 +27,9 @@ class DataConfig:
     train: list[str] = field(default_factory=lambda: ["demo"])
     held_out: list[str] = field(default_factory=lambda: ["demo"])
     max_length: int = 2048
+    features: str | None = None
+    fill: bool = False
+    features_dtype: Literal["auto", "float32", "bfloat16", "float16", "float8"] = "auto"
     workers: int = 1
     strict: bool = False
 
@@ -131,5 +138,7 @@ class TrainConfig:
         for name, value in positive.items():
             if not value > 0:
                 raise UserError(f"{name} must be greater than 0, found {value}.")
+        if self.data.fill and not self.data.features:
+            raise UserError("data.fill needs a folder to fill. Give data.features.")
         if not self.data.train:
             raise UserError("data.train names no file. Give JSONL files of conversations, or demo.")

@@ -5,51 +5,16 @@ import signal
 
 import pytest
 import torch
-from accelerate import Accelerator
-from rich.console import Console
+from runs import configure, trainer_for, weights
 
-from vlm_eagle.config import DataConfig, DraftConfig, OptimConfig, TrainConfig
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.demo import mix
-from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
 from vlm_eagle.training.order import MicroBatches
-from vlm_eagle.training.setup import build_run
 from vlm_eagle.training.teacher import teach
-from vlm_eagle.training.trainer import Trainer
-
-
-@pytest.fixture(scope="module")
-def data(target, processor, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    target.model.save_pretrained(folder / "target")
-    processor.save_pretrained(folder / "target")
-    samples = [mix.sample(task, i) for i in range(3) for task in ("arithmetic", "describe", "vqa", "code")]
-    write_jsonl(folder / "train.jsonl", samples)
-    write_jsonl(folder / "held_out.jsonl", samples[:3])
-    return folder
-
-
-def configure(data, out, **options):
-    return TrainConfig(
-        target=str(data / "target"), out=str(out), target_dtype="float32", batch_size=options.pop("batch_size", 4),
-        data=DataConfig(train=[str(data / "train.jsonl")], held_out=[str(data / "held_out.jsonl")], workers=0),
-        draft=DraftConfig(vocab_size=300, ttt_length=3, dtype="float32"),
-        optim=OptimConfig(lr=options.pop("lr", 3e-3), optimizer=options.pop("optimizer", "muon")),
-        **{"max_steps": 4, "epochs": 10, "eval_every": 2, "save_every": 2, **options},
-    )  # fmt: skip
-
-
-def trainer_for(config):
-    accelerator = Accelerator(cpu=True)
-    return Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True))
-
-
-def weights(trainer):
-    return torch.cat([p.detach().flatten() for p in trainer.run_.draft.parameters()])
 
 
 def test_learns_and_leaves_a_draft(data, tmp_path):

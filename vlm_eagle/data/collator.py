@@ -78,7 +78,7 @@ class VisionCollator:
                 if self.strict:
                     raise
                 skipped[error.reason] += 1
-        return self._stack(samples, dict(skipped))
+        return self.stack(samples, dict(skipped))
 
     def encode(self, conversation: Conversation) -> dict[str, Tensor]:
         """One sample as the processor's tensors plus `supervised` (1, T).
@@ -156,7 +156,8 @@ class VisionCollator:
         kept["supervised"][0, limit - 1] = False  # its next token was cut off
         return kept
 
-    def _stack(self, samples: list[tuple[str, dict[str, Tensor]]], skipped: dict[str, int]) -> Batch | None:
+    def stack(self, samples: list[tuple[str, dict[str, Tensor]]], skipped: dict[str, int]) -> Batch | None:
+        """A batch of encoded samples, each with its id; None, unless something was skipped, when there is none."""
         if not samples:
             empty = torch.zeros(0, 0, dtype=torch.long)
             return Batch(empty, empty, empty.bool(), skipped=skipped) if skipped else None

@@ -40,6 +40,8 @@ def expected_shapes(config: Eagle3Config) -> dict[str, tuple[int, ...]]:
         "norm.weight": (d,),
         "lm_head.weight": (w, d),
     }
+    if config.fc_norm:
+        shapes |= {f"fc_norm.{i}.weight": (config.target_hidden_size,) for i in range(3)}
     if w < v:
         shapes |= {"d2t": (w,), "t2d": (v,)}
     return shapes

@@ -4,12 +4,13 @@ Three forwards, all with explicit positions because Qwen3VLModel otherwise keeps
 `features` (training), `prefill` and `verify` (decoding).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.cache import TreeCache, block_mask
@@ -37,6 +38,15 @@ class Prefilled:
     lengths: Tensor
     rope_delta: Tensor
     embeddings: Tensor | None = None
+
+
+def fingerprint(config: PretrainedConfig, embed_tokens: Tensor, lm_head: Tensor) -> str:
+    """A digest of a text configuration and of some rows of both tables (fine-tuning moves all of them)."""
+    sizes = {key: getattr(config, key) for key in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads")}
+    digest = hashlib.sha256(str(sizes).encode())
+    for table in (embed_tokens, lm_head):
+        digest.update(table.detach()[:: max(len(table) // 64, 1)].bfloat16().view(torch.int16).cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Target:
@@ -74,6 +84,16 @@ class Target:
     def embed_tokens(self) -> nn.Embedding:
         """The token embedding, shared with the draft, frozen."""
         return self.decoder.embed_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the target's weights."""
+        return fingerprint(self.config, self.embed_tokens.weight, self.lm_head_weight)
+
+    @property
+    def lm_head_weight(self) -> Tensor:
+        """(V, D_target)."""
+        return self.model.lm_head.weight
 
     @property
     def eos_ids(self) -> frozenset[int]:

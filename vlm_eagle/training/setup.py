@@ -1,12 +1,13 @@
-"""From a configuration to the parts of a run: target, data, draft vocabulary, draft."""
+"""From a configuration to the parts of a run: target, sources of features, draft vocabulary, draft."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from vlm_eagle.config import TrainConfig
 from vlm_eagle.data.collator import VisionCollator
@@ -17,26 +18,37 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab, count_tokens
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import sha256
+from vlm_eagle.target.heads import TargetHeads, load_heads
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
+from vlm_eagle.training.feature_store import FeatureStore
+from vlm_eagle.training.filling import Filler, open_writer
+from vlm_eagle.training.sources import FillingSource, OnlineSource, Source, StoredSource
 
 
 @dataclass
 class Run:
     """Everything a `Trainer` needs besides its configuration.
 
-    `data_hash` identifies the training files; `dropped` counts rows that were left out before training began;
-    `coverage` is the share of answer tokens that the draft vocabulary holds.
+    Attributes:
+        target: the frozen target, or only its tables when features come from a store.
+        draft: the head to train.
+        train: where features come from.
+        held_out: likewise, for evaluation.
+        data_hash: identifies the training files.
+        dropped: counts rows that were left out before training began.
+        coverage: share of answer tokens that the draft vocabulary holds.
+        after_first_epoch: the source from the second epoch on, where that is another one.
     """
 
-    target: Target
+    target: Target | TargetHeads
     draft: Eagle3Draft
-    collator: VisionCollator
-    train: ConversationDataset
-    held_out: ConversationDataset | None
+    train: Source
+    held_out: Source | None
     data_hash: str
     dropped: Counter
     coverage: float
+    after_first_epoch: Callable[[], Source] | None = None
 
 
 def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
@@ -45,35 +57,115 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     Raises:
         UserError: for anything the user can fix.
     """
-    train = ConversationDataset(config.data.train)
-    held_out = ConversationDataset(config.data.held_out) if config.data.held_out else None
-    dropped: Counter = Counter()
-    target = load_target(
-        config.target,
-        dtype=config.target_dtype,
-        device=accelerator.device,
-        llm_only=config.llm_only,
-        layer_ids=config.draft.layer_ids,
+    if config.data.features and not config.data.fill:
+        return _offline(config, accelerator)
+    data = OnlineData(config, accelerator)
+    visual = config.draft.image_inputs != "token"
+    draft, coverage = _draft(config, data.target, data.counts, accelerator)
+    held_out = OnlineSource(data.target, data.held_out, data.collator, visual) if data.held_out else None
+    run = Run(
+        data.target, draft, OnlineSource(data.target, data.train, data.collator, visual), held_out,
+        data.data_hash, data.dropped, coverage,
+    )  # fmt: skip
+    if config.data.fill:
+        folder = Path(config.data.features) / "train"
+        filler = data.filler(config, folder, data.train, data.data_hash, visual, accelerator)
+        run.train, run.after_first_epoch = FillingSource(filler), lambda: _completed(filler, folder, config, accelerator)
+    return run
+
+
+class OnlineData:
+    """The target, the conversations, and what they are cut with."""
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator):
+        self.train = ConversationDataset(config.data.train)
+        self.held_out = ConversationDataset(config.data.held_out) if config.data.held_out else None
+        self.target = load_target(
+            config.target, dtype=config.target_dtype, device=accelerator.device, llm_only=config.llm_only,
+            layer_ids=config.draft.layer_ids,
+        )  # fmt: skip
+        self.dropped: Counter = Counter()
+        if config.llm_only or not self.target.is_vision:
+            self.dropped += self.train.drop_media()
+            if self.held_out:
+                self.held_out.drop_media()
+        self.collator = VisionCollator(
+            self.target.processor, max_length=config.data.max_length, llm_only=config.llm_only, strict=config.data.strict
+        )
+        self.counts = count_tokens(_answers(self.train, self.collator), self.target.config.vocab_size)
+        if not self.counts.any():
+            raise UserError("The training data holds no answer tokens: every row is bad or has no assistant message.")
+        self.data_hash = sha256(map(Path, config.data.train))
+
+    def filler(
+        self, config: TrainConfig, folder: Path, dataset: ConversationDataset, data_hash: str, visual: bool,
+        accelerator: Accelerator,
+    ) -> Filler:  # fmt: skip
+        """Captures `dataset` into a store in `folder`, which this begins or goes on with."""
+        with accelerator.main_process_first():
+            writer = open_writer(
+                folder, self.target, dataset, dtype=config.data.features_dtype, visual=visual, counts=self.counts,
+                data_hash=data_hash, max_length=config.data.max_length, llm_only=config.llm_only, name=config.target,
+                rank=accelerator.process_index,
+            )  # fmt: skip
+        return Filler(self.target, dataset, self.collator, writer)
+
+
+def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
+    folder = Path(config.data.features)
+    store = FeatureStore(folder / "train")
+    if store.missing:
+        raise UserError(
+            f"{folder / 'train'} lacks {len(store.missing)} of {len(store)} data rows. Run scripts/capture_features.py again."
+        )
+    held_out = FeatureStore(folder / "held_out") if (folder / "held_out" / "manifest.json").is_file() else None
+    heads = load_heads(
+        config.target, dtype=config.target_dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"]
     )
-    if config.llm_only or not target.is_vision:
-        dropped += train.drop_media()
-        if held_out:
-            held_out.drop_media()
-    collator = VisionCollator(
-        target.processor, max_length=config.data.max_length, llm_only=config.llm_only, strict=config.data.strict
-    )
-    counts = count_tokens(_answers(train, collator), target.config.vocab_size)
-    if not counts.any():
-        raise UserError("The training data holds no answer tokens: every row is bad or has no assistant message.")
+    for one in filter(None, (store, held_out)):
+        _check(config, one, heads)
+    draft, coverage = _draft(config, heads, store.counts, accelerator)
+    source = StoredSource(held_out) if held_out and config.data.held_out else None
+    return Run(heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), coverage)
+
+
+def _check(config: TrainConfig, store: FeatureStore, heads: TargetHeads) -> None:
+    manifest = store.manifest
+    if manifest["target_hash"] != heads.fingerprint:
+        raise UserError(
+            f"{store.folder} was captured from {manifest['target']}, whose weights are not those of {config.target}."
+        )
+    if config.draft.layer_ids and list(config.draft.layer_ids) != manifest["layer_ids"]:
+        raise UserError(f"{store.folder} holds layers {manifest['layer_ids']}, asked for {config.draft.layer_ids}.")
+    if config.draft.image_inputs != "token" and not manifest["visual"]:
+        raise UserError(
+            f"{store.folder} holds no visual embeddings, which draft.image_inputs {config.draft.image_inputs} needs. "
+            "Capture again with that setting."
+        )
+
+
+def _completed(filler: Filler, folder: Path, config: TrainConfig, accelerator: Accelerator) -> Source:
+    """After the first epoch: captures the rows that it left out (an epoch ends on a full step), then reads."""
+    filler.writer.flush()
+    accelerator.wait_for_everyone()
+    missing = FeatureStore(folder).missing[accelerator.process_index :: accelerator.num_processes]
+    filler.fill(missing, config.batch_size)
+    accelerator.wait_for_everyone()
+    return StoredSource(FeatureStore(folder))
+
+
+def _draft(
+    config: TrainConfig, target: Target | TargetHeads, counts: Tensor, accelerator: Accelerator
+) -> tuple[Eagle3Draft, float]:
+    """A fresh draft and its vocabulary's coverage."""
     sizes = Eagle3Config.for_target(target.config, target.layer_ids, config.draft.vocab_size)
     vocab = DraftVocab.from_counts(counts, sizes.draft_vocab_size)
     torch.manual_seed(config.seed)
     options = {name: getattr(config.draft, name) for name in ("dtype", "fc_norm", "norm_output")}
     draft = Eagle3Draft(replace(sizes, **options), vocab).to(accelerator.device)
     with torch.no_grad():  # the draft speaks the target's language from the first step
-        draft.lm_head.weight.copy_(target.model.lm_head.weight[draft.target_ids])
-    coverage = float(counts[vocab.t2d].sum() / counts.sum())
-    return Run(target, draft, collator, train, held_out, sha256(map(Path, config.data.train)), dropped, coverage)
+        draft.lm_head.weight.copy_(target.lm_head_weight[draft.target_ids])
+    return draft, float(counts[vocab.t2d].sum() / counts.sum())
 
 
 def _answers(dataset: ConversationDataset, collator: VisionCollator) -> Iterator[list[int]]:

@@ -1,4 +1,4 @@
-"""The training loop: online (the frozen target runs in every step), on accelerate, safe to interrupt."""
+"""The training loop, on accelerate, safe to interrupt."""
 
 import json
 import signal
@@ -27,6 +27,7 @@ from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
 from vlm_eagle.training.setup import Run
+from vlm_eagle.training.sources import Source
 from vlm_eagle.training.ttt import TTTResult, ttt_loss
 
 
@@ -58,7 +59,7 @@ class Trainer:
         optim = config.optim
         self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
         self.per_epoch = MicroBatches.steps_per_epoch(
-            len(run.train), config.batch_size, config.accumulation, accelerator.num_processes
+            len(run.train.dataset), config.batch_size, config.accumulation, accelerator.num_processes
         )
         self.steps = max(round(config.epochs * self.per_epoch), 1)
         if config.max_steps is not None:
@@ -92,7 +93,7 @@ class Trainer:
             self.console.print(f"Interrupted at step {self.step}. Run the same command to continue.")
         return finished
 
-    def _optimizer_step(self, window: list[Batch | None]) -> dict:
+    def _optimizer_step(self, window: list[Batch | TargetFeatures | None]) -> dict:
         """One update from the micro-batches of a window, normalised over all of them and all ranks."""
         batches = [None if batch is None or len(batch) == 0 else batch.to(self.accelerator.device) for batch in window]
         for batch in window:
@@ -105,7 +106,7 @@ class Trainer:
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
-            features = self._features(batch) if batch else None
+            features = self.source.features(batch) if batch else None
             merged = self._merged(features, self.step // self.per_epoch) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
                 result = self.module(features, rows, merged)
@@ -130,9 +131,6 @@ class Trainer:
             "supervised": int(own[0]),
         }
 
-    def _features(self, batch: Batch) -> TargetFeatures:
-        return self.run_.target.features(batch, visual=self.config.draft.image_inputs != "token")
-
     def _merged(self, features: TargetFeatures, epoch: int) -> Tensor | None:
         return merged_samples(self.config.draft.image_inputs, features.ids, f"{self.config.seed} {epoch}")
 
@@ -142,17 +140,17 @@ class Trainer:
         ttt_length = self.config.draft.ttt_length
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        indices = list(range(rank, len(self.run_.held_out), ranks))
+        indices = list(range(rank, len(self.run_.held_out.dataset), ranks))
         size = self.config.batch_size
         batches = [indices[i : i + size] for i in range(0, len(indices), size)]
-        loader = DataLoader(self.run_.held_out, batch_sampler=batches, collate_fn=self.run_.collator)
+        loader = DataLoader(self.run_.held_out.dataset, batch_sampler=batches, collate_fn=self.run_.held_out.collate)
         ones = torch.ones(ttt_length, device=self.accelerator.device)
         module = self.accelerator.unwrap_model(self.module)
         for batch in loader:
             if batch is None or len(batch) == 0:
                 continue
             with self.accelerator.autocast():
-                features = self._features(batch.to(self.accelerator.device))
+                features = self.run_.held_out.features(batch.to(self.accelerator.device))
                 result = module(features, ones, self._merged(features, 0))
             acceptance.add(result.correct, result.rows)
             loss += float(result.loss)
@@ -216,20 +214,30 @@ class Trainer:
         if self.accelerator.is_main_process:
             details = describe_run(
                 config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
-                draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train),
+                draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
                 skipped=dict(self.skipped), **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 
-    def _windows(self) -> Iterator[list[Batch | None]]:
+    def _windows(self) -> Iterator[list[Batch | TargetFeatures | None]]:
+        """The micro-batches of every remaining step."""
+        if self.run_.after_first_epoch is None:
+            yield from self._windows_from(self.run_.train, self.steps)
+        else:
+            yield from self._windows_from(self.run_.train, min(self.per_epoch, self.steps))
+            if self.step < self.steps and not self.stopping:
+                yield from self._windows_from(self.run_.after_first_epoch(), self.steps)
+
+    def _windows_from(self, source: Source, until: int) -> Iterator[list[Batch | TargetFeatures | None]]:
         config, accelerator = self.config, self.accelerator
+        self.source = source
         sampler = MicroBatches(
-            len(self.run_.train), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
-            rank=accelerator.process_index, ranks=accelerator.num_processes, start=self.step, steps=self.steps,
+            len(source.dataset), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
+            rank=accelerator.process_index, ranks=accelerator.num_processes, start=self.step, steps=until,
         )  # fmt: skip
         workers = 0 if config.data.strict else config.data.workers  # an error from a worker would lose its type
-        loader = iter(DataLoader(self.run_.train, batch_sampler=sampler, collate_fn=self.run_.collator, num_workers=workers))
-        for _ in range(self.step, self.steps):
+        loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, num_workers=workers))
+        for _ in range(self.step, until):
             yield [next(loader) for _ in range(config.accumulation)]
 
     def _zeros(self, n: int) -> Tensor:

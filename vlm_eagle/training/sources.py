@@ -1,0 +1,78 @@
+"""Where the features of data rows come from. A source gives a DataLoader its dataset and collate function, and turns what
+the loader yields (a `Batch` or `TargetFeatures`) into features; the trainer need not know more."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch.utils.data import Dataset
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.records import Batch, TargetFeatures
+from vlm_eagle.target.target import Target
+from vlm_eagle.training.feature_format import StoredSample, join
+from vlm_eagle.training.feature_store import FeatureStore
+from vlm_eagle.training.filling import Filler, NumberedBatch
+
+
+class Source(Protocol):
+    """See the module's text. An item is None, or empty, when none of its rows can be used."""
+
+    dataset: Dataset
+
+    def collate(self, rows: Sequence) -> Batch | TargetFeatures | None:
+        """Data rows to one item."""
+
+    def features(self, item: Batch | TargetFeatures) -> TargetFeatures:
+        """The features of an item that is not empty, on the device that the item is on."""
+
+
+class OnlineSource:
+    """The target runs over every batch."""
+
+    def __init__(self, target: Target, dataset: ConversationDataset, collator: VisionCollator, visual: bool = False):
+        self.target, self.dataset, self.collator, self.visual = target, dataset, collator, visual
+
+    def collate(self, rows: Sequence[Conversation | BadRow]) -> Batch | None:
+        """Conversations to a batch."""
+        return self.collator(rows)
+
+    def features(self, item: Batch) -> TargetFeatures:
+        """One target forward."""
+        return self.target.features(item, visual=self.visual)
+
+
+class FillingSource:
+    """The target runs over every batch, and what it says is kept."""
+
+    def __init__(self, filler: Filler):
+        self.filler, self.dataset = filler, filler.rows
+
+    def collate(self, rows: Sequence) -> NumberedBatch:
+        """Encoded rows to a batch."""
+        batch = self.dataset.collate(rows)
+        if not len(batch):
+            self.filler.note_skipped(batch)
+        return batch
+
+    def features(self, item: NumberedBatch) -> TargetFeatures:
+        """One target forward, whose result goes to the store as well."""
+        return self.filler.features(item)
+
+
+class StoredSource:
+    """Nothing runs: features are read."""
+
+    def __init__(self, store: FeatureStore):
+        self.dataset = store
+
+    def collate(self, rows: Sequence[StoredSample | BadRow]) -> TargetFeatures:
+        """Samples to a padded batch."""
+        skipped = Counter(row.reason for row in rows if isinstance(row, BadRow))
+        return join([row for row in rows if isinstance(row, StoredSample)], dict(skipped))
+
+    def features(self, item: TargetFeatures) -> TargetFeatures:
+        """As they are."""
+        return item
