@@ -99,7 +99,7 @@ class Trainer:
         for batch in window:
             self.skipped.update(batch.skipped if batch is not None else {})
         ttt_length = self.config.draft.ttt_length
-        own = sum((supervised_rows(b.supervised, ttt_length) for b in batches if b), self._zeros(ttt_length))
+        own = sum((self.normaliser(b) for b in batches if b), self._zeros(ttt_length))
         asked_to_stop = own.new_tensor([self.stopping])  # rides along, so that all ranks stop after the same step
         *rows, stop = self.accelerator.reduce(torch.cat([own, asked_to_stop]), "sum")
         rows, self.stopping = torch.stack(rows), bool(stop)
@@ -128,8 +128,12 @@ class Trainer:
             "gradient_norm": float(norm),
             "lr": self.config.optim.lr * factor,
             "tokens": sum(int(b.attention_mask.sum()) for b in batches if b),
-            "supervised": int(own[0]),
+            "supervised": sum(int(b.supervised.sum()) for b in batches if b),
         }
+
+    def normaliser(self, batch: Batch | TargetFeatures) -> Tensor:
+        """(S,) int64, what a batch adds to the number that the loss of each step is divided by."""
+        return supervised_rows(batch.supervised, self.config.draft.ttt_length)
 
     def _merged(self, features: TargetFeatures, epoch: int) -> Tensor | None:
         return merged_samples(self.config.draft.image_inputs, features.ids, f"{self.config.seed} {epoch}")

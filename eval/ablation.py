@@ -1,0 +1,191 @@
+"""What each choice of the training recipe is worth: equal data, steps and seeds, one choice changed at a time.
+
+    python eval/ablation.py
+    python eval/ablation.py --arms 'exact, AdamW' 'exact, Muon' --seeds 0 1 2
+
+Features are captured once and every arm trains from them. "peers" is the recipe of the trainers in use: a loss mask that is two
+positions late, so that the rows which decoding starts with learn nothing and rows of the next user's header do, and a loss
+divided by all tokens, prompt and image included. Acceptance lengths are measured by decoding held-out prompts with a chain
+of 8 draft tokens.
+"""
+
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from benchmarks import default_names, load_benchmark
+from rich.console import Console
+from rich.table import Table
+
+from data_recipes import demo
+from vlm_eagle.cli import run_cli
+from vlm_eagle.config import DataConfig, DraftConfig, OptimConfig, TrainConfig
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.stats import AcceptanceStats
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.records import Batch, TargetFeatures
+from vlm_eagle.target.load import load_target
+from vlm_eagle.target.target import Target
+from vlm_eagle.training.setup import OnlineData, build_run
+from vlm_eagle.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A recipe. `peers`: the late mask and the division by all tokens."""
+
+    peers: bool = False
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(optimizer="adamw", lr=3e-3))
+    draft: dict[str, Any] = field(default_factory=dict)
+
+
+_MUON, _NORMS, _LK = OptimConfig(), {"fc_norm": True, "norm_output": True}, {"loss": "lk_lambda"}
+ARMS = {
+    "peers, AdamW 1e-3": Arm(peers=True, optim=OptimConfig(optimizer="adamw", lr=1e-3)),
+    "peers, AdamW 3e-3": Arm(peers=True),
+    "exact, AdamW": Arm(),
+    "exact, AdamW, LK": Arm(draft=_LK),
+    "exact, AdamW, 3.1 norms": Arm(draft=_NORMS),
+    "exact, Muon": Arm(optim=_MUON),
+    "exact, Muon, LK": Arm(optim=_MUON, draft=_LK),
+    "exact, Muon, 3.1 norms": Arm(optim=_MUON, draft=_NORMS),
+    "exact, Muon, 3.1 norms, LK": Arm(optim=_MUON, draft={**_NORMS, **_LK}),
+}
+
+
+@dataclass(kw_only=True)
+class AblationConfig:
+    """What to compare, on the demo target and its data.
+
+    Attributes:
+        arms: names of recipes; none for all.
+        seeds: of initial weights and data order; one run each.
+        epochs: passes over the data.
+        limit: held-out prompts per benchmark.
+        out: folder for features, drafts and results; what is there is not done again.
+    """
+
+    arms: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    epochs: float = 2.25
+    limit: int = 8
+    out: str = "outputs/ablation"
+
+
+class PeerTrainer(Trainer):
+    """Divides by all tokens of the batch."""
+
+    def normaliser(self, batch: Batch | TargetFeatures) -> torch.Tensor:
+        """(S,) int64, B x T."""
+        return torch.full((self.config.draft.ttt_length,), batch.input_ids.numel(), device=batch.input_ids.device)
+
+
+class LateMask(VisionCollator):
+    """Row i learns iff x_i is an answer token; exact would be x_{i+2}."""
+
+    def encode(self, conversation):
+        """One sample with its mask two positions late."""
+        encoded = super().encode(conversation)
+        mask = encoded["supervised"].roll(2, dims=1)
+        mask[:, :2] = mask[:, -1] = False
+        return {**encoded, "supervised": mask}
+
+
+def main(config: AblationConfig) -> None:
+    """Trains and scores every arm with every seed, then prints the table."""
+    unknown = [name for name in config.arms if name not in ARMS]
+    if unknown:
+        raise UserError(f"No such arm: {'; '.join(unknown)}. There are: {'; '.join(ARMS)}.")
+    console, out = Console(), Path(config.out)
+    accelerator = Accelerator()
+    folder = demo.make(console=console)
+    target = load_target("demo", dtype="float32", device=accelerator.device)
+    results: dict[str, list[dict[str, float]]] = {}
+    for seed in config.seeds:
+        for name in config.arms or ARMS:
+            run = _configure(config, folder, name, seed)
+            _capture(run, ARMS[name].peers, accelerator)
+            trainer = (PeerTrainer if ARMS[name].peers else Trainer)(
+                run, build_run(run, accelerator), accelerator, Console(quiet=True)
+            )
+            trainer.train()
+            results.setdefault(name, []).append(_score(target, Path(run.out) / "draft", config))
+            console.print(f"{name}, seed {seed}: " + ", ".join(f"{k} {v:.2f}" for k, v in results[name][-1].items()))
+            write_json(out / "ablation.json", {"run": describe_run(config=asdict(config)), "arms": results})
+    console.print(_table(results))
+
+
+def _configure(config: AblationConfig, folder: Path, name: str, seed: int) -> TrainConfig:
+    arm, out = ARMS[name], Path(config.out)
+    data = DataConfig(
+        train=[str(folder / "train.jsonl")], held_out=[str(folder / "held_out.jsonl")], max_length=512, workers=0,
+        features=str(out / ("late" if arm.peers else "exact")),
+    )  # fmt: skip
+    label = name.replace(", ", "-").replace(" ", "-")
+    return TrainConfig(
+        target_dtype="float32", out=str(out / f"{label}-{seed}"), data=data, optim=replace(arm.optim), seed=seed,
+        draft=DraftConfig(vocab_size=512, dtype="float32", **arm.draft), epochs=config.epochs, eval_every=10_000,
+        save_every=10_000, keep_checkpoints=1,
+    )  # fmt: skip
+
+
+def _capture(run: TrainConfig, late: bool, accelerator) -> None:
+    data = OnlineData(run, accelerator)
+    if late:
+        data.collator = LateMask(data.target.processor, max_length=run.data.max_length)
+    for name, dataset in (("train", data.train), ("held_out", data.held_out)):
+        folder = Path(run.data.features) / name
+        data.filler(run, folder, dataset, data.data_hash, False, accelerator).fill(range(len(dataset)), 8)
+
+
+def _score(target: Target, folder: Path, config: AblationConfig) -> dict[str, float]:
+    """Acceptance lengths by kind of prompt and temperature."""
+    draft = Eagle3Draft.from_pretrained(folder)
+    collator = VisionCollator(target.processor, for_generation=True)
+    sums: dict[str, AcceptanceStats] = {}
+    for name in default_names(False):
+        for number, prompt in enumerate(load_benchmark(name, config.limit).prompts):
+            batch = collator([prompt])
+            kind = "images" if "image_grid_thw" in batch.pixels else "text"
+            for label, options in _WAYS.items():
+                (answer,) = generate(target, batch, draft, shape=TreeShape(8), max_new_tokens=160, seed=number, **options)
+                for key in (f"{label} {kind}", f"{label} all"):
+                    stats = sums.setdefault(key, AcceptanceStats())
+                    stats += answer.stats
+    return {key: stats.acceptance_length for key, stats in sorted(sums.items())}
+
+
+_WAYS: dict[str, dict[str, Any]] = {
+    "T=0": {},
+    "T=1": {"sampling": Sampling(temperature=1.0), "drawn_drafts": True},
+}
+
+
+def _table(results: dict[str, list[dict[str, float]]]) -> Table:
+    table = Table("Recipe", title="Acceptance length, chain of 8 draft tokens (mean and standard deviation over seeds)")
+    columns = [f"{t} {kind}" for t in _WAYS for kind in ("images", "text", "all")]
+    for name in columns:
+        table.add_column(name, justify="right")
+    base = max((mean(r["T=0 all"] for r in rows) for name, rows in results.items() if ARMS[name].peers), default=None)
+    table.add_column("T=0 against\nbest peers", justify="right")
+    for name, rows in results.items():
+        cells = []
+        for column in columns:
+            values = [row[column] for row in rows]
+            cells.append(f"{mean(values):.2f}" + (f" ±{stdev(values):.2f}" if len(values) > 1 else ""))
+        gain = mean(row["T=0 all"] for row in rows) / base - 1 if base else None
+        table.add_row(name, *cells, "" if gain is None else f"{gain:+.0%}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, AblationConfig, __doc__))
