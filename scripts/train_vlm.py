@@ -3,28 +3,35 @@
     accelerate launch scripts/train_vlm.py                                      the embedded demo
     accelerate launch scripts/train_vlm.py --config scripts/configs/qwen3_vl_2b.yaml --data.train '[train.jsonl]'
 
-Without --config the demo's settings hold. Run the same command again to continue an interrupted run.
+Without --config the demo's settings hold. Run the same command again to continue an interrupted run. With --dry-run nothing is
+loaded or written: it says what the run would need, and what to change when that is more than there is.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import TrainConfig
+from vlm_eagle.config import TrainCommand
 
 CONFIGS = Path(__file__).parent / "configs"
 
 
-def main(config: TrainConfig) -> int:
-    """Resolves the demo data, builds the run and trains; returns the exit code (130 after Ctrl-C)."""
+def main(command: TrainCommand) -> int:
+    """Resolves the demo data, builds the run and trains; returns the exit code (130 after Ctrl-C, 1 for a dry run that does not
+    fit)."""
     from accelerate.utils import set_seed
     from rich.console import Console
 
     from data_recipes import demo
+    from vlm_eagle.training.dry_run import dry_run
     from vlm_eagle.training.launch import make_accelerator
     from vlm_eagle.training.setup import build_run
     from vlm_eagle.training.trainer import Trainer
 
+    if command.dry_run:
+        return dry_run(command, Console(quiet=os.environ.get("RANK", "0") != "0"))
+    config = command.run()
     accelerator = make_accelerator(config.tracker, config.out)
     set_seed(config.seed)
     console = Console(quiet=not accelerator.is_main_process)
@@ -48,4 +55,4 @@ def main(config: TrainConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(main, TrainConfig, __doc__, default_config=CONFIGS / "demo.yaml"))
+    sys.exit(run_cli(main, TrainCommand, __doc__, default_config=CONFIGS / "demo.yaml"))

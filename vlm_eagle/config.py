@@ -1,6 +1,6 @@
 """The typed configuration of a training run. Field order is the order of `--help`; every default is a value that works."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from vlm_eagle.errors import UserError
@@ -142,3 +142,34 @@ class TrainConfig:
             raise UserError("data.fill needs a folder to fill. Give data.features.")
         if not self.data.train:
             raise UserError("data.train names no file. Give JSONL files of conversations, or demo.")
+
+
+@dataclass(kw_only=True)
+class TrainCommand(TrainConfig):
+    """A training run as a command line asks for it: also whether to run at all.
+
+    Attributes:
+        dry_run: say what the run would need (memory, arithmetic, disk), and stop; exit code 1 when it would not fit.
+        memory_gib: dry run: memory of a device; none for this machine's GPU, or its main memory.
+        supervised_fraction: dry run: share of tokens in answers.
+        image_fraction: dry run: share of image tokens, for a vision target; at most what answers leave.
+    """
+
+    dry_run: bool = False
+    memory_gib: float | None = None
+    supervised_fraction: float = 0.15
+    image_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory_gib is not None and not self.memory_gib > 0:
+            raise UserError(f"memory_gib must be greater than 0, found {self.memory_gib}.")
+        if not 0 < self.supervised_fraction <= 1 or not 0 <= self.image_fraction <= 1:
+            raise UserError(
+                f"supervised_fraction is {self.supervised_fraction} and image_fraction {self.image_fraction}. They are shares "
+                "of tokens: give numbers from 0 to 1, the first greater than 0."
+            )
+
+    def run(self) -> TrainConfig:
+        """The training run alone, which is what checkpoints and run.json record."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})

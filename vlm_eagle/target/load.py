@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    PretrainedConfig,
 )
 
 from vlm_eagle.config import DEMO
@@ -45,20 +46,11 @@ def load_target(
     Raises:
         UserError: nothing there, or a model of another family.
     """
-    if name == DEMO:
-        name = str(DEMO_TARGET)
-    if name == str(DEMO_TARGET) or name.startswith((".", "/")):
-        _must_exist(Path(name))
+    config = read_config(name, revision)
+    name = str(DEMO_TARGET) if name == DEMO else name
+    options = {"revision": revision, "trust_remote_code": False}
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()  # a log file is no place for moving bars
-    options = {"revision": revision, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read a target at {name!r}: {error}. Give a model folder or a hub id.") from error
-    if config.model_type not in VISION_TYPES + TEXT_TYPES:
-        supported = ", ".join(VISION_TYPES + TEXT_TYPES)
-        raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")
     vision = config.model_type in VISION_TYPES
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     try:
@@ -71,6 +63,29 @@ def load_target(
         model.model.visual = None
     processor = (AutoProcessor if vision else AutoTokenizer).from_pretrained(name, **options)
     return Target(model if spread else model.to(device), processor, layer_ids).freeze()
+
+
+def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
+    """The config.json of a target, which is all that is read.
+
+    Args:
+        name: a folder, a hub id, or the word `demo`.
+        revision: hub revision.
+
+    Raises:
+        UserError: nothing there, or a model of another family.
+    """
+    name = str(DEMO_TARGET) if name == DEMO else name
+    if name == str(DEMO_TARGET) or name.startswith((".", "/")):
+        _must_exist(Path(name))
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read a target at {name!r}: {error}. Give a model folder or a hub id.") from error
+    if config.model_type not in VISION_TYPES + TEXT_TYPES:
+        supported = ", ".join(VISION_TYPES + TEXT_TYPES)
+        raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")
+    return config
 
 
 def _must_exist(folder: Path) -> None:

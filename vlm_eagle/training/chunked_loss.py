@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from vlm_eagle.training.losses import RowLoss
 from vlm_eagle.training.teacher import teach
 
-ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # float32 logits that exist at one time, both models' together
+# logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
+ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""`--dry-run`: what a training run would need, said before any weight is loaded or any file written."""
+
+import os
+
+import torch
+from rich.console import Console
+from transformers import PretrainedConfig
+
+from vlm_eagle.config import TrainCommand
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
+from vlm_eagle.target.load import read_config
+from vlm_eagle.training import estimate_table as tables
+from vlm_eagle.training.advice import Plan, advise, most_supervised
+from vlm_eagle.training.arithmetic import estimate_arithmetic
+from vlm_eagle.training.estimate import GIB, Workload, estimate_memory, store_bytes
+from vlm_eagle.training.sizes import draft_sizes, target_sizes
+
+MILLION = 1_000_000
+
+
+def dry_run(command: TrainCommand, console: Console) -> int:
+    """Prints what the run would need, and what to change when it does not fit. Of the target only config.json is read.
+
+    Returns:
+        0 when it fits into the memory of one device, else 1.
+
+    Raises:
+        UserError: no such target, another family, or settings that contradict each other.
+    """
+    plan = make_plan(command, read_config(command.target))
+    memory = estimate_memory(plan.target, plan.draft, plan.work)
+    budget, source = memory_budget(command.memory_gib)
+    console.print(_header(command, plan.work))
+    console.print(tables.parameter_table(plan.target, plan.draft))
+    console.print(tables.memory_table(memory, budget, source))
+    console.print(tables.arithmetic_table(estimate_arithmetic(plan.target, plan.draft, plan.work)))
+    disk = store_bytes(plan.target, MILLION, command.supervised_fraction)
+    console.print(f"Captured features would take {disk / GIB:,.1f} GiB of disk per million tokens.")
+    fits = memory.peak <= budget
+    console.print(f"It {'fits' if fits else 'does not fit'}: {memory.peak / GIB:,.2f} of {budget / GIB:,.2f} GiB.")
+    most = most_supervised(plan, budget)
+    console.print(f"A micro-batch fits if at most {most:.0%} of it is supervised." if most else "No micro-batch fits.")
+    if fits:
+        return 0
+    if advices := advise(plan):
+        console.print(tables.advice_table(advices, plan, budget))
+    return 1
+
+
+def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
+    """The run that `command` describes, for a target with this config.json."""
+    text, vision = config.get_text_config(), getattr(config, "vision_config", None)
+    if command.draft.layer_ids is None:
+        ids = default_layer_ids(text.num_hidden_layers, len(vision.deepstack_visual_indexes) if vision else 0)
+    else:
+        ids = check_layer_ids(command.draft.layer_ids, text.num_hidden_layers)
+    images = min(command.image_fraction, 1 - command.supervised_fraction) if vision and not command.llm_only else 0.0
+    work = Workload(
+        batch_size=command.batch_size,
+        accumulation=command.accumulation,
+        max_length=command.data.max_length,
+        ttt_length=command.draft.ttt_length,
+        supervised_fraction=command.supervised_fraction,
+        image_fraction=images,
+        optimizer=command.optim.optimizer,
+        autocast=os.environ.get("ACCELERATE_MIXED_PRECISION", "no") in ("bf16", "fp16"),
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        llm_only=command.llm_only,
+    )
+    draft = draft_sizes(Eagle3Config.for_target(text, ids, command.draft.vocab_size))
+    return Plan(target=target_sizes(config, command.target_dtype), draft=draft, work=work)
+
+
+def memory_budget(given_gib: float | None) -> tuple[int, str]:
+    """Bytes one process may use, and where the number comes from: what was given, this GPU, or this machine."""
+    if given_gib is not None:
+        return int(given_gib * GIB), "--memory-gib"
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(int(os.environ.get("LOCAL_RANK", "0")))
+        return gpu.total_memory, gpu.name
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "this machine's memory, there is no GPU"
+
+
+def _header(command: TrainCommand, work: Workload) -> str:
+    precision = "16 bits beside float32 master weights" if work.autocast else "float32"
+    return (
+        f"Dry run for {command.target}: {work.batch_size} x {work.max_length:,} tokens per forward, "
+        f"{work.accumulation} forwards per step, {work.processes} device(s), draft in {precision}. "
+        f"Assumed of the data: {work.supervised_fraction:.0%} of tokens supervised, "
+        f"{work.image_fraction:.0%} image tokens, every conversation at full length."
+    )
