@@ -99,6 +99,7 @@ class TrainConfig:
         epochs: passes over the data.
         max_steps: stop after so many optimizer steps; none for all epochs.
         batch_size: conversations per forward and process.
+        max_tokens: instead of batch_size: rows of similar length, as many as fit into so many tokens when padded.
         accumulation: forwards per optimizer step; batch 1 x 8 gives what batch 8 x 1 gives.
         target_dtype: of the frozen target; auto keeps the checkpoint's.
         eval_every: optimizer steps between held-out evaluations.
@@ -118,6 +119,7 @@ class TrainConfig:
     epochs: float = 3.0
     max_steps: int | None = None
     batch_size: int = 8
+    max_tokens: int | None = None
     accumulation: int = 1
     target_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     eval_every: int = 500
@@ -133,6 +135,7 @@ class TrainConfig:
             "eval_every": self.eval_every, "save_every": self.save_every, "keep_checkpoints": self.keep_checkpoints,
             "draft.ttt_length": self.draft.ttt_length, "draft.vocab_size": self.draft.vocab_size,
             "draft.decay": self.draft.decay, "data.max_length": self.data.max_length, "optim.lr": self.optim.lr,
+            "max_tokens": 1 if self.max_tokens is None else self.max_tokens,
             "max_steps": 1 if self.max_steps is None else self.max_steps,
         }  # fmt: skip
         for name, value in positive.items():

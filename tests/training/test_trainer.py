@@ -13,7 +13,7 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
-from vlm_eagle.training.order import MicroBatches
+from vlm_eagle.training.order import MicroBatches, Order
 from vlm_eagle.training.teacher import teach
 
 
@@ -95,13 +95,50 @@ def test_llm_only_trains_on_text(data, tmp_path):
     assert trainer.train()
 
 
+def batches_of(order, ranks, start=0, stop=None):
+    stop = order.steps(1) if stop is None else stop
+    return [list(MicroBatches(order, rank=rank, ranks=ranks, start=start, stop=stop)) for rank in range(ranks)]
+
+
 def test_order_covers_every_row_and_repeats():
     options = {"batch_size": 2, "accumulation": 2, "ranks": 2, "seed": 5}
-    ranks = [list(MicroBatches(24, rank=r, start=0, steps=6, **options)) for r in (0, 1)]
+    ranks = batches_of(Order(24, **options), 2, stop=6)
     epoch = [i for rank in ranks for batch in rank[:6] for i in batch]
     assert sorted(epoch) == list(range(24))
-    assert list(MicroBatches(24, rank=0, start=4, steps=6, **options)) == ranks[0][8:]
+    assert batches_of(Order(24, **options), 2, start=4, stop=6)[0] == ranks[0][8:]
     assert ranks[0][:6] != ranks[0][6:], "every epoch has its own order"
+
+
+def test_token_budget_holds_and_little_is_padded():
+    generator = torch.Generator().manual_seed(0)
+    lengths = [*torch.randint(10, 400, (500,), generator=generator).tolist(), 900]
+    options = {"batch_size": 8, "accumulation": 2, "ranks": 2, "seed": 1, "max_tokens": 800, "lengths": lengths}
+    order = Order(len(lengths), **options)
+    batches = [batch for rank in batches_of(order, 2) for batch in rank]
+    rows = [row for batch in batches for row in batch]
+    assert len(rows) == len(set(rows))
+    assert len(rows) > 0.95 * len(lengths)
+    padded = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+    assert all(p <= 800 or len(b) == 1 for p, b in zip(padded, batches, strict=True)), "one row may be longer, alone"
+    assert sum(padded) < 1.1 * sum(lengths[row] for row in rows)
+    assert order.steps(2.0) == len(order.epoch(0)) + len(order.epoch(1))
+    assert order.locate(len(order.epoch(0)) + 3) == (1, 3)
+    again = Order(len(lengths), **options)
+    assert batches_of(again, 2, start=5, stop=9) == [rank[10:18] for rank in batches_of(order, 2)]
+
+
+def test_trains_with_a_token_budget(data, tmp_path):
+    trainer = trainer_for(configure(data, tmp_path, max_tokens=400, max_steps=3))
+    sizes = [len(batch) for step in trainer.order.epoch(0) for batch in step]
+    assert len(set(sizes)) > 1
+    assert trainer.train()
+
+
+def test_survey_knows_the_length(processor):
+    collator = VisionCollator(processor)
+    for number, task in enumerate(("describe", "arithmetic", "multi-image", "chinese-image")):
+        sample = mix.sample(task, number)
+        assert collator.survey(sample)[1] == collator.encode(sample)["input_ids"].shape[1]
 
 
 def test_muon_gets_matrices_but_no_vocabulary(draft):
@@ -143,4 +180,4 @@ def test_collator_is_shared(processor):
     """The mask the trainer counts tokens with is the mask it trains with."""
     collator, sample = VisionCollator(processor), mix.sample("vqa", 3, turns=2)
     batch = collator([sample])
-    assert collator.answer_ids(sample) == batch.input_ids.roll(-1, 1)[batch.supervised].tolist()
+    assert collator.survey(sample)[0] == batch.input_ids.roll(-1, 1)[batch.supervised].tolist()

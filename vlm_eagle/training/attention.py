@@ -59,9 +59,9 @@ class AnchorAttention:
 class _Attention(torch.autograd.Function):
     """(H, A, K) from queries (H, A, K) and the fields of `Seen`. Softmax runs in float32.
 
-    Inside, G = H / H_kv query heads share a key-value head and are treated as G rows of one anchor: (H_kv, A, G, K). Shared rows
-    of step 0 are taken in chunks of anchors; an anchor's own m rows are few, and all anchors are taken at once. Both meet in the
-    logarithm of their sums, `lse`.
+    Inside, G = H / H_kv query heads share a key-value head and are treated as G rows of one anchor: (H_kv, A, G, K). Shared
+    rows of step 0 are taken in chunks of anchors; an anchor's own m rows are few, and all anchors are taken at once. Both
+    meet in the logarithm of their sums, `lse`.
     """
 
     @staticmethod

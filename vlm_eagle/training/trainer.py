@@ -24,7 +24,7 @@ from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.inputs import merged_samples
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
-from vlm_eagle.training.order import MicroBatches
+from vlm_eagle.training.order import MicroBatches, Order
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
 from vlm_eagle.training.setup import Run
 from vlm_eagle.training.sources import Source
@@ -58,10 +58,11 @@ class Trainer:
         self.module = accelerator.prepare(TTTModule(run, config))
         optim = config.optim
         self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
-        self.per_epoch = MicroBatches.steps_per_epoch(
-            len(run.train.dataset), config.batch_size, config.accumulation, accelerator.num_processes
-        )
-        self.steps = max(round(config.epochs * self.per_epoch), 1)
+        self.order = Order(
+            len(run.train.dataset), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
+            ranks=accelerator.num_processes, max_tokens=config.max_tokens, lengths=run.lengths,
+        )  # fmt: skip
+        self.steps = self.order.steps(config.epochs)
         if config.max_steps is not None:
             self.steps = min(self.steps, config.max_steps)
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
@@ -107,7 +108,7 @@ class Trainer:
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             features = self.source.features(batch) if batch else None
-            merged = self._merged(features, self.step // self.per_epoch) if features else None
+            merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
                 result = self.module(features, rows, merged)
                 # gradients are averaged over ranks; the normaliser already counts them all
@@ -228,17 +229,15 @@ class Trainer:
         if self.run_.after_first_epoch is None:
             yield from self._windows_from(self.run_.train, self.steps)
         else:
-            yield from self._windows_from(self.run_.train, min(self.per_epoch, self.steps))
+            yield from self._windows_from(self.run_.train, min(self.order.steps(1), self.steps))
             if self.step < self.steps and not self.stopping:
                 yield from self._windows_from(self.run_.after_first_epoch(), self.steps)
 
     def _windows_from(self, source: Source, until: int) -> Iterator[list[Batch | TargetFeatures | None]]:
         config, accelerator = self.config, self.accelerator
         self.source = source
-        sampler = MicroBatches(
-            len(source.dataset), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
-            rank=accelerator.process_index, ranks=accelerator.num_processes, start=self.step, steps=until,
-        )  # fmt: skip
+        ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
+        sampler = MicroBatches(self.order, start=self.step, stop=until, **ranks)
         workers = 0 if config.data.strict else config.data.workers  # an error from a worker would lose its type
         loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, num_workers=workers))
         for _ in range(self.step, until):
