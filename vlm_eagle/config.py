@@ -5,6 +5,9 @@ from typing import Literal
 
 from vlm_eagle.errors import UserError
 
+Tracker = Literal[  # those of accelerate
+    "none", "tensorboard", "wandb", "swanlab", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive",
+]  # fmt: skip
 DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
 
 
@@ -126,7 +129,7 @@ class TrainConfig:
     save_every: int = 500
     keep_checkpoints: int = 2
     resume: bool = True
-    tracker: Literal["none", "tensorboard", "wandb", "swanlab"] = "none"
+    tracker: Tracker = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -2,9 +2,13 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from rich.console import Console
 from runs import configure, trainer_for, weights
 
 from vlm_eagle.data.collator import VisionCollator
@@ -14,7 +18,9 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
 from vlm_eagle.training.order import MicroBatches, Order
+from vlm_eagle.training.setup import build_run
 from vlm_eagle.training.teacher import teach
+from vlm_eagle.training.trainer import Trainer
 
 
 def test_learns_and_leaves_a_draft(data, tmp_path):
@@ -28,6 +34,8 @@ def test_learns_and_leaves_a_draft(data, tmp_path):
     assert run["best_simulated_acceptance_length"] == pytest.approx(acceptance.simulated_acceptance_length)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "loss" in row] == list(range(1, 41))
+    assert all(0 < row["target_share"] < 1 for row in log if "loss" in row)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     saved = Eagle3Draft.from_pretrained(tmp_path / "draft")
     assert torch.equal(saved.fc.weight, trainer.run_.draft.fc.weight)
 
@@ -46,6 +54,41 @@ def test_accumulation_equals_a_larger_batch(data, tmp_path, optimizer):
     for other in (1, 2):
         assert losses[other] == pytest.approx(losses[0], abs=2e-4)
         torch.testing.assert_close(ends[other], ends[0], rtol=1e-3, atol=2e-5)
+
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+
+
+def test_golden_losses(data, tmp_path):
+    """A refactor reproduces them. A change of numerics records new ones, with the reason in its commit: delete the file and
+    run this test once."""
+    trainer_for(configure(data, tmp_path, optimizer="adamw", lr=1e-3, max_steps=6)).train()
+    losses = [row["loss"] for row in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()) if "loss" in row]
+    if not GOLDEN.is_file():
+        GOLDEN.write_text(json.dumps(losses) + "\n")
+        pytest.fail(f"recorded {losses}; run again")
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-3)
+
+
+def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
+    """Mixed precision computes nearby losses, and what it updates is float32."""
+    losses = []
+    for precision in ("no", "bf16"):
+        config, accelerator = (
+            configure(data, tmp_path / precision, max_steps=6),
+            Accelerator(cpu=True, mixed_precision=precision),
+        )
+        trainer = Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True))
+        trainer.train()
+        assert {p.dtype for p in trainer.run_.draft.parameters()} == {torch.float32}
+        state = [v for o in trainer.optimizers for s in o.state.values() for v in s.values() if torch.is_tensor(v)]
+        assert {v.dtype for v in state} == {torch.float32}
+        log = (tmp_path / precision / "log.jsonl").read_text().splitlines()
+        losses.append([row["loss"] for row in map(json.loads, log) if "loss" in row])
+        accelerator.free_memory()
+        AcceleratorState._reset_state()
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
 
 
 def test_interrupted_and_continued_is_bit_identical(data, tmp_path):

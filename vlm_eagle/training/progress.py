@@ -37,7 +37,8 @@ class TrainProgress:
         self.bar.stop()
 
     def step(self, step: int, line: dict, seconds: float) -> None:
-        """One optimizer step. `line` holds loss, acceptance, gradient_norm, lr, tokens, supervised."""
+        """One optimizer step. `line` holds loss, acceptance, gradient_norm, lr, tokens, supervised,
+        target_seconds (of `seconds`, spent on the target's forward, or on reading its features)."""
         acceptance: StepAcceptance = line["acceptance"]
         row = {
             "step": step,
@@ -46,6 +47,7 @@ class TrainProgress:
             "acceptance": [round(float(a), 4) for a in acceptance.by_step],
             "tokens_per_second": round(line["tokens"] / seconds, 1),
             "supervised_fraction": round(line["supervised"] / max(line["tokens"], 1), 4),
+            "target_share": round(line["target_seconds"] / seconds, 4),
             "gradient_norm": round(line["gradient_norm"], 4),
             "lr": line["lr"],
         }

@@ -21,6 +21,7 @@ from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint
 from vlm_eagle.training.anchors import supervised_rows
+from vlm_eagle.training.curve import draw
 from vlm_eagle.training.inputs import merged_samples
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
@@ -28,6 +29,7 @@ from vlm_eagle.training.order import MicroBatches, Order
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
 from vlm_eagle.training.setup import Run
 from vlm_eagle.training.sources import Source
+from vlm_eagle.training.stopwatch import Stopwatch
 from vlm_eagle.training.ttt import TTTResult, ttt_loss
 
 
@@ -68,6 +70,7 @@ class Trainer:
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
         self.step, self.best, self.stopping = 0, 0.0, False
         self.skipped = Counter(run.dropped)
+        self.stopwatch = Stopwatch(accelerator.device)
 
     def train(self) -> bool:
         """Trains to the end, or to an interruption (then False). Continues from the last checkpoint in `out`."""
@@ -89,6 +92,8 @@ class Trainer:
         finally:
             signal.signal(signal.SIGINT, previous)
         finished = self.step >= self.steps
+        if self.accelerator.is_main_process:
+            draw(self.out / "log.jsonl", self.out / "curve.png")
         self._describe(finished=finished, best_simulated_acceptance_length=self.best or None)
         if not finished:
             self.console.print(f"Interrupted at step {self.step}. Run the same command to continue.")
@@ -107,7 +112,8 @@ class Trainer:
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
-            features = self.source.features(batch) if batch else None
+            with self.stopwatch.running():
+                features = self.source.features(batch) if batch else None
             merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
                 result = self.module(features, rows, merged)
@@ -129,6 +135,7 @@ class Trainer:
             "gradient_norm": float(norm),
             "lr": self.config.optim.lr * factor,
             "tokens": sum(int(b.attention_mask.sum()) for b in batches if b),
+            "target_seconds": self.stopwatch.seconds(),
             "supervised": sum(int(b.supervised.sum()) for b in batches if b),
         }
 
