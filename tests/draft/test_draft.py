@@ -13,14 +13,14 @@ from conftest import make_draft
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_multimodal_rotary_pos_emb
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 from variants import VARIANTS, make_variant
 
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin, rotate
+from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin
 from vlm_eagle.draft.vocab import DraftVocab, count_tokens
 from vlm_eagle.errors import UserError
 
@@ -198,25 +198,22 @@ def test_every_option_survives_a_round_trip(target, tmp_path, name):
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in draft.state_dict().items())
 
 
-@pytest.mark.parametrize("section", [(6, 5, 5), (24, 20, 20)])
-def test_interleaved_mrope_equals_qwen3_vls_own(target, section):
+MROPE = [
+    (Qwen3VLTextRotaryEmbedding, (6, 5, 5), True),
+    (Qwen3VLTextRotaryEmbedding, (24, 20, 20), True),
+    (Qwen2_5_VLRotaryEmbedding, (16, 24, 24), False),
+]
+
+
+@pytest.mark.parametrize(("module", "section", "interleaved"), MROPE)
+def test_mrope_equals_transformers(target, module, section, interleaved):
     head_dim, positions = 2 * sum(section), torch.randint(0, 5000, (3, 2, 7))
     config = deepcopy(target.config)
     config.head_dim, config.rope_parameters["mrope_section"] = head_dim, list(section)
-    theirs = Qwen3VLTextRotaryEmbedding(config)(torch.zeros(1), positions)
-    ours = rotary_cos_sin(positions, head_dim, config.rope_parameters["rope_theta"], mrope_coordinate(section, True))
+    config.hidden_size = config.num_attention_heads * head_dim  # which Qwen2.5-VL divides
+    theirs = module(config)(torch.zeros(1), positions)
+    ours = rotary_cos_sin(positions, head_dim, config.rope_parameters["rope_theta"], mrope_coordinate(section, interleaved))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_mrope_in_blocks_equals_qwen2_5_vls_own():
-    positions, section = torch.randint(0, 5000, (3, 2, 7)), (4, 6, 6)
-    config = LlamaConfig(head_dim=32, rope_parameters={"rope_type": "default", "rope_theta": 5e6})
-    angles = [LlamaRotaryEmbedding(config)(torch.zeros(1), axis) for axis in positions]
-    theirs = (torch.stack([axis[i] for axis in angles]) for i in range(2))
-    q, k = torch.randn(2, 2, 3, 7, 32)
-    cos, sin = rotary_cos_sin(positions, 32, 5e6, mrope_coordinate(section, False))
-    expected = apply_multimodal_rotary_pos_emb(q, k, *theirs, list(section))
-    torch.testing.assert_close(rotate(q, cos[:, None], sin[:, None]), expected[0], rtol=1e-4, atol=1e-4)
 
 
 def test_another_layout_is_refused_with_the_way_in(draft, tmp_path):

@@ -82,7 +82,7 @@ class Decoder:
         self.target, self.sampler, self.drawn_drafts, self.image_inputs = target, sampler, drawn_drafts, image_inputs
         if draft is not None and draft.config.own_embeddings and image_inputs == "merged":
             raise UserError(
-                "This draft brings its own embeddings, so it cannot read the target's visual ones: image_inputs token."
+                "This draft brings its own embeddings and cannot read the target's visual ones. Set image_inputs to token."
             )
         self.shape = shape if draft is not None else ROOT_ALONE
         self.cache = TreeCache(target.config.num_hidden_layers, 0)

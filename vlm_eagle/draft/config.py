@@ -22,9 +22,9 @@ class Eagle3Config:
     three aux hidden states before fc) and `norm_output` (the normed output goes on to the next step) together are EAGLE-3.1.
 
     The rest is for drafts made by others; we train none of it. `norm_before_fc`: one RMSNorm over the three concatenated.
-    `norm_before_residual`: the residual starts from the normed hidden state. `qk_norm`: a Qwen3 layer. `own_embeddings`: a table
-    instead of the target's. `mrope_section`: rotary positions are the target's three coordinates, with this many frequencies
-    each, interleaved (Qwen3-VL) or in blocks (Qwen2.5-VL).
+    `norm_before_residual`: the residual starts from the normed hidden state. `qk_norm`: a Qwen3 layer. `own_embeddings`: a
+    table instead of the target's. `mrope_section`: rotary positions are the target's three coordinates, with this many
+    frequencies each, interleaved (Qwen3-VL) or in blocks (Qwen2.5-VL).
     """
 
     hidden_size: int
@@ -104,14 +104,14 @@ class Eagle3Config:
         dtype, ids = sizes.pop("dtype"), list(sizes.pop("aux_layer_ids"))
         model_type, architecture = ARCHITECTURES[sizes.pop("qk_norm")]
         section, interleaved = sizes.pop("mrope_section"), sizes.pop("mrope_interleaved")
-        mrope = {"rope_type": "default", "mrope_section": list(section or ()), "mrope_interleaved": interleaved}
+        scaling = {"rope_type": "default", "mrope_section": list(section or ()), "mrope_interleaved": interleaved}
         return {
             "architectures": [architecture],
             "model_type": model_type,
             **sizes,
             "num_hidden_layers": 1,
             "hidden_act": "silu",
-            "rope_scaling": mrope if section else None,
+            "rope_scaling": scaling if section else None,
             "attention_bias": False,
             "tie_word_embeddings": False,
             "torch_dtype": dtype,
@@ -130,12 +130,11 @@ class Eagle3Config:
         Raises:
             UserError: another architecture, a missing value, or an option that this head does not have.
         """
-        kinds = {(architecture,): qk_norm for qk_norm, (_, architecture) in ARCHITECTURES.items()}
-        named = row.get("architectures")
-        if not isinstance(named, list) or tuple(named) not in kinds:
+        kinds = [[architecture] for _, architecture in ARCHITECTURES.values()]
+        if row.get("architectures") not in kinds:
             raise UserError(
-                f"config.json names architectures {named}, expected one of {[list(kind) for kind in kinds]}. This is not an "
-                "EAGLE-3 draft in the native layout. If others made it, run vlm-eagle import."
+                f"config.json names architectures {row.get('architectures')}, expected one of {kinds}. This is not an EAGLE-3 "
+                "draft in the native layout. If others made it, run vlm-eagle import."
             )
         if row.get("attention_bias"):
             raise UserError("config.json sets attention_bias, which this version cannot decode correctly.")
@@ -143,7 +142,7 @@ class Eagle3Config:
         given = {
             "aux_layer_ids": _layer_ids(row),
             "dtype": row.get("dtype") or row.get("torch_dtype"),
-            "qk_norm": kinds[tuple(named)],
+            "qk_norm": row["architectures"] == [ARCHITECTURES[True][1]],
             "mrope_section": section,
             "mrope_interleaved": interleaved,
         }

@@ -69,6 +69,7 @@ def save(folder: Path, config: Eagle3Config, state: dict[str, Tensor]) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
         save_file(tensors, Path(scratch) / WEIGHTS, metadata={"format": "pt"})
         (Path(scratch) / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n")
+        shutil.copymode(Path(scratch) / CONFIG, Path(scratch) / WEIGHTS)  # safetensors lets only the owner read it
         for name in (WEIGHTS, CONFIG):
             shutil.move(Path(scratch) / name, folder / name)
 
