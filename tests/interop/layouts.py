@@ -32,7 +32,9 @@ def row_of(draft, architecture, *drop, **more):
 
 def specforge(draft, folder):
     """SpecForge / SGLang: only the nested layer ids, in the output convention; the target's table in the file."""
-    row = row_of(draft, "LlamaForCausalLMEagle3", "eagle_aux_hidden_state_layer_ids", "target_hidden_size", "fc_norm", "norm_output")
+    row = row_of(
+        draft, "LlamaForCausalLMEagle3", "eagle_aux_hidden_state_layer_ids", "target_hidden_size", "fc_norm", "norm_output"
+    )
     return write(folder, row, tensors_of(draft))
 
 

@@ -1,5 +1,7 @@
 """Tensors from folders that others wrote. Nothing in a file is executed, and no path leads out of its folder."""
 
+import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -44,13 +46,13 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     """A pickled state dict, by torch's restricted unpickler: tensors and plain containers, and nothing is called."""
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats; what matters is refused below
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile file provokes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{file} is truncated or holds more than tensors; nothing in it was executed ({reason}). Ask its author for "
-            "safetensors."
-        ) from error
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"asks for {asked[1]}" if asked else "is truncated or holds more than tensors"
+        raise UserError(f"{file} {what}; nothing in it was executed. Ask its author for safetensors.") from error
     if not isinstance(found, dict):
         raise UserError(f"{file} holds a {type(found).__name__} instead of named tensors.")
     for name, value in found.items():
