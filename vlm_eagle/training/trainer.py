@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -22,7 +23,8 @@ from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint
 from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.inputs import merged_samples
-from vlm_eagle.training.metrics import StepAcceptance
+from vlm_eagle.training.launch import ignore_interrupts
+from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
@@ -65,14 +67,16 @@ class Trainer:
         if config.max_steps is not None:
             self.steps = min(self.steps, config.max_steps)
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
-        self.step, self.best, self.stopping = 0, 0.0, False
-        self.skipped = Counter(run.dropped)
+        self.step, self.best = 0, 0.0
+        self.asked, self.stopping = False, False  # Ctrl-C on this rank; what all ranks agreed on
+        self.skipped = Counter(run.dropped) if accelerator.is_main_process else Counter()  # this rank's
 
     def train(self) -> bool:
         """Trains to the end, or to an interruption (then False). Continues from the last checkpoint in `out`."""
         self._resume()
         if self.step >= self.steps:
             self.console.print(f"Nothing to do: {self.out} is trained to step {self.step}. Use another --out to start anew.")
+            self._describe(finished=True, best_simulated_acceptance_length=self.best or None)
             return True
         self._describe()
         previous = signal.signal(signal.SIGINT, self._interrupt)
@@ -82,6 +86,7 @@ class Trainer:
                     started = time.perf_counter()
                     line = self._optimizer_step(window)
                     progress.step(self.step, line, seconds=time.perf_counter() - started)
+                    self.stopping |= self.asked and self.accelerator.num_processes == 1
                     self._after_step(progress)
                     if self.stopping:
                         break
@@ -100,7 +105,7 @@ class Trainer:
             self.skipped.update(batch.skipped if batch is not None else {})
         ttt_length = self.config.draft.ttt_length
         own = sum((self.normaliser(b) for b in batches if b), self._zeros(ttt_length))
-        asked_to_stop = own.new_tensor([self.stopping])  # rides along, so that all ranks stop after the same step
+        asked_to_stop = own.new_tensor([self.asked])  # rides along, so that all ranks stop after the same step
         *rows, stop = self.accelerator.reduce(torch.cat([own, asked_to_stop]), "sum")
         rows, self.stopping = torch.stack(rows), bool(stop)
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
@@ -122,14 +127,13 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        tokens = sum(int(b.attention_mask.sum()) for b in batches if b)
+        supervised = sum(int(b.supervised.sum()) for b in batches if b)
+        acceptance, loss, tokens, supervised = over_ranks(self.accelerator, acceptance, loss, tokens, supervised)
         return {
-            "loss": loss,
-            "acceptance": acceptance,
-            "gradient_norm": float(norm),
-            "lr": self.config.optim.lr * factor,
-            "tokens": sum(int(b.attention_mask.sum()) for b in batches if b),
-            "supervised": sum(int(b.supervised.sum()) for b in batches if b),
-        }
+            "loss": loss, "acceptance": acceptance, "gradient_norm": float(norm), "lr": self.config.optim.lr * factor,
+            "tokens": int(tokens), "supervised": int(supervised),
+        }  # fmt: skip
 
     def normaliser(self, batch: Batch | TargetFeatures) -> Tensor:
         """(S,) int64, what a batch adds to the number that the loss of each step is divided by."""
@@ -158,10 +162,8 @@ class Trainer:
                 result = module(features, ones, self._merged(features, 0))
             acceptance.add(result.correct, result.rows)
             loss += float(result.loss)
-        totals = torch.cat([acceptance.correct.double(), acceptance.rows.double(), torch.tensor([loss]).double()])
-        totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum").cpu()
-        correct, rows, loss = totals[:ttt_length], totals[ttt_length:-1], float(totals[-1])
-        return loss / max(float(rows[0]), 1.0), StepAcceptance(correct.long(), rows.long())
+        acceptance, loss = over_ranks(self.accelerator, acceptance, loss)
+        return loss / max(float(acceptance.rows[0]), 1.0), acceptance
 
     def _after_step(self, progress: TrainProgress) -> None:
         last = self.step >= self.steps or self.stopping
@@ -181,17 +183,25 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.run_.draft.save_pretrained(self.out / "draft")
 
+    def all_skipped(self) -> Counter:
+        """Skipped samples of all ranks, by reason. Every rank must call it."""
+        return sum(gather_object([self.skipped]), Counter())
+
     def _save_checkpoint(self) -> None:
+        self.source.flush()  # what a checkpoint has behind it need not be computed again
+        skipped = self.all_skipped()
         if self.accelerator.is_main_process:
             state = {
-                "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(self.skipped),
+                "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(skipped),
                 "draft": self.run_.draft.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
             }  # fmt: skip
             checkpoint.save(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        state = checkpoint.latest(self.out / "checkpoints") if self.config.resume else None
+        if self.accelerator.is_main_process:
+            checkpoint.sweep(self.out)
+        state = checkpoint.latest(self.out / "checkpoints", self.console.print) if self.config.resume else None
         if state is None:
             return
         if state["identity"] != self._identity():
@@ -202,7 +212,8 @@ class Trainer:
         self.run_.draft.load_state_dict(state["draft"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step, self.best, self.skipped = state["step"], state["best"], Counter(state["skipped"])
+        self.step, self.best = state["step"], state["best"]
+        self.skipped = Counter(state["skipped"]) if self.accelerator.is_main_process else Counter()
         self.console.print(f"Continuing from step {self.step} of {self.steps}.")
 
     def _identity(self) -> str:
@@ -215,11 +226,12 @@ class Trainer:
         return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
 
     def _describe(self, **results: object) -> None:
+        skipped = dict(self.all_skipped())
         if self.accelerator.is_main_process:
             details = describe_run(
                 config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
                 draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
-                skipped=dict(self.skipped), **results,
+                skipped=skipped, **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 
@@ -240,7 +252,8 @@ class Trainer:
             rank=accelerator.process_index, ranks=accelerator.num_processes, start=self.step, steps=until,
         )  # fmt: skip
         workers = 0 if config.data.strict else config.data.workers  # an error from a worker would lose its type
-        loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, num_workers=workers))
+        options = {"num_workers": workers, "worker_init_fn": ignore_interrupts}
+        loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, **options))
         for _ in range(self.step, until):
             yield [next(loader) for _ in range(config.accumulation)]
 
@@ -248,7 +261,7 @@ class Trainer:
         return torch.zeros(n, dtype=torch.long, device=self.accelerator.device)
 
     def _interrupt(self, *_: object) -> None:
-        if self.stopping:
+        if self.asked:
             raise KeyboardInterrupt
-        self.stopping = True
+        self.asked = True
         self.console.print("Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.")
