@@ -1,18 +1,23 @@
 """Two processes take the steps that one takes with twice the batch, stop together, and continue together."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType
 from processes import ROOT, Script, draft_of, log_of, options
 
+from vlm_eagle.errors import UserError
+from vlm_eagle.training import sharding
 from vlm_eagle.training.feature_store import FeatureStore
 
 COMPARED = {"max_steps": 8, "optim__lr": 1e-4}
@@ -91,6 +96,21 @@ def _log(out):
     return (out / "log.jsonl").read_bytes().splitlines() if (out / "log.jsonl").is_file() else []
 
 
+def test_sharded_equals_whole_and_each_continues_the_other(data, tmp_path):
+    """FSDP2 with Muon and AdamW; 5 held-out rows in batches of 1, so that ranks evaluate different numbers of batches."""
+    (data / "five.jsonl").write_text("".join((data / "train.jsonl").read_text().splitlines(keepends=True)[:5]))
+    more = {"data__held_out": data / "five.jsonl", "batch_size": 1, "accumulation": 2}
+    train(data, tmp_path / "whole", **more | {"batch_size": 4, "accumulation": 1}).finish()
+    train(data, tmp_path / "sharded", 2, shard="true", **more).finish()
+    assert_close_runs(tmp_path / "sharded", tmp_path / "whole")
+    for shard in ("true", "false"):
+        out = tmp_path / f"continued-{shard}"
+        shutil.copytree(tmp_path / "sharded", out)
+        (out / "checkpoints" / "step-8.pt").unlink()
+        assert "Continuing from step 6" in train(data, out, 2, shard=shard, **more).finish()
+        assert_close_runs(out, tmp_path / "whole")
+
+
 def test_two_processes_capture_what_one_captures(data, tmp_path):
     for name, ranks in (("one", 1), ("two", 2)):
         argv = options(data, tmp_path, data__features=tmp_path / name, batch_size=1, draft__image_inputs="merged")
@@ -116,6 +136,11 @@ def test_two_processes_fill_a_store_and_train_from_it(data, tmp_path):
     train(data, tmp_path / "one", 1, batch_size=4, data__held_out="[]", **store).finish()
     train(data, tmp_path / "two", 2, batch_size=2, data__held_out="[]", **store).finish()
     assert_close_runs(tmp_path / "two", tmp_path / "one")
+
+
+def test_sharding_by_accelerate_is_refused():
+    with pytest.raises(UserError, match="--shard"):
+        sharding.prepare(SimpleNamespace(distributed_type=DistributedType.FSDP), None, False)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlm_eagle.config import TrainConfig
+from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch, TargetFeatures
-from vlm_eagle.training import checkpoint
+from vlm_eagle.training import checkpoint, sharding
 from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.inputs import merged_samples
 from vlm_eagle.training.launch import ignore_interrupts
@@ -30,7 +31,9 @@ from vlm_eagle.training.order import MicroBatches
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
 from vlm_eagle.training.setup import Run
 from vlm_eagle.training.sources import Source
-from vlm_eagle.training.ttt import TTTResult, ttt_loss
+from vlm_eagle.training.ttt import ttt_loss
+
+Result = tuple[Tensor, Tensor, Tensor]  # loss, correct, rows of a TTTResult: FSDP2 looks for tensors in tuples only
 
 
 class TTTModule(nn.Module):
@@ -43,12 +46,13 @@ class TTTModule(nn.Module):
         self.settings = {name: getattr(config.draft, name) for name in names}
         self._target = (run.target.embed_tokens, run.target.logits)  # a tuple, so that it is no submodule
 
-    def forward(self, features: TargetFeatures | None, rows: Tensor, merged: Tensor | None = None) -> TTTResult:
+    def forward(self, features: TargetFeatures | None, rows: Tensor, merged: Tensor | None = None) -> Result:
         """One micro-batch; None (everything in it was skipped) gives a zero loss that still reaches every parameter."""
         if features is None:
             zero = sum(p.sum() * 0.0 for p in self.draft.parameters())
-            return TTTResult(zero, torch.zeros_like(rows), torch.zeros_like(rows))
-        return ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, merged=merged)
+            return zero, torch.zeros_like(rows), torch.zeros_like(rows)
+        result = ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, merged=merged)
+        return result.loss, result.correct, result.rows
 
 
 class Trainer:
@@ -57,7 +61,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, run: Run, accelerator: Accelerator, console: Console):
         self.config, self.run_, self.accelerator, self.console = config, run, accelerator, console
         self.out = Path(config.out)
-        self.module = accelerator.prepare(TTTModule(run, config))
+        self.module = sharding.prepare(accelerator, TTTModule(run, config), config.shard)
         optim = config.optim
         self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
         self.per_epoch = MicroBatches.steps_per_epoch(
@@ -114,11 +118,11 @@ class Trainer:
             features = self.source.features(batch) if batch else None
             merged = self._merged(features, self.step // self.per_epoch) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
-                result = self.module(features, rows, merged)
+                part, *counts = self.module(features, rows, merged)
                 # gradients are averaged over ranks; the normaliser already counts them all
-                self.accelerator.backward(result.loss * self.accelerator.num_processes)
-            acceptance.add(result.correct, result.rows)
-            loss += float(result.loss.detach())
+                self.accelerator.backward(part * self.accelerator.num_processes)
+            acceptance.add(*counts)
+            loss += float(part.detach())
         norm = clip_gradients(self.run_.draft, self.config.optim.clip)
         factor = self.scale(self.step)
         for optimizer in self.optimizers:
@@ -131,8 +135,8 @@ class Trainer:
         supervised = sum(int(b.supervised.sum()) for b in batches if b)
         acceptance, loss, tokens, supervised = over_ranks(self.accelerator, acceptance, loss, tokens, supervised)
         return {
-            "loss": loss, "acceptance": acceptance, "gradient_norm": float(norm), "lr": self.config.optim.lr * factor,
-            "tokens": int(tokens), "supervised": int(supervised),
+            "loss": loss, "acceptance": acceptance, "gradient_norm": float(sharding.whole(norm)),
+            "lr": self.config.optim.lr * factor, "tokens": int(tokens), "supervised": int(supervised),
         }  # fmt: skip
 
     def normaliser(self, batch: Batch | TargetFeatures) -> Tensor:
@@ -154,14 +158,14 @@ class Trainer:
         loader = DataLoader(self.run_.held_out.dataset, batch_sampler=batches, collate_fn=self.run_.held_out.collate)
         ones = torch.ones(ttt_length, device=self.accelerator.device)
         module = self.accelerator.unwrap_model(self.module)
-        for batch in loader:
-            if batch is None or len(batch) == 0:
-                continue
-            with self.accelerator.autocast():
+        with self.accelerator.autocast(), sharding.Gathered(module):
+            for batch in loader:
+                if batch is None or len(batch) == 0:
+                    continue
                 features = self.run_.held_out.features(batch.to(self.accelerator.device))
-                result = module(features, ones, self._merged(features, 0))
-            acceptance.add(result.correct, result.rows)
-            loss += float(result.loss)
+                part, *counts = module(features, ones, self._merged(features, 0))
+                acceptance.add(*counts)
+                loss += float(part)
         acceptance, loss = over_ranks(self.accelerator, acceptance, loss)
         return loss / max(float(acceptance.rows[0]), 1.0), acceptance
 
@@ -180,8 +184,9 @@ class Trainer:
             self._save_checkpoint()
 
     def _save_draft(self) -> None:
+        weights = sharding.whole(self.run_.draft.state_dict())
         if self.accelerator.is_main_process:
-            self.run_.draft.save_pretrained(self.out / "draft")
+            files.save(self.out / "draft", self.run_.draft.config, weights)
 
     def all_skipped(self) -> Counter:
         """Skipped samples of all ranks, by reason. Every rank must call it."""
@@ -190,10 +195,11 @@ class Trainer:
     def _save_checkpoint(self) -> None:
         self.source.flush()  # what a checkpoint has behind it need not be computed again
         skipped = self.all_skipped()
+        draft, *optimizers = map(sharding.whole, [o.state_dict() for o in (self.run_.draft, *self.optimizers)])
         if self.accelerator.is_main_process:
             state = {
                 "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(skipped),
-                "draft": self.run_.draft.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+                "draft": draft, "optimizers": optimizers,
             }  # fmt: skip
             checkpoint.save(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -209,9 +215,7 @@ class Trainer:
                 f"{self.out} holds a checkpoint of a run with other data, target or settings. Choose another --out, or give "
                 "--resume false to train anew and overwrite it."
             )
-        self.run_.draft.load_state_dict(state["draft"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        sharding.load(self.run_.draft, self.optimizers, state["draft"], state["optimizers"])
         self.step, self.best = state["step"], state["best"]
         self.skipped = Counter(state["skipped"]) if self.accelerator.is_main_process else Counter()
         self.console.print(f"Continuing from step {self.step} of {self.steps}.")
@@ -219,7 +223,7 @@ class Trainer:
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be this run's."""
         settings = asdict(self.config)
-        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype"):
+        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype", "shard"):
             settings.pop(name)
         settings["data"].pop("workers")
         settings["data"].pop("train")
