@@ -68,6 +68,7 @@ class Script:
 
 def _main(script, argv, output, environment):
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # a data loader's workers need not import anything again either
     os.environ.update({name: str(value) for name, value in environment.items()})
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
