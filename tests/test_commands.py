@@ -31,6 +31,20 @@ def test_help_and_unknown_commands():
     assert "--draft" in vlm_eagle("chat", "--help").stdout
 
 
+def test_preview_marks_what_is_learned_and_loads_no_weights(folder):
+    bad = folder / "bad.jsonl"
+    bad.write_text("{\n")
+    shown = vlm_eagle("preview", "--data", str(folder / "data.jsonl"), str(bad), "--rows", "0", "1")
+    assert shown.returncode == 0, shown.stderr[-2000:]
+    answer = mix.sample("describe", 1).messages[-1].content[0].text
+    text = " ".join(shown.stdout.split())
+    assert f"«{answer}<|im_end|>»" in text
+    assert text.count("«") == 1
+    assert "<|image_pad|> x " in text
+    assert "bad JSON" in text
+    assert vlm_eagle("preview", "--data", str(folder / "data.jsonl"), "--rows", "7").returncode == 2
+
+
 def test_a_conversation_about_an_image(folder):
     image = next((folder / "images").iterdir())
     lines = (

@@ -5,6 +5,9 @@ from typing import Literal
 
 from vlm_eagle.errors import UserError
 
+Tracker = Literal[  # those of accelerate
+    "none", "tensorboard", "wandb", "swanlab", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive",
+]  # fmt: skip
 DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
 
 
@@ -99,12 +102,15 @@ class TrainConfig:
         epochs: passes over the data.
         max_steps: stop after so many optimizer steps; none for all epochs.
         batch_size: conversations per forward and process.
+        max_tokens: instead of batch_size: rows of similar length, as many as fit into so many tokens when padded.
         accumulation: forwards per optimizer step; batch 1 x 8 gives what batch 8 x 1 gives.
         target_dtype: of the frozen target; auto keeps the checkpoint's.
         eval_every: optimizer steps between held-out evaluations.
         save_every: optimizer steps between checkpoints.
         keep_checkpoints: how many checkpoints stay on disk.
         resume: continue from the last checkpoint in `out`, if there is one.
+        shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, the
+            same results.
         tracker: experiment tracker, through accelerate.
         seed: of initial weights and data order.
     """
@@ -118,13 +124,15 @@ class TrainConfig:
     epochs: float = 3.0
     max_steps: int | None = None
     batch_size: int = 8
+    max_tokens: int | None = None
     accumulation: int = 1
     target_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     eval_every: int = 500
     save_every: int = 500
     keep_checkpoints: int = 2
     resume: bool = True
-    tracker: Literal["none", "tensorboard", "wandb", "swanlab"] = "none"
+    shard: bool = False
+    tracker: Tracker = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -133,6 +141,7 @@ class TrainConfig:
             "eval_every": self.eval_every, "save_every": self.save_every, "keep_checkpoints": self.keep_checkpoints,
             "draft.ttt_length": self.draft.ttt_length, "draft.vocab_size": self.draft.vocab_size,
             "draft.decay": self.draft.decay, "data.max_length": self.data.max_length, "optim.lr": self.optim.lr,
+            "max_tokens": 1 if self.max_tokens is None else self.max_tokens,
             "max_steps": 1 if self.max_steps is None else self.max_steps,
         }  # fmt: skip
         for name, value in positive.items():

@@ -131,7 +131,7 @@ def test_a_text_only_tokenizer(processor, collator, samples):
     assert all(torch.equal(getattr(batch, f), getattr(usual, f)) for f in ("input_ids", "attention_mask", "supervised"))
 
 
-def test_answer_ids_are_the_supervised_tokens_and_open_no_image(collator, samples, tmp_path):
+def test_survey_finds_the_supervised_tokens_and_decodes_no_image(collator, samples, tmp_path):
     def elsewhere(message: Message) -> Message:
         swap = {ImagePart: ImagePart(tmp_path / "none.png"), VideoPart: VideoPart(tmp_path / "none.mp4")}
         return Message(message.role, tuple(swap.get(type(part), part) for part in message.content))
@@ -139,4 +139,4 @@ def test_answer_ids_are_the_supervised_tokens_and_open_no_image(collator, sample
     for sample in samples:
         encoded = collator.encode(sample)
         expected = encoded["input_ids"][0][encoded["supervised"][0].nonzero().flatten() + 1].tolist()
-        assert collator.answer_ids(replace(sample, messages=tuple(map(elsewhere, sample.messages)))) == expected != []
+        assert collator.survey(replace(sample, messages=tuple(map(elsewhere, sample.messages))))[0] == expected != []

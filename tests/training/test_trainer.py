@@ -2,19 +2,27 @@
 
 import json
 import signal
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from rich.console import Console
 from runs import configure, trainer_for, weights
 
 from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
-from vlm_eagle.training.order import MicroBatches
+from vlm_eagle.training.order import MicroBatches, Order
+from vlm_eagle.training.setup import build_run
 from vlm_eagle.training.teacher import teach
+from vlm_eagle.training.trainer import Trainer
 
 
 def test_learns_and_leaves_a_draft(data, tmp_path):
@@ -28,6 +36,8 @@ def test_learns_and_leaves_a_draft(data, tmp_path):
     assert run["best_simulated_acceptance_length"] == pytest.approx(acceptance.simulated_acceptance_length)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "loss" in row] == list(range(1, 41))
+    assert all(0 < row["target_share"] < 1 for row in log if "loss" in row)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     saved = Eagle3Draft.from_pretrained(tmp_path / "draft")
     assert torch.equal(saved.fc.weight, trainer.run_.draft.fc.weight)
 
@@ -46,6 +56,41 @@ def test_accumulation_equals_a_larger_batch(data, tmp_path, optimizer):
     for other in (1, 2):
         assert losses[other] == pytest.approx(losses[0], abs=2e-4)
         torch.testing.assert_close(ends[other], ends[0], rtol=1e-3, atol=2e-5)
+
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+
+
+def test_golden_losses(data, tmp_path):
+    """A refactor reproduces them. A change of numerics records new ones, with the reason in its commit: delete the file and
+    run this test once."""
+    trainer_for(configure(data, tmp_path, optimizer="adamw", lr=1e-3, max_steps=6)).train()
+    losses = [row["loss"] for row in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()) if "loss" in row]
+    if not GOLDEN.is_file():
+        GOLDEN.write_text(json.dumps(losses) + "\n")
+        pytest.fail(f"recorded {losses}; run again")
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-3)
+
+
+def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
+    """Mixed precision computes nearby losses, and what it updates is float32."""
+    losses = []
+    for precision in ("no", "bf16"):
+        config, accelerator = (
+            configure(data, tmp_path / precision, max_steps=6),
+            Accelerator(cpu=True, mixed_precision=precision),
+        )
+        trainer = Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True))
+        trainer.train()
+        assert {p.dtype for p in trainer.run_.draft.parameters()} == {torch.float32}
+        state = [v for o in trainer.optimizers for s in o.state.values() for v in s.values() if torch.is_tensor(v)]
+        assert {v.dtype for v in state} == {torch.float32}
+        log = (tmp_path / precision / "log.jsonl").read_text().splitlines()
+        losses.append([row["loss"] for row in map(json.loads, log) if "loss" in row])
+        accelerator.free_memory()
+        AcceleratorState._reset_state()
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
 
 
 def test_interrupted_and_continued_is_bit_identical(data, tmp_path):
@@ -76,16 +121,52 @@ def test_another_run_in_the_same_folder_is_refused(data, tmp_path):
         trainer_for(configure(data, tmp_path, max_steps=2, seed=1)).train()
 
 
-def test_bad_rows_are_counted_not_fatal(data, tmp_path):
+def image_row(name, answer="A shape."):
+    question = [{"type": "image", "image": name}, {"type": "text", "text": "What is it?"}]
+    return json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+
+
+@pytest.fixture
+def poisoned(data):
+    """Rows that cannot be used, each in its own way, before and between good ones."""
+    folder = data / "images"
+    (folder / "broken.png").write_bytes(b"not a picture")
+    good = next(file for file in sorted(folder.iterdir()) if file.name != "broken.png")
+    (folder / "cut.png").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    bad = {
+        "bad JSON": "{",
+        "roles out of order": '{"messages": [{"role": "assistant", "content": "x"}]}',
+        "no messages": '{"messages": []}',
+        "image missing": image_row("images/nowhere.png"),
+        "image broken": image_row("images/broken.png"),
+        "path leaves folder": image_row("../secret.png"),
+        "nothing to learn": '{"messages": [{"role": "user", "content": "Say nothing."}]}',
+        "too long": '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "x"}]}'
+        % ("long " * 3000),
+    }
     lines = (data / "train.jsonl").read_text().splitlines()
-    bad = ["{", '{"messages": [{"role": "assistant", "content": "x"}]}', '{"messages": []}']
     file = data / "poisoned.jsonl"
-    file.write_text("\n".join([*bad, *lines]) + "\n")
-    config = configure(data, tmp_path, max_steps=3, batch_size=5)  # one epoch
+    file.write_text("\n".join([*list(bad.values())[:4], *lines, *list(bad.values())[4:], image_row("images/cut.png")]) + "\n")
+    return file, list(bad)
+
+
+def test_poisoned_data_trains_to_the_end_and_counts_every_reason(data, poisoned, tmp_path):
+    file, reasons = poisoned
+    config = configure(data, tmp_path, max_steps=None, epochs=1, batch_size=3)
     config.data.train = [str(file)]
     trainer = trainer_for(config)
     assert trainer.train()
-    assert trainer.skipped == {"bad JSON": 1, "roles out of order": 1, "no messages": 1}
+    expected = Counter(dict.fromkeys(reasons, 1))
+    expected["image broken"] += 1
+    assert trainer.skipped == expected
+    assert json.loads((tmp_path / "run.json").read_text())["skipped"] == dict(expected)
+
+
+def test_strict_stops_at_the_first_bad_row(data, poisoned, tmp_path):
+    config = configure(data, tmp_path, batch_size=3)
+    config.data.train, config.data.strict = [str(poisoned[0])], True
+    with pytest.raises(BadRow, match=r"poisoned\.jsonl:\d+: "):
+        trainer_for(config).train()
 
 
 def test_llm_only_trains_on_text(data, tmp_path):
@@ -95,13 +176,50 @@ def test_llm_only_trains_on_text(data, tmp_path):
     assert trainer.train()
 
 
+def batches_of(order, ranks, start=0, stop=None):
+    stop = order.steps(1) if stop is None else stop
+    return [list(MicroBatches(order, rank=rank, ranks=ranks, start=start, stop=stop)) for rank in range(ranks)]
+
+
 def test_order_covers_every_row_and_repeats():
     options = {"batch_size": 2, "accumulation": 2, "ranks": 2, "seed": 5}
-    ranks = [list(MicroBatches(24, rank=r, start=0, steps=6, **options)) for r in (0, 1)]
+    ranks = batches_of(Order(24, **options), 2, stop=6)
     epoch = [i for rank in ranks for batch in rank[:6] for i in batch]
     assert sorted(epoch) == list(range(24))
-    assert list(MicroBatches(24, rank=0, start=4, steps=6, **options)) == ranks[0][8:]
+    assert batches_of(Order(24, **options), 2, start=4, stop=6)[0] == ranks[0][8:]
     assert ranks[0][:6] != ranks[0][6:], "every epoch has its own order"
+
+
+def test_token_budget_holds_and_little_is_padded():
+    generator = torch.Generator().manual_seed(0)
+    lengths = [*torch.randint(10, 400, (500,), generator=generator).tolist(), 900]
+    options = {"batch_size": 8, "accumulation": 2, "ranks": 2, "seed": 1, "max_tokens": 800, "lengths": lengths}
+    order = Order(len(lengths), **options)
+    batches = [batch for rank in batches_of(order, 2) for batch in rank]
+    rows = [row for batch in batches for row in batch]
+    assert len(rows) == len(set(rows))
+    assert len(rows) > 0.95 * len(lengths)
+    padded = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+    assert all(p <= 800 or len(b) == 1 for p, b in zip(padded, batches, strict=True)), "one row may be longer, alone"
+    assert sum(padded) < 1.1 * sum(lengths[row] for row in rows)
+    assert order.steps(2.0) == len(order.epoch(0)) + len(order.epoch(1))
+    assert order.locate(len(order.epoch(0)) + 3) == (1, 3)
+    again = Order(len(lengths), **options)
+    assert batches_of(again, 2, start=5, stop=9) == [rank[10:18] for rank in batches_of(order, 2)]
+
+
+def test_trains_with_a_token_budget(data, tmp_path):
+    trainer = trainer_for(configure(data, tmp_path, max_tokens=400, max_steps=3))
+    sizes = [len(batch) for step in trainer.order.epoch(0) for batch in step]
+    assert len(set(sizes)) > 1
+    assert trainer.train()
+
+
+def test_survey_knows_the_length(processor):
+    collator = VisionCollator(processor)
+    for number, task in enumerate(("describe", "arithmetic", "multi-image", "chinese-image")):
+        sample = mix.sample(task, number)
+        assert collator.survey(sample)[1] == collator.encode(sample)["input_ids"].shape[1]
 
 
 def test_muon_gets_matrices_but_no_vocabulary(draft):
@@ -143,4 +261,4 @@ def test_collator_is_shared(processor):
     """The mask the trainer counts tokens with is the mask it trains with."""
     collator, sample = VisionCollator(processor), mix.sample("vqa", 3, turns=2)
     batch = collator([sample])
-    assert collator.answer_ids(sample) == batch.input_ids.roll(-1, 1)[batch.supervised].tolist()
+    assert collator.survey(sample)[0] == batch.input_ids.roll(-1, 1)[batch.supervised].tolist()

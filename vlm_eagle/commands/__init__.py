@@ -5,7 +5,10 @@ from importlib import import_module
 
 from vlm_eagle.cli import USAGE, run_cli
 
-COMMANDS = {"chat": "talk to a target about text and images, and see which words the draft guessed"}
+COMMANDS = {
+    "chat": "talk to a target about text and images, and see which words the draft guessed",
+    "preview": "look at training samples, learned tokens in green",
+}
 
 
 def main() -> int:

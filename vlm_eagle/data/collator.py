@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
 from vlm_eagle.data.images import open_image
+from vlm_eagle.data.lengths import image_tokens
 from vlm_eagle.data.supervision import Supervisor
 from vlm_eagle.data.videos import read_frames
 from vlm_eagle.errors import UserError
@@ -110,10 +111,17 @@ class VisionCollator:
             enable_thinking=False,
         )
 
-    def answer_ids(self, conversation: Conversation) -> list[int]:
-        """The token ids of all answers, end tokens included, without opening any image."""
+    def survey(self, conversation: Conversation) -> tuple[list[int], int]:
+        """(token ids of all answers, end tokens included; length in tokens) without decoding any image. A clip, whose frames
+        are not counted, makes the sample as long as it may be."""
         ids = self.tokenizer.encode(self.render(conversation), add_special_tokens=False)
-        return [token for start, end in self.supervisor.answer_spans(ids) for token in ids[start:end]]
+        answers = [token for start, end in self.supervisor.answer_spans(ids) for token in ids[start:end]]
+        parts = [part for message in conversation.messages for part in message.content]
+        if any(isinstance(part, VideoPart) for part in parts):
+            return answers, self.max_length
+        images = [part.image for part in parts if isinstance(part, ImagePart)] if self.vision else []
+        length = len(ids) + sum(image_tokens(image, self.vision.image_processor) - 1 for image in images)
+        return answers, min(length, self.max_length)
 
     def _process(self, conversation: Conversation) -> dict[str, Tensor]:
         text = self.render(conversation)

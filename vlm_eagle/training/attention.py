@@ -4,6 +4,7 @@ Cost is anchors x keys in time, and one chunk of scores in memory, forward and b
 gradient, as in flash attention (https://arxiv.org/abs/2205.14135). Plain matrix products, so every device runs it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -56,82 +57,94 @@ class AnchorAttention:
 
 
 class _Attention(torch.autograd.Function):
-    """(H, A, K) from queries (H, A, K) and the fields of `Seen`. Softmax runs in float32."""
+    """(H, A, K) from queries (H, A, K) and the fields of `Seen`. Softmax runs in float32.
+
+    Inside, G = H / H_kv query heads share a key-value head and are treated as G rows of one anchor: (H_kv, A, G, K). Shared
+    rows of step 0 are taken in chunks of anchors; an anchor's own m rows are few, and all anchors are taken at once. Both
+    meet in the logarithm of their sums, `lse`.
+    """
 
     @staticmethod
     def forward(ctx, q: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, step: StepRows) -> Tensor:
-        out = torch.empty_like(q)
-        lse = q.new_empty(q.shape[:2], dtype=torch.float32)
         with torch.autocast(q.device.type, enabled=False):
-            for chunk in _chunks(step, q.device):
-                scores, own = _scores(chunk, q, keys, own_keys)
-                total = torch.logaddexp(scores.logsumexp(-1), own.logsumexp(-1)) if own.shape[-1] else scores.logsumexp(-1)
-                p, p_own = (torch.exp(s - total[..., None]).to(q.dtype) for s in (scores, own))
-                mixed = chunk.prefix_product(p, values) + torch.einsum("hgam,hamk->hgak", p_own, own_values[:, chunk.anchors])
-                out[:, chunk.anchors] = rearrange(mixed, "h g a k -> (h g) a k")
-                lse[:, chunk.anchors] = rearrange(total, "h g a -> (h g) a")
-        ctx.save_for_backward(q, keys, values, own_keys, own_values, out, lse)
+            query = _grouped(q, keys) * q.shape[-1] ** -0.5
+            out, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+            for chunk in _chunks(step, query):
+                scores = chunk.scores(query, keys)
+                total = scores.logsumexp(-1, keepdim=True)
+                out[:, chunk.anchors] = chunk.rows_of(scores.sub_(total).exp_().to(q.dtype) @ values[:, chunk.rows])
+                lse[:, chunk.anchors] = chunk.rows_of(total)[..., 0]
+            if own_keys.shape[2]:
+                own = _own_scores(query, own_keys)
+                shared, lse = lse, torch.logaddexp(lse, own.logsumexp(-1))
+                p = (own - lse[..., None]).exp_().to(q.dtype)
+                out = out * (shared - lse).exp_()[..., None].to(q.dtype) + p @ own_values
+        ctx.save_for_backward(query, keys, values, own_keys, own_values, out, lse)
         ctx.step = step
-        return out
+        return rearrange(out, "h a g k -> (h g) a k")
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, keys, values, own_keys, own_values, out, lse = ctx.saved_tensors
-        d_q, d_own_k, d_own_v = torch.empty_like(q), torch.empty_like(own_keys), torch.empty_like(own_values)
+        query, keys, values, own_keys, own_values, out, lse = ctx.saved_tensors
+        grad = _grouped(grad, keys).contiguous()
+        delta = (grad.float() * out.float()).sum(-1)
+        d_query = torch.empty_like(query)
         d_keys, d_values = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, values))
-        heads = keys.shape[0]
-        for chunk in _chunks(ctx.step, q.device):
-            scores, own = _scores(chunk, q, keys, own_keys)
-            group = {"h": heads}
-            total, g, o, query = (
-                rearrange(t[:, chunk.anchors], "(h g) a ... -> h g a ...", **group) for t in (lse, grad, out, q)
-            )
-            p, p_own = (torch.exp(s - total[..., None]) for s in (scores, own))
-            delta = (g.float() * o.float()).sum(-1, keepdim=True)
-            scale = q.shape[-1] ** -0.5
-            d_s = (p * (chunk.prefix_product(g, values, transposed=True).float() - delta) * scale).to(q.dtype)
-            g_own = torch.einsum("hgak,hamk->hgam", g, own_values[:, chunk.anchors]).float()
-            d_own = (p_own * (g_own - delta) * scale).to(q.dtype)
-            d_query = chunk.prefix_product(d_s, keys) + torch.einsum("hgam,hamk->hgak", d_own, own_keys[:, chunk.anchors])
-            d_q[:, chunk.anchors] = rearrange(d_query, "h g a k -> (h g) a k")
-            d_keys[:, chunk.rows] += torch.einsum("hgat,hgak->htk", d_s, query)
-            d_values[:, chunk.rows] += torch.einsum("hgat,hgak->htk", p.to(q.dtype), g)
-            d_own_k[:, chunk.anchors] = torch.einsum("hgam,hgak->hamk", d_own, query)
-            d_own_v[:, chunk.anchors] = torch.einsum("hgam,hgak->hamk", p_own.to(q.dtype), g)
-        return d_q, d_keys.to(keys.dtype), d_values.to(values.dtype), d_own_k, d_own_v, None
+        for chunk in _chunks(ctx.step, query):
+            p = chunk.scores(query, keys).sub_(chunk.flat(lse)[..., None]).exp_()
+            g = chunk.flat(grad)
+            d_scores = (g @ values[:, chunk.rows].transpose(1, 2)).float().sub_(chunk.flat(delta)[..., None]).mul_(p)
+            d_scores, p = d_scores.to(query.dtype), p.to(query.dtype)
+            d_query[:, chunk.anchors] = chunk.rows_of(d_scores @ keys[:, chunk.rows])
+            d_keys[:, chunk.rows] += d_scores.transpose(1, 2) @ chunk.flat(query)
+            d_values[:, chunk.rows] += p.transpose(1, 2) @ g
+        p = (_own_scores(query, own_keys) - lse[..., None]).exp_()
+        d_own = ((grad @ own_values.transpose(2, 3)).float() - delta[..., None]).mul_(p).to(query.dtype)
+        d_query += d_own @ own_keys
+        d_own_keys, d_own_values = d_own.transpose(2, 3) @ query, p.to(query.dtype).transpose(2, 3) @ grad
+        d_q = rearrange(d_query, "h a g k -> (h g) a k") * query.shape[-1] ** -0.5
+        return d_q, d_keys.to(keys.dtype), d_values.to(values.dtype), d_own_keys, d_own_values, None
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Neighbouring anchors of one sample and the packed rows that they may see."""
+    """Neighbouring anchors of one sample, and the packed rows that some of them see."""
 
     anchors: slice
     rows: slice
-    position: Tensor  # (a,) each anchor's own row, counted from rows.start
+    hidden: int  # from this one of `rows` on, some anchor may not see it
+    position: Tensor  # (a * G,) each anchor's own row, counted from rows.start, once for every query head of a group
 
-    def prefix_product(self, left: Tensor, rows: Tensor, transposed: bool = False) -> Tensor:
-        """(h, g, a, .) from `left` (h, g, a, .) times the seen rows of (h, R, K), or times their transpose."""
-        right = rows[:, self.rows]
-        right = right.transpose(1, 2) if transposed else right
-        product = torch.matmul(rearrange(left, "h g a x -> h (g a) x"), right)
-        return rearrange(product, "h (g a) y -> h g a y", a=left.shape[2])
+    def flat(self, values: Tensor) -> Tensor:
+        """(H_kv, a * G, ...) of this chunk's anchors, from (H_kv, A, G, ...)."""
+        return values[:, self.anchors].flatten(1, 2)
+
+    def rows_of(self, values: Tensor) -> Tensor:
+        """Back to (H_kv, a, G, ...)."""
+        return values.unflatten(1, (self.anchors.stop - self.anchors.start, -1))
+
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        """(H_kv, a * G, rows) float32, masked."""
+        scores = (self.flat(query) @ keys[:, self.rows].transpose(1, 2)).float()
+        later = torch.arange(self.hidden, scores.shape[-1], device=query.device) > self.position[:, None]
+        scores[..., self.hidden :].masked_fill_(later, float("-inf"))
+        return scores
 
 
-def _chunks(step: StepRows, device: torch.device) -> list[_Chunk]:
-    size, chunks = CHUNK.get(device.type, CHUNK["cpu"]), []
+def _chunks(step: StepRows, query: Tensor) -> Iterator[_Chunk]:
+    size = CHUNK.get(query.device.type, CHUNK["cpu"])
+    position = step.position.repeat_interleave(query.shape[2])
     for first, last, start in step.spans:
         for a in range(first, last, size):
             b = min(a + size, last)
-            # the last anchor's row is the furthest that any of them sees; `ends` is known to the host
-            chunks.append(_Chunk(slice(a, b), slice(start, start + step.ends[b - 1]), step.position[a:b]))
-    return chunks
+            rows = slice(start, start + step.ends[b - 1])  # `ends` ascend, and are known to the host
+            yield _Chunk(slice(a, b), rows, step.ends[a], position[a * query.shape[2] : b * query.shape[2]])
 
 
-def _scores(chunk: _Chunk, q: Tensor, keys: Tensor, own_keys: Tensor) -> tuple[Tensor, Tensor]:
-    """((h, g, a, rows), (h, g, a, m)) float32, scaled and masked."""
-    scale = q.shape[-1] ** -0.5
-    query = rearrange(q[:, chunk.anchors], "(h g) a k -> h g a k", h=keys.shape[0])
-    scores = chunk.prefix_product(query, keys, transposed=True).float().mul_(scale)
-    later = torch.arange(scores.shape[-1], device=q.device) > chunk.position[:, None]
-    own = torch.einsum("hgak,hamk->hgam", query, own_keys[:, chunk.anchors]).float().mul_(scale)
-    return scores.masked_fill_(later, float("-inf")), own
+def _grouped(q: Tensor, keys: Tensor) -> Tensor:
+    return rearrange(q, "(h g) a k -> h a g k", h=len(keys))
+
+
+def _own_scores(query: Tensor, own_keys: Tensor) -> Tensor:
+    """(H_kv, A, G, m) float32."""
+    return (query @ own_keys.transpose(2, 3)).float()

@@ -28,7 +28,9 @@ class TrainProgress:
         if self.active:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             kept = [line for line in self._old_lines() if line.get("step", 0) <= self.start]
-            self.log.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            scratch = self.log.with_name(f".{self.log.name}.tmp")
+            scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            scratch.replace(self.log)
         self.bar.start()
         self.task = self.bar.add_task("train", total=self.steps, completed=self.start, line="")
         return self
@@ -37,7 +39,8 @@ class TrainProgress:
         self.bar.stop()
 
     def step(self, step: int, line: dict, seconds: float) -> None:
-        """One optimizer step. `line` holds loss, acceptance, gradient_norm, lr, tokens, supervised."""
+        """One optimizer step. `line` holds loss, acceptance, gradient_norm, lr, tokens, supervised,
+        target_seconds (of `seconds`, spent on the target's forward, or on reading its features)."""
         acceptance: StepAcceptance = line["acceptance"]
         row = {
             "step": step,
@@ -46,6 +49,7 @@ class TrainProgress:
             "acceptance": [round(float(a), 4) for a in acceptance.by_step],
             "tokens_per_second": round(line["tokens"] / seconds, 1),
             "supervised_fraction": round(line["supervised"] / max(line["tokens"], 1), 4),
+            "target_share": round(line["target_seconds"] / seconds, 4),
             "gradient_norm": round(line["gradient_norm"], 4),
             "lr": line["lr"],
         }
@@ -82,7 +86,13 @@ class TrainProgress:
     def _old_lines(self) -> list[dict]:
         if not self.log.is_file() or self.start == 0:
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.strip()]
+        lines = []
+        for line in self.log.read_bytes().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:  # the run was killed while it wrote this line
+                continue
+        return lines
 
 
 def evaluation_line(step: int, loss: float, acceptance: StepAcceptance) -> str:

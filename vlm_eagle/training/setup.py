@@ -1,7 +1,7 @@
 """From a configuration to the parts of a run: target, sources of features, draft vocabulary, draft."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Run:
         held_out: likewise, for evaluation.
         data_hash: identifies the training files.
         dropped: counts rows that were left out before training began.
+        lengths: tokens of every training row.
         coverage: share of answer tokens that the draft vocabulary holds.
         after_first_epoch: the source from the second epoch on, where that is another one.
     """
@@ -47,6 +48,7 @@ class Run:
     held_out: Source | None
     data_hash: str
     dropped: Counter
+    lengths: list[int]
     coverage: float
     after_first_epoch: Callable[[], Source] | None = None
 
@@ -65,7 +67,7 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     held_out = OnlineSource(data.target, data.held_out, data.collator, visual) if data.held_out else None
     run = Run(
         data.target, draft, OnlineSource(data.target, data.train, data.collator, visual), held_out,
-        data.data_hash, data.dropped, coverage,
+        data.data_hash, data.dropped, data.lengths, coverage,
     )  # fmt: skip
     if config.data.fill:
         folder = Path(config.data.features) / "train"
@@ -92,7 +94,8 @@ class OnlineData:
         self.collator = VisionCollator(
             self.target.processor, max_length=config.data.max_length, llm_only=config.llm_only, strict=config.data.strict
         )
-        self.counts = count_tokens(_answers(self.train, self.collator), self.target.config.vocab_size)
+        answers, self.lengths = _survey(self.train, self.collator)
+        self.counts = count_tokens(answers, self.target.config.vocab_size)
         if not self.counts.any():
             raise UserError("The training data holds no answer tokens: every row is bad or has no assistant message.")
         self.data_hash = sha256(map(Path, config.data.train))
@@ -126,7 +129,7 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
         _check(config, one, heads)
     draft, coverage = _draft(config, heads, store.counts, accelerator)
     source = StoredSource(held_out) if held_out and config.data.held_out else None
-    return Run(heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), coverage)
+    return Run(heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), store.lengths, coverage)
 
 
 def _check(config: TrainConfig, store: FeatureStore, heads: TargetHeads) -> None:
@@ -168,8 +171,12 @@ def _draft(
     return draft, float(counts[vocab.t2d].sum() / counts.sum())
 
 
-def _answers(dataset: ConversationDataset, collator: VisionCollator) -> Iterator[list[int]]:
+def _survey(dataset: ConversationDataset, collator: VisionCollator) -> tuple[list[list[int]], list[int]]:
+    """Answer token ids of all good rows, and the length in tokens of every row (0 for a bad one)."""
+    answers, lengths = [], []
     for i in range(len(dataset)):
         sample: Conversation | BadRow = dataset[i]
-        if not isinstance(sample, BadRow):
-            yield collator.answer_ids(sample)
+        ids, length = ([], 0) if isinstance(sample, BadRow) else collator.survey(sample)
+        answers.append(ids)
+        lengths.append(length)
+    return answers, lengths
