@@ -17,7 +17,7 @@ from vlm_eagle.training.workload import Part, Workload, total
 # bytes per logit: (of a chunk while its loss is made, of the chunk before it then); under autocast 2 more and 2 less
 LOGIT_BYTES = {"soft_cross_entropy": (16, 8), "lk_alpha": (26, 4), "lk_lambda": (30, 4)}
 LOGIT_BYTES_AFTER = 8  # logits and their gradient, when the loss of a chunk is made
-SCORE_BYTES = {4: (16, 4), 2: (16, 2)}  # likewise per attention score, in the backward pass, by `draft_bytes`
+SCORE_BYTES = {4: (8, 4), 2: (12, 0)}  # likewise per attention score, in the backward pass, by `draft_bytes`
 NORM_BYTES = 24  # per value whose norm is differentiated
 
 
@@ -102,11 +102,12 @@ class DraftActivations:
         return self.work.anchors * width * (c.hidden_size + self._key_row * (k - 1))
 
     def _step(self, k: int) -> int:
-        """Kept for step k's own gradient. Of an anchor: what q, k, v are made of and q; what attention mixes and the logarithm
-        of its sum; cosines and sines; what the MLP is made of and its four values; in float32 what two norms take in and leave.
-        Later steps have two more norms' values, and all own keys and values so far; step 0 has these of all rows instead."""
+        """Kept for step k's own gradient. Of an anchor: what q, k, v are made of and q; what attention mixes, by groups and by
+        rows, and the logarithm of its sum; cosines and sines; what the MLP is made of and its four values; in float32 what two
+        norms take in and leave. Later steps have two more norms' values, and all own keys and values so far; step 0 has these
+        of all rows instead."""
         c, width = self.draft.config, self.work.draft_bytes
-        anchor = width * (3 * c.hidden_size + 2 * self._query + 4 * c.intermediate_size)
+        anchor = width * (3 * c.hidden_size + 3 * self._query + 4 * c.intermediate_size)
         anchor += 4 * (2 * c.hidden_size + c.num_attention_heads + 2 * c.head_dim)
         if k == 0:
             return self.work.anchors * anchor + self.work.tokens * self._row_bytes()

@@ -120,7 +120,7 @@ def _offline(plan: Plan) -> tuple[str, Plan] | None:
 def _sharded(plan: Plan) -> tuple[str, Plan] | None:
     if plan.work.processes == 1 or plan.work.sharded:
         return None
-    text = f"accelerate's FSDP: {plan.work.processes} devices share draft, gradients and optimizer"
+    text = f"--shard (FSDP): {plan.work.processes} devices share the draft's weights, gradients and optimizer state"
     return text, _with(plan, sharded=True)
 
 

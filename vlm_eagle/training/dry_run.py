@@ -61,7 +61,7 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
     images = min(command.image_fraction, 1 - command.supervised_fraction) if vision and not command.llm_only else 0.0
     stored = command.data.features is not None
     work = Workload(
-        batch_size=command.batch_size,
+        batch_size=max(command.max_tokens // command.data.max_length, 1) if command.max_tokens else command.batch_size,
         accumulation=command.accumulation,
         max_length=command.data.max_length,
         ttt_length=command.draft.ttt_length,
@@ -72,6 +72,7 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
         autocast=os.environ.get("ACCELERATE_MIXED_PRECISION", "no") in ("bf16", "fp16"),
         recompute=command.draft.recompute,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
+        sharded=command.shard,
         llm_only=command.llm_only,
         offline=stored and not command.data.fill,
         fill=stored and command.data.fill,
