@@ -25,7 +25,7 @@ class PlainReference:
         self.eos = set(eos if isinstance(eos, list) else [eos])
         self.config = json.loads((Path(draft_folder) / "config.json").read_text())
         self.w = {name: t.float() for name, t in load_file(Path(draft_folder) / "model.safetensors").items()}
-        self.w["d2t"] = self.w["d2t"].long()
+        self.w["d2t"] = self.w.get("d2t", torch.zeros(self.config["draft_vocab_size"])).long()  # none: the full vocabulary
 
     @torch.no_grad()
     def target_forward(self, ids, pixels):

@@ -1,7 +1,11 @@
 """The head against transformers' own Llama modules, its vocabulary maps, and its files."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from copy import deepcopy
 
 import pytest
 import torch
@@ -9,11 +13,14 @@ from conftest import make_draft
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
+from variants import VARIANTS, make_variant
 
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.rotary import rotary_cos_sin
+from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin
 from vlm_eagle.draft.vocab import DraftVocab, count_tokens
 from vlm_eagle.errors import UserError
 
@@ -156,9 +163,94 @@ def test_broken_drafts_are_refused(draft, tmp_path):
         Eagle3Draft.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "change", [{"architectures": ["X"]}, {"rope_scaling": {"mrope_section": [8, 4, 4]}}, {"norm_before_fc": True}]
-)
-def test_configs_we_could_not_decode_are_refused(draft, change):
-    with pytest.raises(UserError):
+REFUSED = [
+    ({"architectures": ["X"]}, "run vlm-eagle import"),
+    ({"architectures": None}, "run vlm-eagle import"),
+    ({"attention_bias": True}, "attention_bias"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "scales RoPE"),
+    ({"rope_scaling": {"mrope_section": [24, 20, 20]}}, "half of head_dim 32"),
+    ({"rope_scaling": {"mrope_section": 3}}, "list of three"),
+    ({"rope_scaling": [1]}, "rope_scaling must be an object"),
+    ({"hidden_size": "64"}, "hidden_size must be a positive whole number, found '64'"),
+    ({"hidden_size": True}, "hidden_size must be a positive whole number"),
+    ({"rope_theta": -1.0}, "rope_theta must be a positive number"),
+    ({"fc_norm": "no"}, "fc_norm must be true or false"),
+    ({"torch_dtype": "load"}, "dtype must be one of"),
+    ({"eagle_aux_hidden_state_layer_ids": 3}, "must be a list of numbers"),
+    ({"eagle_aux_hidden_state_layer_ids": None, "eagle_config": [2]}, "eagle_config an object"),
+    ({"eagle_aux_hidden_state_layer_ids": [1, 2]}, "three whole numbers"),
+    ({"vocab_size": None}, "lacks vocab_size"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), REFUSED)
+def test_configs_we_could_not_decode_are_refused(draft, change, said):
+    with pytest.raises(UserError, match=said):
         Eagle3Config.from_json(draft.config.to_json() | change)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_option_survives_a_round_trip(target, tmp_path, name):
+    draft = make_variant(target, **VARIANTS[name])
+    draft.save_pretrained(tmp_path)
+    again = Eagle3Draft.from_pretrained(tmp_path)
+    assert again.config == draft.config
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in draft.state_dict().items())
+
+
+MROPE = [
+    (Qwen3VLTextRotaryEmbedding, (6, 5, 5), True),
+    (Qwen3VLTextRotaryEmbedding, (24, 20, 20), True),
+    (Qwen2_5_VLRotaryEmbedding, (16, 24, 24), False),
+]
+
+
+@pytest.mark.parametrize(("module", "section", "interleaved"), MROPE)
+def test_mrope_equals_transformers(target, module, section, interleaved):
+    head_dim, positions = 2 * sum(section), torch.randint(0, 5000, (3, 2, 7))
+    config = deepcopy(target.config)
+    config.head_dim, config.rope_parameters["mrope_section"] = head_dim, list(section)
+    config.hidden_size = config.num_attention_heads * head_dim  # which Qwen2.5-VL divides
+    theirs = module(config)(torch.zeros(1), positions)
+    ours = rotary_cos_sin(positions, head_dim, config.rope_parameters["rope_theta"], mrope_coordinate(section, interleaved))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_another_layout_is_refused_with_the_way_in(draft, tmp_path):
+    draft.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="run vlm-eagle import"):
+        Eagle3Draft.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"speculators_model_type": "eagle3", "architectures": ["Eagle3Speculator"]}')
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="run vlm-eagle import"):
+        Eagle3Draft.from_pretrained(tmp_path)
+
+
+OFFLINE = """
+import sys
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+print(Eagle3Draft.from_pretrained("someone/draft").config.hidden_size)
+print(Eagle3Draft.from_pretrained("someone/draft", revision="v2").config.hidden_size)
+try:
+    Eagle3Draft.from_pretrained("someone/else")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_hub_ids_come_from_the_cache_when_offline(draft, tmp_path):
+    cached = tmp_path / "hub" / "models--someone--draft"
+    for ref, commit in (("main", "a" * 40), ("v2", "b" * 40)):
+        draft.save_pretrained(cached / "snapshots" / commit)
+        (cached / "refs").mkdir(exist_ok=True)
+        (cached / "refs" / ref).write_text(commit)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        environment.pop(name, None)
+    shown = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=120, env=environment)
+    width = str(draft.config.hidden_size)
+    assert shown.stdout.split("\n")[:2] == [width, width], shown.stderr[-2000:]
+    assert "No draft at 'someone/else'" in shown.stdout
+    assert "HF_HUB_OFFLINE" in shown.stdout

@@ -2,12 +2,15 @@
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 
 from vlm_eagle.cli import USAGE, run_cli
 
 COMMANDS = {
     "chat": "talk to a target about text and images, and see which words the draft guessed",
     "preview": "look at training samples, learned tokens in green",
+    "import": "turn a draft made by others into a native draft directory",
+    "export": "check a draft and write it, with a model card, for SGLang, vLLM or speculators",
 }
 
 
@@ -22,6 +25,6 @@ def main() -> int:
             file=sys.stdout if asked_for_help else sys.stderr,
         )
         return 0 if asked_for_help else USAGE
-    module = import_module(f"vlm_eagle.commands.{names[0]}")
+    module = import_module(f"vlm_eagle.commands.{names[0]}{'_' * iskeyword(names[0])}")
     sys.argv = [f"vlm-eagle {names[0]}", *sys.argv[2:]]
     return run_cli(module.main, module.Config, module.__doc__)

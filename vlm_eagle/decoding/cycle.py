@@ -19,6 +19,7 @@ from vlm_eagle.decoding.sampling import Sampler, Uniforms
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import Verdict, accept
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch, ImageInputs
 from vlm_eagle.target.cache import TreeCache
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
@@ -79,6 +80,10 @@ class Decoder:
         drawn_drafts: bool = False, image_inputs: ImageInputs = "token",
     ):  # fmt: skip
         self.target, self.sampler, self.drawn_drafts, self.image_inputs = target, sampler, drawn_drafts, image_inputs
+        if draft is not None and draft.config.own_embeddings and image_inputs == "merged":
+            raise UserError(
+                "This draft brings its own embeddings and cannot read the target's visual ones. Set image_inputs to token."
+            )
         self.shape = shape if draft is not None else ROOT_ALONE
         self.cache = TreeCache(target.config.num_hidden_layers, 0)
         self.drafter = Drafter(draft, target.embed_tokens, self.shape, 0) if draft is not None else None
@@ -109,11 +114,11 @@ class Decoder:
         self._begin(read, root)
         if self.drafter:
             next_tokens = prompt.input_ids.roll(-1, 1).scatter(1, read.lengths[:, None] - 1, root[:, None])
-            embedding = self.target.embed_tokens(next_tokens[:, start:])
+            embedding = self.drafter.embed_tokens(next_tokens[:, start:])
             if merged:
                 visual = F.pad(self.target.visual_mask(prompt)[:, 1:], (0, 1))[:, start:, None].to(embedding.device)
                 embedding = F.pad(read.embeddings[:, 1:], (0, 0, 0, 1)).to(embedding.device).where(visual, embedding)
-            self.drafter.read(read.aux_hidden, embedding, read.lengths, start)
+            self.drafter.read(read.aux_hidden, embedding, read.lengths, start, read.positions, read.rope_delta)
         self.images = image_digests(prompt) if len(prompt) == 1 else []
         lengths, roots = read.lengths.tolist(), root.tolist()
         self.known = [[*row[:n], r] for row, n, r in zip(prompt.input_ids.tolist(), lengths, roots, strict=True)]

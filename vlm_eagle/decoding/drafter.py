@@ -21,13 +21,18 @@ class Drafter:
 
     Row i of the cache holds aux hidden state h_i with the embedding of x_{i+1} at rotary position i, as in training
     (`training/ttt.py`). `hidden` (B, 1, D) is each sequence's last row's output: with it drafting starts.
+
+    A draft made by others may use M-RoPE: its prompt rows then stand at the target's own three coordinates, and all later rows
+    at index + rope_delta in each (`delta`, None for 1-D drafts), as in SGLang.
     """
 
     def __init__(self, draft: Eagle3Draft, embed_tokens: nn.Embedding, shape: TreeShape, capacity: int):
-        self.draft, self.embed_tokens, self.shape = draft, embed_tokens, shape
+        self.draft, self.shape = draft, shape
+        self.embed_tokens = draft.embed_tokens if draft.config.own_embeddings else embed_tokens
         self.rows = DraftRows(capacity + self.room(shape))
         self.plan = FixedPlan.of(shape, embed_tokens.weight.device) if shape.paths else None
         self.hidden: Tensor | None = None
+        self.delta: Tensor | None = None
 
     @staticmethod
     def room(shape: TreeShape) -> int:
@@ -39,7 +44,10 @@ class Drafter:
         self.rows.reserve(capacity + self.room(self.shape))
 
     @torch.no_grad()
-    def read(self, aux_hidden: Tensor, embedding: Tensor, lengths: Tensor, start: int = 0) -> None:
+    def read(
+        self, aux_hidden: Tensor, embedding: Tensor, lengths: Tensor, start: int = 0,
+        positions: Tensor | None = None, rope_delta: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """The prompts' rows from `start` on (their earlier ones are there).
 
         Args:
@@ -47,11 +55,18 @@ class Drafter:
             embedding: (B, R, D_target) of the token after each position; at each prompt's last one it is the root.
             lengths: (B,) int64, rows afterwards.
             start: 0, or B = 1.
+            positions: (3, B, R) or (B, R), the target's rotary positions, which an M-RoPE draft shares.
+            rope_delta: (B,) int64, what the target adds to the sequence index of every later token.
         """
+        if self.draft.config.mrope_section is None:
+            positions = None
+        elif rope_delta is not None:
+            self.delta = rope_delta.clone() if self.delta is None else self.delta.copy_(rope_delta)
         if start:
             before = torch.full_like(lengths, start)
-            return self._append(aux_hidden, embedding, before, lengths - start, start)
-        positions = torch.arange(aux_hidden.shape[1], device=lengths.device).expand(embedding.shape[:2])
+            return self._append(aux_hidden, embedding, before, lengths - start, start, positions)
+        if positions is None:
+            positions = torch.arange(aux_hidden.shape[1], device=lengths.device).expand(embedding.shape[:2])
         self._step_true(aux_hidden, embedding, positions, self.rows.fill, lengths)
 
     @torch.no_grad()
@@ -68,12 +83,20 @@ class Drafter:
         """
         self._append(aux_hidden, self.embed_tokens(next_tokens), before, counts, longest)
 
-    def _append(self, aux_hidden: Tensor, embedding: Tensor, before: Tensor, counts: Tensor, longest: int) -> None:
+    def rotary(self, index: Tensor) -> Tensor:
+        """Where text rows stand, (B, R), from their sequence indices (B, R)."""
+        return index if self.delta is None else index + self.delta[:, None]
+
+    def _append(
+        self, aux_hidden: Tensor, embedding: Tensor, before: Tensor, counts: Tensor, longest: int,
+        positions: Tensor | None = None,
+    ) -> None:  # fmt: skip
         r = embedding.shape[1]
         slots = before[:, None] + torch.arange(r, device=before.device)
         causal = torch.ones(len(before), r, r, dtype=torch.bool, device=before.device).tril()
         span = min(longest + r, self.rows.capacity)
-        self._step_true(aux_hidden, embedding, slots, self.rows.attend(slots, block_mask(before, causal, span)), counts)
+        positions = self.rotary(slots) if positions is None else positions
+        self._step_true(aux_hidden, embedding, positions, self.rows.attend(slots, block_mask(before, causal, span)), counts)
 
     def _step_true(self, aux_hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
         output = self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, attend)
@@ -187,4 +210,5 @@ class _Level:
         self.depth += 1
         hidden = hidden.gather(1, parent_row[..., None].expand(-1, -1, hidden.shape[2]))
         drafter = self.drafter
+        positions = drafter.rotary(positions)
         return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.rows.attend(slots, mask))

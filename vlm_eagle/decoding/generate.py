@@ -168,8 +168,10 @@ def check_fit(target: Target, draft: Eagle3Draft) -> None:
     """Raises UserError unless the draft was made for a target of this width, vocabulary and these layer ids."""
     ours, theirs = draft.config, target.config
     wrong = []
-    if (ours.hidden_size, ours.target_hidden_size) != (theirs.hidden_size, theirs.hidden_size):
+    if ours.target_hidden_size != theirs.hidden_size:
         wrong.append(f"hidden size {ours.target_hidden_size} (target: {theirs.hidden_size})")
+    if ours.hidden_size != theirs.hidden_size and not ours.own_embeddings:
+        wrong.append(f"width {ours.hidden_size}, that of embeddings (target: {theirs.hidden_size})")
     if ours.vocab_size != theirs.vocab_size:
         wrong.append(f"vocabulary {ours.vocab_size} (target: {theirs.vocab_size})")
     if tuple(ours.aux_layer_ids) != target.layer_ids:

@@ -1,11 +1,17 @@
 """The draft's configuration, and its form on disk: the `config.json` that SGLang and vLLM read."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from transformers import PretrainedConfig
 
 from vlm_eagle.errors import UserError
+
+DTYPES = ("float32", "bfloat16", "float16")
+ARCHITECTURES = {  # whether queries and keys are normed -> model_type, architecture
+    False: ("llama", "LlamaForCausalLMEagle3"),
+    True: ("qwen3", "Eagle3Qwen3ForCausalLM"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +20,11 @@ class Eagle3Config:
 
     `aux_layer_ids` are in the input convention. `dtype` is that of the saved weights. `fc_norm` (an RMSNorm on each of the
     three aux hidden states before fc) and `norm_output` (the normed output goes on to the next step) together are EAGLE-3.1.
+
+    The rest is for drafts made by others; we train none of it. `norm_before_fc`: one RMSNorm over the three concatenated.
+    `norm_before_residual`: the residual starts from the normed hidden state. `qk_norm`: a Qwen3 layer. `own_embeddings`: a
+    table instead of the target's. `mrope_section`: rotary positions are the target's three coordinates, with this many
+    frequencies each, interleaved (Qwen3-VL) or in blocks (Qwen2.5-VL).
     """
 
     hidden_size: int
@@ -30,9 +41,16 @@ class Eagle3Config:
     rms_norm_eps: float = 1e-6
     fc_norm: bool = False
     norm_output: bool = False
+    norm_before_fc: bool = False
+    norm_before_residual: bool = False
+    qk_norm: bool = False
+    own_embeddings: bool = False
+    mrope_section: tuple[int, int, int] | None = None
+    mrope_interleaved: bool = False
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.draft_vocab_size > self.vocab_size:
             raise UserError(
                 f"draft_vocab_size {self.draft_vocab_size} exceeds the target's vocabulary of {self.vocab_size}. "
@@ -40,6 +58,26 @@ class Eagle3Config:
             )
         if self.num_attention_heads % self.num_key_value_heads:
             raise UserError(f"{self.num_attention_heads} heads cannot share {self.num_key_value_heads} key-value heads evenly.")
+        if self.mrope_section and 2 * sum(self.mrope_section) != self.head_dim:
+            raise UserError(f"mrope_section {self.mrope_section} does not add up to half of head_dim {self.head_dim}.")
+
+    def _check_types(self) -> None:
+        """Values come from files that others wrote."""
+        kinds = {int: "a positive whole number", float: "a positive number", bool: "true or false"}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            good = {
+                int: type(value) is int and value > 0,
+                float: type(value) in (int, float) and 0 < value < float("inf"),
+                bool: type(value) is bool,
+            }
+            if not good.get(f.type, True):
+                raise UserError(f"{f.name} must be {kinds[f.type]}, found {value!r}.")
+        for ids in (self.aux_layer_ids, self.mrope_section or (0, 0, 0)):
+            if len(ids) != 3 or not all(type(i) is int and i >= 0 for i in ids):
+                raise UserError(f"aux layer ids and mrope_section are three whole numbers each, found {ids}.")
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype must be one of {', '.join(DTYPES)}, found {self.dtype!r}.")
 
     @classmethod
     def for_target(cls, target: PretrainedConfig, layer_ids: tuple[int, ...], draft_vocab_size: int) -> "Eagle3Config":
@@ -64,13 +102,16 @@ class Eagle3Config:
         (outputs). `tie_word_embeddings` must be false, or SGLang takes the embedding for the head."""
         sizes = asdict(self)
         dtype, ids = sizes.pop("dtype"), list(sizes.pop("aux_layer_ids"))
+        model_type, architecture = ARCHITECTURES[sizes.pop("qk_norm")]
+        section, interleaved = sizes.pop("mrope_section"), sizes.pop("mrope_interleaved")
+        scaling = {"rope_type": "default", "mrope_section": list(section or ()), "mrope_interleaved": interleaved}
         return {
-            "architectures": ["LlamaForCausalLMEagle3"],
-            "model_type": "llama",
+            "architectures": [architecture],
+            "model_type": model_type,
             **sizes,
             "num_hidden_layers": 1,
             "hidden_act": "silu",
-            "rope_scaling": None,
+            "rope_scaling": scaling if section else None,
             "attention_bias": False,
             "tie_word_embeddings": False,
             "torch_dtype": dtype,
@@ -89,25 +130,48 @@ class Eagle3Config:
         Raises:
             UserError: another architecture, a missing value, or an option that this head does not have.
         """
-        if row.get("architectures") != ["LlamaForCausalLMEagle3"]:
+        kinds = [[architecture] for _, architecture in ARCHITECTURES.values()]
+        if row.get("architectures") not in kinds:
             raise UserError(
-                f"config.json names architectures {row.get('architectures')}, expected ['LlamaForCausalLMEagle3']. "
-                "This is not an EAGLE-3 draft in the native layout."
+                f"config.json names architectures {row.get('architectures')}, expected one of {kinds}. This is not an EAGLE-3 "
+                "draft in the native layout. If others made it, run vlm-eagle import."
             )
-        for key in ("rope_scaling", "norm_before_fc", "norm_before_residual", "attention_bias"):
-            if row.get(key):
-                raise UserError(f"config.json sets {key} = {row[key]!r}, which this version cannot decode correctly.")
-        row = {
-            "fc_norm": False,
-            "norm_output": False,
-            **row,
+        if row.get("attention_bias"):
+            raise UserError("config.json sets attention_bias, which this version cannot decode correctly.")
+        section, interleaved = mrope(row)
+        given = {
             "aux_layer_ids": _layer_ids(row),
             "dtype": row.get("dtype") or row.get("torch_dtype"),
+            "qk_norm": row["architectures"] == [ARCHITECTURES[True][1]],
+            "mrope_section": section,
+            "mrope_interleaved": interleaved,
         }
-        missing = [f.name for f in fields(cls) if row.get(f.name) is None]
+        values = {f.name: value for f in fields(cls) if (value := (row | given).get(f.name)) is not None}
+        missing = [f.name for f in fields(cls) if (f.default is MISSING or f.name == "dtype") and f.name not in values]
         if missing:
             raise UserError(f"config.json lacks {', '.join(missing)}.")
-        return cls(**{f.name: row[f.name] for f in fields(cls)})
+        return cls(**values)
+
+
+def mrope(row: dict[str, Any]) -> tuple[tuple[int, int, int] | None, bool]:
+    """`mrope_section` and `mrope_interleaved` from a config's rope_scaling or rope_parameters; (None, False) for 1-D RoPE.
+
+    Raises:
+        UserError: another scaling (yarn, llama3, ...), which this head does not have.
+    """
+    scaling = row.get("rope_scaling") or row.get("rope_parameters") or {}
+    if not isinstance(scaling, dict):
+        raise UserError(f"config.json: rope_scaling must be an object, found {scaling!r}.")
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    partial = scaling.get("partial_rotary_factor") or 1
+    if kind not in ("default", "mrope") or partial != 1:
+        raise UserError(f"config.json scales RoPE ({scaling}), which this version cannot decode correctly.")
+    section = scaling.get("mrope_section")
+    if not section:
+        return None, False
+    if not isinstance(section, list):
+        raise UserError(f"mrope_section must be a list of three numbers, found {section!r}.")
+    return tuple(section), bool(scaling.get("mrope_interleaved", False))
 
 
 def rope_theta(target: PretrainedConfig) -> float:
@@ -117,7 +181,9 @@ def rope_theta(target: PretrainedConfig) -> float:
 
 
 def _layer_ids(row: dict[str, Any]) -> tuple[int, ...] | None:
-    if row.get("eagle_aux_hidden_state_layer_ids"):
-        return tuple(row["eagle_aux_hidden_state_layer_ids"])
-    nested = (row.get("eagle_config") or {}).get("eagle_aux_hidden_state_layer_ids")
-    return tuple(i + 1 for i in nested) if nested else None
+    key = "eagle_aux_hidden_state_layer_ids"
+    try:
+        nested = (row.get("eagle_config") or {}).get(key) or ()
+        return tuple(row.get(key) or (i + 1 for i in nested)) or None
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"config.json: {key} must be a list of numbers, and eagle_config an object.") from error

@@ -6,7 +6,9 @@ SGLang skips tensor names it does not know without a word, so a misnamed tensor 
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -15,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.config import DTYPES, Eagle3Config
 from vlm_eagle.errors import UserError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_JSON = 1_000_000  # bytes
 
 
 def expected_shapes(config: Eagle3Config) -> dict[str, tuple[int, ...]]:
@@ -40,6 +43,12 @@ def expected_shapes(config: Eagle3Config) -> dict[str, tuple[int, ...]]:
         "norm.weight": (d,),
         "lm_head.weight": (w, d),
     }
+    if config.own_embeddings:
+        shapes["embed_tokens.weight"] = (v, d)
+    if config.qk_norm:
+        shapes |= {f"midlayer.self_attn.{name}_norm.weight": (config.head_dim,) for name in "qk"}
+    if config.norm_before_fc:
+        shapes["input_norm.weight"] = (3 * config.target_hidden_size,)
     if config.fc_norm:
         shapes |= {f"fc_norm.{i}.weight": (config.target_hidden_size,) for i in range(3)}
     if w < v:
@@ -60,25 +69,67 @@ def save(folder: Path, config: Eagle3Config, state: dict[str, Tensor]) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
         save_file(tensors, Path(scratch) / WEIGHTS, metadata={"format": "pt"})
         (Path(scratch) / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n")
+        shutil.copymode(Path(scratch) / CONFIG, Path(scratch) / WEIGHTS)  # safetensors lets only the owner read it
         for name in (WEIGHTS, CONFIG):
             shutil.move(Path(scratch) / name, folder / name)
 
 
 def load(name: str | Path, revision: str | None = None) -> tuple[Eagle3Config, dict[str, Tensor]]:
     """Configuration and tensors from a folder or a hub id. Only safetensors are read."""
-    folder = _folder(name, revision)
-    for file in (CONFIG, WEIGHTS):
-        if not (folder / file).is_file():
-            raise UserError(f"{folder} has no {file}, so it is not a draft in the native layout.")
+    folder = fetch(name, revision)
+    row = read_json(folder / CONFIG)
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{folder} has no {WEIGHTS}, so it is not a draft in the native layout. If others made it, run vlm-eagle import."
+        )
     try:
-        config = Eagle3Config.from_json(json.loads((folder / CONFIG).read_text()))
-        tensors = load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise UserError(f"{folder}: unreadable or truncated file: {error}. Copy or download the draft again.") from error
+        config = Eagle3Config.from_json(row)
+        tensors = read_safetensors(folder / WEIGHTS)
+        check_shapes(tensors, expected_shapes(config))
+        check_dtypes(tensors)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    check_shapes(tensors, expected_shapes(config))
     return config, tensors
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file that others may have written.
+
+    Raises:
+        UserError: no such file, more than 1 MB (found out before it is read), or no JSON object.
+    """
+    if not file.is_file():
+        raise UserError(f"{file.parent} has no {file.name}, so it is not a draft in the native layout.")
+    if file.stat().st_size > MAX_JSON:
+        raise UserError(f"{file} has {file.stat().st_size:,} bytes; more than {MAX_JSON:,} is no configuration. Not read.")
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, numbers too long, brackets too deep
+        raise UserError(f"{file}: unreadable or truncated file: {error}. Copy or download the draft again.") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{file} holds no JSON object.")
+    return row
+
+
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        UserError: missing, truncated or no safetensors.
+    """
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{file}: unreadable or truncated file: {error}. Copy or download the draft again.") from error
+
+
+def check_dtypes(tensors: dict[str, Tensor]) -> None:
+    """Raises UserError unless weights are floats that this head computes in, d2t is int64 and t2d bool."""
+    kinds = {"d2t": (torch.int64,), "t2d": (torch.bool,)}
+    floats = tuple(getattr(torch, name) for name in DTYPES)
+    wrong = [f"{name} {t.dtype}" for name, t in sorted(tensors.items()) if t.dtype not in kinds.get(name, floats)]
+    if wrong:
+        raise UserError(f"The draft's tensors have wrong dtypes: {', '.join(wrong)}. Weights are {', '.join(DTYPES)}.")
 
 
 def check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
@@ -94,12 +145,23 @@ def check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]])
         )
 
 
-def _folder(name: str | Path, revision: str | None) -> Path:
+def fetch(name: str | Path, revision: str | None = None, patterns: Sequence[str] = (CONFIG, WEIGHTS)) -> Path:
+    """The folder of a draft: the one named, or the hub's files of these patterns in Hugging Face's cache (HF_HOME, HF_TOKEN;
+    with HF_HUB_OFFLINE=1 only what is in the cache).
+
+    Raises:
+        UserError: neither a folder nor a hub id that can be had.
+    """
     if Path(name).is_dir():
         return Path(name)
     if str(name).count("/") != 1 or str(name).startswith((".", "/")):
         raise UserError(f"{name} does not exist. Train a draft first (make demo makes outputs/demo/draft), or give a hub id.")
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"No draft at {str(name)!r}: it is no folder, it is not in Hugging Face's cache, and the hub cannot be reached or "
+            "HF_HUB_OFFLINE is set. Download it where there is a network, or give a folder."
+        ) from error
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise UserError(f"No draft at {str(name)!r}: it is no folder, and the hub answered: {error}") from error

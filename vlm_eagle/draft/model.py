@@ -14,7 +14,8 @@ from vlm_eagle.draft.vocab import DraftVocab
 class Eagle3Draft(nn.Module):
     """The head of https://arxiv.org/abs/2503.01840 in the layer that SGLang and vLLM implement.
 
-    It has no embedding: `step` takes embedded tokens, which the target's own frozen table provides.
+    `step` takes embedded tokens. The target's own frozen table provides them, unless the draft brings its own
+    (`config.own_embeddings`: some made by others; never ours).
     """
 
     def __init__(self, config: Eagle3Config, vocab: DraftVocab | None = None):
@@ -23,6 +24,10 @@ class Eagle3Draft(nn.Module):
         self.config = config
         vocab = vocab or DraftVocab.full(config.vocab_size)
         vocab.check(config.draft_vocab_size, config.vocab_size)
+        if config.own_embeddings:
+            self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.norm_before_fc:
+            self.input_norm = nn.RMSNorm(3 * config.target_hidden_size, eps=config.rms_norm_eps)
         self.fc = nn.Linear(3 * config.target_hidden_size, config.hidden_size, bias=False)
         if config.fc_norm:
             self.fc_norm = nn.ModuleList(nn.RMSNorm(config.target_hidden_size, eps=config.rms_norm_eps) for _ in range(3))
@@ -40,6 +45,8 @@ class Eagle3Draft(nn.Module):
     def fuse(self, aux_hidden: Tensor) -> Tensor:
         """Fused hidden states (..., D) from aux hidden states (..., 3 * D_target)."""
         aux_hidden = aux_hidden.to(self.fc.weight.dtype)
+        if self.config.norm_before_fc:
+            aux_hidden = self.input_norm(aux_hidden)
         if self.config.fc_norm:
             thirds = aux_hidden.chunk(3, dim=-1)
             aux_hidden = torch.cat([norm(third) for norm, third in zip(self.fc_norm, thirds, strict=True)], dim=-1)

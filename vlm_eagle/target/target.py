@@ -29,6 +29,7 @@ class Prefilled:
         logits: (B, V) float32, the prediction of the first new token.
         lengths: (B,) int64, tokens of each prompt.
         rope_delta: (B,) int64, added to the sequence index of every later token (0 for text).
+        positions: (3, B, T) for a vision target, (B, T) otherwise: rotary positions of those that were read.
         embeddings: (B, T, D_target), what the first layer read at those positions, visual embeddings included; if asked for.
     """
 
@@ -37,6 +38,7 @@ class Prefilled:
     logits: Tensor
     lengths: Tensor
     rope_delta: Tensor
+    positions: Tensor
     embeddings: Tensor | None = None
 
 
@@ -173,7 +175,7 @@ class Target:
             hidden = self._forward(batch, mask, positions, use_cache=True, past_key_values=cache)
         last = hidden[torch.arange(len(hidden), device=hidden.device), (lengths - 1 - start).to(hidden.device)]
         aux_hidden, merged = capture.concatenated(self.layer_ids), capture.states.get(0)
-        return Prefilled(cache, aux_hidden, self.logits(last), lengths, rope_delta, merged)
+        return Prefilled(cache, aux_hidden, self.logits(last), lengths, rope_delta, positions, merged)
 
     @torch.no_grad()
     def verify(

@@ -1,0 +1,1 @@
+"""Traffic with other trainers and with serving engines: import, export, model cards."""

@@ -1,0 +1,33 @@
+"""Folders that are either whole or absent."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlm_eagle.errors import UserError
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UserError: something is there already, or the place cannot be written.
+    """
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise UserError(f"{out} exists already. Remove it, or give another folder.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    except OSError as error:
+        raise UserError(f"Cannot write to {out}: {error}") from error
+    try:
+        (scratch / "new").mkdir()
+        yield scratch / "new"
+        (scratch / "new").rename(out)
+    except OSError as error:
+        raise UserError(f"Cannot write to {out}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

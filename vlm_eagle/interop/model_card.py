@@ -1,0 +1,130 @@
+"""The README.md of a published draft: what it is, how to serve it, how it was trained, what it accepts.
+
+Everything comes from the configuration, from the `run.json` of training and from the results of `eval/acc_length.py`; what is
+not known is left out or said to be unknown.
+"""
+
+import math
+from importlib.resources import files as resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.files import expected_shapes
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.export import Format
+
+LICENCES = {"apache-2.0": "Apache License 2.0", "mit": "MIT License"}
+
+
+def model_card(
+    config: Eagle3Config, *, form: Format, target: str, draft: str, vision: bool, licence: str = "apache-2.0",
+    run: dict[str, Any] | None = None, results: dict[str, Any] | None = None, remarks: list[str] | None = None,
+) -> str:  # fmt: skip
+    """The card as Markdown.
+
+    Args:
+        config: the draft's.
+        form: the layout it accompanies.
+        target: hub id of the base model, or any name for one that is not on the hub.
+        draft: hub id of the draft, or what to put in its place in the commands.
+        vision: whether the base model takes images.
+        licence: SPDX name in lower case, as the hub writes it.
+        run: contents of run.json.
+        results: contents of acc_length.json.
+        remarks: sentences about serving, without a full stop.
+
+    Raises:
+        UserError: results of another form.
+    """
+    on_hub = target.count("/") == 1 and not target.startswith((".", "/", "~"))
+    columns, rows = _acceptance(results)
+    best = max(columns, key=lambda c: c["average"], default=None)
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    template = environment.from_string(resources("vlm_eagle.interop").joinpath("model_card.md.jinja").read_text("utf-8"))
+    return template.render(
+        form=form, licence=licence, licence_text=LICENCES.get(licence, licence) + ".", vision=vision, draft_path=draft,
+        base_model=target if on_hub else None, target_path=target, target_title=target.rstrip("/").rsplit("/", 1)[-1],
+        base_link=f"[{target}](https://huggingface.co/{target})" if on_hub else f"`{target}`",
+        parameters=_short(sum(math.prod(s) for n, s in expected_shapes(config).items() if n not in ("d2t", "t2d"))),
+        columns=columns, rows=rows, headline=best and f"{best['average']:.2f} on average ({best['title']})",
+        temperature=columns[0]["temperature"] if columns else 0, measured_on=_versions(results, ("torch", "transformers")),
+        remarks=remarks or [], training=_training(run), architecture=_architecture(config),
+    )  # fmt: skip
+
+
+def _acceptance(results: dict[str, Any] | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Columns (one per tree shape) and rows (one per benchmark) of the table."""
+    try:
+        settings = results["settings"] if results else []
+        columns = [
+            {
+                "title": f"num_draft_tokens={s['num_draft_tokens']}" + (f", topk={s['topk']}" if s["topk"] > 1 else ""),
+                "average": float(s["average_acceptance_length"]),
+                "temperature": s["sampling"]["temperature"],
+            }
+            for s in settings
+        ]
+        names = [row["name"] for row in settings[0]["benchmarks"]] if settings else []
+        found = [{row["name"]: float(row["acceptance_length"]) for row in s["benchmarks"]} for s in settings]
+        return columns, [{"name": name, "lengths": [column[name] for column in found]} for name in names]
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise UserError(f"These are no results of eval/acc_length.py ({error!r}).") from error
+
+
+def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """What of run.json a reader wants to know; only what is there."""
+    if not run:
+        return []
+    config = run.get("config") or {}
+    data, draft, optim = (config.get(part) or {} for part in ("data", "draft", "optim"))
+    batch = (config.get("max_tokens") and f"{config['max_tokens']} tokens") or config.get("batch_size")
+    facts = [
+        ("Framework", f"vlm_eagle ({_versions({'run': run}, ('torch', 'transformers', 'accelerate')) or 'versions unknown'})"),
+        ("Samples", run.get("samples")),
+        ("Epochs", config.get("epochs") if not config.get("max_steps") else None),
+        ("Optimizer steps", run.get("step")),
+        ("Batch", batch and f"{batch} x {config.get('accumulation', 1)} accumulated"),
+        ("Longest sample", data.get("max_length") and f"{data['max_length']} tokens"),
+        ("Optimizer", optim.get("optimizer") and f"{optim['optimizer']}, {optim.get('schedule')} schedule"),
+        ("Learning rate", optim.get("lr")),
+        ("TTT length", draft.get("ttt_length")),
+        ("Loss", draft.get("loss") and f"{draft['loss']}, decay {draft.get('decay')}"),
+        ("Draft embedding at image tokens", draft.get("image_inputs")),
+        ("Draft vocabulary covers", run.get("draft_vocab_coverage") and f"{run['draft_vocab_coverage']:.2%} of answer tokens"),
+        ("Held-out simulated acceptance length", _rounded(run.get("best_simulated_acceptance_length"))),
+        ("Started", run.get("started")),
+        ("Commit", run.get("git_commit")),
+    ]
+    return [(name, value) for name, value in facts if value is not None]
+
+
+def _architecture(config: Eagle3Config) -> list[tuple[str, Any]]:
+    options = ("fc_norm", "norm_output", "norm_before_fc", "norm_before_residual", "qk_norm", "own_embeddings")
+    return [
+        ("Hidden size", config.hidden_size),
+        (
+            "Attention heads",
+            f"{config.num_attention_heads} ({config.num_key_value_heads} key-value heads), {config.head_dim} wide",
+        ),
+        ("Vocabulary", f"{config.draft_vocab_size} of the target's {config.vocab_size}"),
+        ("Aux hidden states", f"inputs of the target's layers {', '.join(map(str, config.aux_layer_ids))}"),
+        ("Rotary positions", f"M-RoPE {config.mrope_section}" if config.mrope_section else "sequence index"),
+        ("Context", config.max_position_embeddings),
+        ("Variants", ", ".join(name for name in options if getattr(config, name)) or "none"),
+        ("Precision", config.dtype),
+    ]
+
+
+def _versions(results: dict[str, Any] | None, names: tuple[str, ...]) -> str | None:
+    known = ((results or {}).get("run") or {}).get("versions") or {}
+    return ", ".join(f"{name} {known[name]}" for name in names if known.get(name)) or None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
