@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Threads that wait for work sleep instead of spinning: on a machine that has anything else to do, spinning is many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test lint help clean
 .DEFAULT_GOAL := help
 

@@ -46,8 +46,8 @@ def main(command: TrainCommand) -> int:
     )
     trainer = Trainer(config, run, accelerator, console)
     finished = trainer.train()
-    if trainer.skipped:
-        console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in trainer.skipped.most_common()))
+    if skipped := trainer.all_skipped():
+        console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in skipped.most_common()))
     if finished:
         console.print(f"Draft: {trainer.out / 'draft'} (simulated acceptance length {trainer.best:.2f})")
     accelerator.end_training()

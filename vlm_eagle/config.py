@@ -109,6 +109,8 @@ class TrainConfig:
         save_every: optimizer steps between checkpoints.
         keep_checkpoints: how many checkpoints stay on disk.
         resume: continue from the last checkpoint in `out`, if there is one.
+        shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, the
+            same results.
         tracker: experiment tracker, through accelerate.
         seed: of initial weights and data order.
     """
@@ -129,6 +131,7 @@ class TrainConfig:
     save_every: int = 500
     keep_checkpoints: int = 2
     resume: bool = True
+    shard: bool = False
     tracker: Tracker = "none"
     seed: int = 0
 

@@ -97,6 +97,26 @@ def test_precision_is_that_of_the_launch(dry_run, monkeypatch):
     assert "--mixed_precision" not in said
 
 
+@pytest.mark.parametrize(
+    ("argv", "words", "absent"),
+    [
+        ([], ["Features from the target.", "draft at anchors", "pixels of a step"], ["computed again", "visual embeddings"]),
+        (["--draft.recompute", "true"], ["inputs of the steps", "computed again for the gradient"], ["draft at anchors"]),
+        (["--data.features", "f"], ["Features from a store.", "features of a step"], ["captured hidden", "pixels of"]),
+        (["--data.features", "f", "--data.fill", "true"], ["then a store", "features of a step", "captured hidden"], []),
+        (["--draft.image-inputs", "mixed"], ["visual embeddings"], []),
+    ],
+    ids=["online", "recompute", "offline", "fill", "mixed"],
+)
+def test_settings_that_change_what_is_held(dry_run, argv, words, absent):
+    config = MODELS["Qwen/Qwen3-VL-2B-Instruct"][0]
+    code, said = dry_run(config, "--batch-size", "1", "--accumulation", "8", "--memory-gib", "80", *argv)
+    said = " ".join(said.split())
+    assert code == 0
+    assert [w for w in words if w not in said] == []
+    assert [w for w in absent if w in said] == []
+
+
 def test_several_devices(dry_run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     code, said = dry_run(MODELS["Qwen/Qwen3-8B"][0], "--memory-gib", "20")

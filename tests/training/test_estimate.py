@@ -16,9 +16,12 @@ from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.target.load import load_target
 from vlm_eagle.training.advice import Plan, advise, most_supervised
 from vlm_eagle.training.arithmetic import decoder_flops, estimate_arithmetic
-from vlm_eagle.training.estimate import Workload, estimate_memory, optimizer_bytes, store_bytes, weight_bytes
+from vlm_eagle.training.estimate import estimate_memory, optimizer_bytes, store_bytes, weight_bytes
+from vlm_eagle.training.feature_format import split
+from vlm_eagle.training.feature_store import FeatureWriter
 from vlm_eagle.training.optim import build_optimizers
 from vlm_eagle.training.sizes import draft_sizes, target_sizes
+from vlm_eagle.training.workload import Workload, total
 
 WORK = Workload(batch_size=1, accumulation=1, max_length=256, ttt_length=7, supervised_fraction=0.15, autocast=False)
 
@@ -113,20 +116,6 @@ def test_flops_of_the_target(demo, length):
     assert decoder_flops(sizes, replace(WORK, max_length=length)) == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
-def test_flops_of_the_draft(target, draft):
-    """Everything supervised and one step: then every part of the draft runs on every row."""
-    length, sizes = 256, target_sizes(target.model.config)
-    attend = lambda q, k, v: (q @ k.repeat_interleave(2, 1).mT).softmax(-1) @ v.repeat_interleave(2, 1)
-    aux, embedding = torch.randn(1, length, 3 * sizes.hidden), torch.randn(1, length, sizes.hidden)
-    with FlopCounterMode(display=False) as counter:
-        hidden = draft.step(draft.fuse(aux), embedding, torch.arange(length)[None], attend)
-        draft.logits(hidden).sum().backward()
-        target.logits(hidden.detach())
-    work = replace(WORK, max_length=length, supervised_fraction=1.0, ttt_length=1, optimizer="adamw")
-    expected = estimate_arithmetic(sizes, draft_sizes(draft.config), work)
-    assert expected.step - expected.floor == pytest.approx(counter.get_total_flops(), rel=0.01)
-
-
 class LiveBytes(TorchDispatchMode):
     """The largest number of bytes alive at one time, of all tensors made inside."""
 
@@ -158,11 +147,37 @@ def test_activations_of_the_target(demo):
     assert activations == pytest.approx(live.peak, rel=0.1)
 
 
-def test_disk_of_captured_features(target, mixed_batch):
-    features = target.features(mixed_batch)
-    tokens, supervised = features.input_ids.numel(), int(features.supervised.sum())
-    expected = (features.aux_hidden.numel() + features.last_hidden.numel()) * 2
-    assert store_bytes(target_sizes(target.model.config), tokens, supervised / tokens) == expected
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8"])
+def test_disk_of_captured_features(target, mixed_batch, tmp_path, dtype):
+    """The store also holds token ids and masks, which are not counted, and no row behind the last supervised one."""
+    features = target.features(mixed_batch, visual=True)
+    writer = FeatureWriter(tmp_path, 0, torch.float8_e4m3fn if dtype == "float8" else getattr(torch, dtype), visual=True)
+    kept = [writer._tensors(sample) for sample in split(features)]
+    stored = sum(t.nbytes for tensors in kept for name, t in tensors.items() if t.is_floating_point())
+    tokens = sum(len(tensors["input_ids"]) for tensors in kept)
+    supervised, visual = (sum(len(tensors[name]) for tensors in kept) / tokens for name in ("last_hidden", "visual"))
+    assert store_bytes(target_sizes(target.model.config), tokens, supervised, visual, dtype) == stored
+
+
+def test_features_and_pixels_on_the_device(target, mixed_batch):
+    """What a store hands out lies on the device for all micro-batches of a step; pixels likewise."""
+    sizes, features = target_sizes(target.model.config, "float32"), target.features(mixed_batch, visual=True)
+    (b, t), images = features.input_ids.shape, int(features.visual_mask.sum())
+    work = replace(
+        WORK, batch_size=b, max_length=t, supervised_fraction=len(features.last_hidden) / (b * t), visual=True,
+        image_fraction=images / (b * t), accumulation=4,
+    )  # fmt: skip
+    online, offline, fill = (
+        estimate_memory(sizes, draft_sizes(make_draft(target).config), replace(work, **how))
+        for how in ({}, {"offline": True}, {"fill": True})
+    )
+    one = sum(x.nbytes for x in (features.aux_hidden, features.last_hidden, features.visual))
+    for memory in (offline, fill):
+        assert dict(memory.held)["features of a step's micro-batches"] == 4 * one
+    assert dict(online.held)["pixels of a step's micro-batches"] == 4 * mixed_batch.pixels["pixel_values"].nbytes
+    assert total(online.loss) - total(offline.loss) == one
+    assert dict(fill.held)["target's weights"] == dict(online.held)["target's weights"]
+    assert sum(size for name, size in online.forward if name.endswith("of the micro-batch before")) == one
 
 
 PLAN = plan_for("Qwen/Qwen3-VL-2B-Instruct", batch_size=4, max_length=4096, image_fraction=0.5)
@@ -175,7 +190,7 @@ def test_advice_helps_and_is_in_order():
         work=replace(PLAN.work, optimizer="adamw", processes=4, accumulation=2),
     )
     advices = advise(large)
-    words = ["--accumulation 8", "bfloat16", "muon", "precision no", "length 2048", "16000", "capture_features", "FSDP"]
+    words = ["--accumulation 8", "recompute", "bfloat16", "muon", "length 2048", "16000", "capture_features", "FSDP"]
     assert all(word in advice.text for word, advice in zip(words, advices, strict=True))
     assert all(advice.alone.peak < large.peak for advice in advices)
     peaks = [large.peak, *(advice.so_far.peak for advice in advices)]
@@ -184,8 +199,9 @@ def test_advice_helps_and_is_in_order():
 
 def test_only_advice_that_helps_is_given():
     small = replace(PLAN, work=replace(PLAN.work, batch_size=1, max_length=512, autocast=False))
-    assert [a.text.split()[0] for a in advise(small)] == ["--draft.vocab-size", "scripts/capture_features.py"]
-    offline = replace(small, work=replace(small.work, offline=True))
+    words = ["--draft.recompute:", "--draft.vocab-size", "scripts/capture_features.py"]
+    assert [a.text.split()[0] for a in advise(small)] == words
+    offline = replace(small, work=replace(small.work, offline=True, recompute=True))
     assert [a.text.split()[0] for a in advise(offline)] == ["--draft.vocab-size"]
 
 
@@ -204,9 +220,15 @@ def test_offline_loads_and_runs_no_layers():
     assert estimate_arithmetic(PLAN.target, PLAN.draft, offline).floor == 0
 
 
-def test_accumulation_changes_no_memory_but_arithmetic():
+def test_accumulation_costs_arithmetic_and_inputs():
+    """Memory of the draft does not depend on it; pixels of all micro-batches of a step wait on the device."""
     once, often = PLAN, replace(PLAN, work=replace(PLAN.work, accumulation=8))
-    assert once.peak == often.peak
+    memories = [estimate_memory(p.target, p.draft, p.work) for p in (once, often)]
+    assert memories[0].loss == memories[1].loss
+    assert memories[0].gradient == memories[1].gradient
+    pixels = [dict(memory.held)["pixels of a step's micro-batches"] for memory in memories]
+    assert pixels[1] == 8 * pixels[0]
+    assert total(memories[1].held) - total(memories[0].held) == 7 * pixels[0]
     flops = [estimate_arithmetic(p.target, p.draft, p.work) for p in (once, often)]
     assert flops[1].step - flops[1].optimizer == 8 * (flops[0].step - flops[0].optimizer)
     assert flops[0].floor < flops[0].step < 2 * flops[0].floor

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 from runs import configure, trainer_for, weights
 
 from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
@@ -119,16 +121,52 @@ def test_another_run_in_the_same_folder_is_refused(data, tmp_path):
         trainer_for(configure(data, tmp_path, max_steps=2, seed=1)).train()
 
 
-def test_bad_rows_are_counted_not_fatal(data, tmp_path):
+def image_row(name, answer="A shape."):
+    question = [{"type": "image", "image": name}, {"type": "text", "text": "What is it?"}]
+    return json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+
+
+@pytest.fixture
+def poisoned(data):
+    """Rows that cannot be used, each in its own way, before and between good ones."""
+    folder = data / "images"
+    (folder / "broken.png").write_bytes(b"not a picture")
+    good = next(file for file in sorted(folder.iterdir()) if file.name != "broken.png")
+    (folder / "cut.png").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    bad = {
+        "bad JSON": "{",
+        "roles out of order": '{"messages": [{"role": "assistant", "content": "x"}]}',
+        "no messages": '{"messages": []}',
+        "image missing": image_row("images/nowhere.png"),
+        "image broken": image_row("images/broken.png"),
+        "path leaves folder": image_row("../secret.png"),
+        "nothing to learn": '{"messages": [{"role": "user", "content": "Say nothing."}]}',
+        "too long": '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "x"}]}'
+        % ("long " * 3000),
+    }
     lines = (data / "train.jsonl").read_text().splitlines()
-    bad = ["{", '{"messages": [{"role": "assistant", "content": "x"}]}', '{"messages": []}']
     file = data / "poisoned.jsonl"
-    file.write_text("\n".join([*bad, *lines]) + "\n")
-    config = configure(data, tmp_path, max_steps=3, batch_size=5)  # one epoch
+    file.write_text("\n".join([*list(bad.values())[:4], *lines, *list(bad.values())[4:], image_row("images/cut.png")]) + "\n")
+    return file, list(bad)
+
+
+def test_poisoned_data_trains_to_the_end_and_counts_every_reason(data, poisoned, tmp_path):
+    file, reasons = poisoned
+    config = configure(data, tmp_path, max_steps=None, epochs=1, batch_size=3)
     config.data.train = [str(file)]
     trainer = trainer_for(config)
     assert trainer.train()
-    assert trainer.skipped == {"bad JSON": 1, "roles out of order": 1, "no messages": 1}
+    expected = Counter(dict.fromkeys(reasons, 1))
+    expected["image broken"] += 1
+    assert trainer.skipped == expected
+    assert json.loads((tmp_path / "run.json").read_text())["skipped"] == dict(expected)
+
+
+def test_strict_stops_at_the_first_bad_row(data, poisoned, tmp_path):
+    config = configure(data, tmp_path, batch_size=3)
+    config.data.train, config.data.strict = [str(poisoned[0])], True
+    with pytest.raises(BadRow, match=r"poisoned\.jsonl:\d+: "):
+        trainer_for(config).train()
 
 
 def test_llm_only_trains_on_text(data, tmp_path):

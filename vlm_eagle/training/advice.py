@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vlm_eagle.training.estimate import Workload, estimate_memory
+from vlm_eagle.training.estimate import estimate_memory
 from vlm_eagle.training.sizes import DraftSizes, TargetSizes, draft_sizes
+from vlm_eagle.training.workload import Workload
 
 WORTH = 2**26  # bytes; what saves less is not worth a line
 SHORT, SMALL = 1024, 16_000  # tokens and draft vocabulary below which halving is no advice
@@ -70,6 +71,12 @@ def _one_by_one(plan: Plan) -> tuple[str, Plan] | None:
     return text, _with(plan, batch_size=1, accumulation=forwards)
 
 
+def _recompute(plan: Plan) -> tuple[str, Plan] | None:
+    if plan.work.recompute:
+        return None
+    return "--draft.recompute: a third more time in the draft's part, the same result", _with(plan, recompute=True)
+
+
 def _target_in_bfloat16(plan: Plan) -> tuple[str, Plan] | None:
     if plan.target.value_bytes == 2:
         return None
@@ -107,13 +114,13 @@ def _fewer_words(plan: Plan) -> tuple[str, Plan] | None:
 def _offline(plan: Plan) -> tuple[str, Plan] | None:
     if plan.work.offline:
         return None
-    return "scripts/capture_features.py first: training needs no target layers", _with(plan, offline=True)
+    return "scripts/capture_features.py first: training needs no target layers", _with(plan, offline=True, fill=False)
 
 
 def _sharded(plan: Plan) -> tuple[str, Plan] | None:
     if plan.work.processes == 1 or plan.work.sharded:
         return None
-    text = f"accelerate's FSDP: {plan.work.processes} devices share draft, gradients and optimizer"
+    text = f"--shard (FSDP): {plan.work.processes} devices share the draft's weights, gradients and optimizer state"
     return text, _with(plan, sharded=True)
 
 
@@ -122,5 +129,5 @@ def _with(plan: Plan, **changes: object) -> Plan:
 
 
 CHANGES: tuple[Change, ...] = (
-    _one_by_one, _target_in_bfloat16, _muon, _other_precision, _shorter, _fewer_words, _offline, _sharded,
+    _one_by_one, _recompute, _target_in_bfloat16, _muon, _other_precision, _shorter, _fewer_words, _offline, _sharded,
 )  # fmt: skip

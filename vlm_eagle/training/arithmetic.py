@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from vlm_eagle.training.estimate import Workload, widths
+from vlm_eagle.training.activations import widths
 from vlm_eagle.training.sizes import DraftSizes, TargetSizes
+from vlm_eagle.training.workload import Workload
 
 MUON_ITERATIONS = 5
 
@@ -11,7 +12,7 @@ MUON_ITERATIONS = 5
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
     """Floating-point operations of one optimizer step on one device, by part. A multiplication with an addition is two;
-    attention is counted whole, as FLOP counters do, though causal kernels skip about half of it.
+    the target's attention is counted whole, as FLOP counters do, though causal kernels skip about half of it.
 
     `floor` is what no trainer can do without: the target's own forward (0 when its features were captured before).
     """
@@ -40,17 +41,20 @@ def estimate_arithmetic(target: TargetSizes, draft: DraftSizes, work: Workload) 
     query, key = widths(draft)
     fc = 3 * sizes.target_hidden_size * sizes.hidden_size
     keys = 2 * sizes.hidden_size * 2 * key
-    layer = 2 * sizes.hidden_size * query + query * sizes.hidden_size + draft.parts["mlp"] + draft.parts["lm_head"]
-    attention = sum(4 * query * (work.max_length + k) for k in range(steps))
+    layer = 2 * sizes.hidden_size * query + query * sizes.hidden_size + draft.parts["mlp"]
+    passes = 4 if work.recompute else 3  # forward, gradient of inputs, gradient of weights
+    seen = work.max_length * (1 - work.supervised_fraction / 2)  # an answer lies behind its prompt
+    attention = sum(4 * query * (seen + k) for k in range(steps)) * (passes + 0.5)  # scores are made again for the gradient
     own = 2 * keys * (steps - 1)  # an anchor's own keys and values at later steps
+    anchor = passes * (2 * layer * steps + own) + attention + 3 * 2 * draft.parts["lm_head"] * steps
     forward, vision = (0, 0) if work.offline else (decoder_flops(target, work), _vision_flops(target, work))
     runs = work.accumulation
     return Arithmetic(
         target=runs * forward,
         vision=runs * vision,
         target_head=runs * 2 * anchors * target.hidden * target.vocab,
-        draft_all_rows=runs * work.tokens * (2 * 2 * fc + 3 * 2 * keys),  # nothing before fc needs a gradient
-        draft_anchors=runs * 3 * anchors * (2 * layer * steps + attention + own),
+        draft_all_rows=runs * work.tokens * (2 * 2 * fc + passes * 2 * keys),  # nothing before fc needs a gradient
+        draft_anchors=runs * round(anchors * anchor),
         optimizer=_muon_flops(draft) if work.optimizer == "muon" else 0,
     )
 

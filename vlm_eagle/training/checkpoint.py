@@ -1,31 +1,84 @@
 """Checkpoints of a run: one file each, whole or absent, enough to go on exactly where the run stopped."""
 
+import os
+import pickle
 import re
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vlm_eagle.errors import UserError
+
 _NAME = re.compile(r"step-(\d+)\.pt")
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Writes `step-N.pt` atomically and removes all but the newest `keep`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes `step-N.pt` atomically and removes all but the newest `keep`, and those of later steps: they are of a run that
+    this one replaces.
+
+    Raises:
+        UserError: the file cannot be written; the checkpoints before it stay.
+    """
     file, scratch = folder / f"step-{step}.pt", folder / "writing.tmp"
-    torch.save(state, scratch)
-    scratch.replace(file)
-    for old in _all(folder)[:-keep]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # a power cut must not leave the name without the content
+        scratch.replace(file)
+    except (OSError, RuntimeError) as error:
+        scratch.unlink(missing_ok=True)
+        reason = error.__context__ or error  # torch's own error hides that the disk is full
+        raise UserError(f"Cannot write {file}: {reason}. Free some space; the same command goes on from before.") from error
+    upto = [old for old in _all(folder) if _step(old) <= step]
+    for old in {*_all(folder)} - {*upto[-keep:]}:
         old.unlink()
     return file
 
 
-def latest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint's state on the CPU, or None. Only tensors and plain values are unpickled."""
+def latest(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any] | None:
+    """The newest readable checkpoint's state on the CPU, or None when there is no file. `say` is told of every file that is
+    passed over. Only tensors and plain values are unpickled.
+
+    Raises:
+        UserError: there are checkpoints, but none can be read.
+    """
     files = _all(folder)
-    return torch.load(files[-1], map_location="cpu", weights_only=True) if files else None
+    for file in reversed(files):
+        try:
+            return _read(file)
+        except _UNREADABLE as error:
+            say(f"{file} cannot be read, so the one before it is tried: {error}")
+    if files:
+        raise UserError(f"No checkpoint in {folder} can be read. Give --resume false to train anew.")
+    return None
+
+
+def sweep(out: Path) -> None:
+    """Removes from a run's folder what a killed process had begun to write."""
+    patterns = ("checkpoints/writing.tmp", "draft/.writing-*", ".run.json.*", ".log.jsonl.tmp")
+    for left in [path for pattern in patterns for path in out.glob(pattern)]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:  # torch.load does not compare checksums
+        broken = archive.testzip()
+    if broken:
+        raise zipfile.BadZipFile(f"{broken} does not match its checksum")
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _all(folder: Path) -> list[Path]:
-    found = [file for file in folder.glob("step-*.pt") if _NAME.fullmatch(file.name)]
-    return sorted(found, key=lambda file: int(_NAME.fullmatch(file.name)[1]))
+    return sorted((file for file in folder.glob("step-*.pt") if _NAME.fullmatch(file.name)), key=_step)
+
+
+def _step(file: Path) -> int:
+    return int(_NAME.fullmatch(file.name)[1])

@@ -1,6 +1,7 @@
 """`--dry-run`: what a training run would need, said before any weight is loaded or any file written."""
 
 import os
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -13,8 +14,9 @@ from vlm_eagle.target.load import read_config
 from vlm_eagle.training import estimate_table as tables
 from vlm_eagle.training.advice import Plan, advise, most_supervised
 from vlm_eagle.training.arithmetic import estimate_arithmetic
-from vlm_eagle.training.estimate import GIB, Workload, estimate_memory, store_bytes
+from vlm_eagle.training.estimate import estimate_memory, store_bytes
 from vlm_eagle.training.sizes import draft_sizes, target_sizes
+from vlm_eagle.training.workload import GIB, Workload
 
 MILLION = 1_000_000
 
@@ -35,7 +37,8 @@ def dry_run(command: TrainCommand, console: Console) -> int:
     console.print(tables.parameter_table(plan.target, plan.draft))
     console.print(tables.memory_table(memory, budget, source))
     console.print(tables.arithmetic_table(estimate_arithmetic(plan.target, plan.draft, plan.work)))
-    disk = store_bytes(plan.target, MILLION, command.supervised_fraction)
+    visual = plan.work.image_fraction if plan.work.visual else 0.0
+    disk = store_bytes(plan.target, MILLION, command.supervised_fraction, visual, command.data.features_dtype)
     console.print(f"Captured features would take {disk / GIB:,.1f} GiB of disk per million tokens.")
     fits = memory.peak <= budget
     console.print(f"It {'fits' if fits else 'does not fit'}: {memory.peak / GIB:,.2f} of {budget / GIB:,.2f} GiB.")
@@ -56,20 +59,29 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
     else:
         ids = check_layer_ids(command.draft.layer_ids, text.num_hidden_layers)
     images = min(command.image_fraction, 1 - command.supervised_fraction) if vision and not command.llm_only else 0.0
+    stored = command.data.features is not None
     work = Workload(
-        batch_size=command.batch_size,
+        batch_size=max(command.max_tokens // command.data.max_length, 1) if command.max_tokens else command.batch_size,
         accumulation=command.accumulation,
         max_length=command.data.max_length,
         ttt_length=command.draft.ttt_length,
         supervised_fraction=command.supervised_fraction,
         image_fraction=images,
         optimizer=command.optim.optimizer,
+        loss=command.draft.loss,
         autocast=os.environ.get("ACCELERATE_MIXED_PRECISION", "no") in ("bf16", "fp16"),
+        recompute=command.draft.recompute,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
+        sharded=command.shard,
         llm_only=command.llm_only,
+        offline=stored and not command.data.fill,
+        fill=stored and command.data.fill,
+        visual=command.draft.image_inputs != "token",
+        device="cuda" if command.memory_gib is not None or torch.cuda.is_available() else "cpu",
     )
-    draft = draft_sizes(Eagle3Config.for_target(text, ids, command.draft.vocab_size))
-    return Plan(target=target_sizes(config, command.target_dtype), draft=draft, work=work)
+    head = Eagle3Config.for_target(text, ids, command.draft.vocab_size)
+    head = replace(head, fc_norm=command.draft.fc_norm, norm_output=command.draft.norm_output)
+    return Plan(target=target_sizes(config, command.target_dtype), draft=draft_sizes(head), work=work)
 
 
 def memory_budget(given_gib: float | None) -> tuple[int, str]:
@@ -85,9 +97,12 @@ def memory_budget(given_gib: float | None) -> tuple[int, str]:
 
 def _header(command: TrainCommand, work: Workload) -> str:
     precision = "16 bits beside float32 master weights" if work.autocast else "float32"
+    again = ", steps computed again for the gradient" if work.recompute else ""
+    source = "a store" if work.offline else "the target in the first epoch, then a store" if work.fill else "the target"
     return (
         f"Dry run for {command.target}: {work.batch_size} x {work.max_length:,} tokens per forward, "
-        f"{work.accumulation} forwards per step, {work.processes} device(s), draft in {precision}. "
+        f"{work.accumulation} forwards per step, {work.processes} device(s), draft in {precision}{again}. "
+        f"Features from {source}. "
         f"Assumed of the data: {work.supervised_fraction:.0%} of tokens supervised, "
         f"{work.image_fraction:.0%} image tokens, every conversation at full length."
     )

@@ -3,95 +3,44 @@
 Weights, gradients and optimizer state are exact. Activations are counted tensor by tensor for the largest micro-batch that the
 settings allow, `batch_size` conversations of `max_length` tokens, and are estimates: kernels and allocators differ.
 
-Per device. Draft letters are those of `records.py`; A here is the number of anchors, the rows the draft unrolls.
+Per device. Shape letters are those of `records.py`; A here is the number of anchors, the rows the draft unrolls.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vlm_eagle.training.activations import DraftActivations
 from vlm_eagle.training.sizes import DraftSizes, TargetSizes
+from vlm_eagle.training.workload import GIB, Part, Workload, total
 
-GIB = 2**30
-CHUNK = 256  # supervised positions whose logits exist at one time
 OVERHEAD = int(0.6 * GIB)  # CUDA context, libraries, what the allocator cannot use
-
-Part = tuple[str, int]  # (what, bytes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """How a run trains, as far as it decides what the run needs.
-
-    Attributes:
-        batch_size: conversations per forward and device.
-        accumulation: forwards per optimizer step.
-        max_length: T, tokens of every conversation.
-        ttt_length: S.
-        supervised_fraction: share of tokens that are supervised.
-        image_fraction: share of tokens that are image tokens, one image per conversation; 0 for text.
-        optimizer: "muon" (AdamW for lm_head and norms) or "adamw".
-        autocast: whether the draft computes in 16 bits (accelerate's mixed precision) beside its float32 master weights.
-        processes: devices that train together, each with its own copy of everything.
-        sharded: whether they share the draft's weights, gradients and optimizer state among them (FSDP).
-        llm_only: the vision tower is not loaded.
-        offline: features come from a store; of the target only embedding and lm_head are loaded.
-    """
-
-    batch_size: int
-    accumulation: int
-    max_length: int
-    ttt_length: int
-    supervised_fraction: float
-    image_fraction: float = 0.0
-    optimizer: Literal["muon", "adamw"] = "muon"
-    autocast: bool = True
-    processes: int = 1
-    sharded: bool = False
-    llm_only: bool = False
-    offline: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """B * T of a micro-batch."""
-        return self.batch_size * self.max_length
-
-    @property
-    def anchors(self) -> int:
-        """A of a micro-batch: rows that the draft unrolls."""
-        return math.ceil(self.tokens * self.supervised_fraction)
-
-    @property
-    def draft_bytes(self) -> int:
-        """Bytes of a value in the draft's matrix products."""
-        return 2 if self.autocast else 4
-
-    @property
-    def image_tokens(self) -> int:
-        """Image tokens of a micro-batch."""
-        return math.ceil(self.tokens * self.image_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Device memory by part, in bytes. What is `held` stays; of the three phases only the largest counts.
+    """Device memory by part, in bytes. What is `held` stays; of the four phases only the largest counts.
 
     Attributes:
-        held: weights, gradients and optimizer state.
+        held: weights, gradients, optimizer state, and what the micro-batches of a step bring along.
         forward: while the frozen target reads a micro-batch.
-        draft: while the draft is unrolled and differentiated on it.
+        loss: while the draft's loss on it is computed.
+        gradient: while the draft is differentiated on it.
         update: while the optimizer steps.
     """
 
     held: tuple[Part, ...]
     forward: tuple[Part, ...]
-    draft: tuple[Part, ...]
+    loss: tuple[Part, ...]
+    gradient: tuple[Part, ...]
     update: tuple[Part, ...]
 
     @property
     def phases(self) -> dict[str, tuple[Part, ...]]:
-        """The three phases by name."""
-        return {"forward of the target": self.forward, "unrolled draft": self.draft, "optimizer's update": self.update}
+        """The phases by name."""
+        return {
+            "forward of the target": self.forward, "loss of the draft": self.loss, "gradient of the draft": self.gradient,
+            "optimizer's update": self.update,
+        }  # fmt: skip
 
     @property
     def largest(self) -> str:
@@ -104,28 +53,16 @@ class Memory:
         return total(self.held) + total(self.phases[self.largest])
 
 
-def total(parts: tuple[Part, ...]) -> int:
-    """The bytes of all parts."""
-    return sum(size for _, size in parts)
-
-
 def estimate_memory(target: TargetSizes, draft: DraftSizes, work: Workload) -> Memory:
     """Device memory of a run, by part."""
-    aux = ("captured aux hidden states", 3 * target.hidden * work.tokens * target.value_bytes)
-    last = ("last hidden states where supervised", target.hidden * work.anchors * target.value_bytes)
-    copies = (("16-bit copies of the draft's weights and their gradients", 4 * draft.parameters),) if work.autocast else ()
+    features, activations = _features(target, work), DraftActivations(draft, work)
+    before = tuple((f"{name}, of the micro-batch before", size) for name, size in features) if work.accumulation > 1 else ()
+    once = () if work.offline or work.fill else features  # what comes from a store is there for all micro-batches of a step
     return Memory(
         held=_held(target, draft, work),
-        forward=() if work.offline else (aux, *_forward(target, work)),
-        draft=(
-            aux,
-            last,
-            *copies,
-            ("draft at all rows: fc, keys, values", work.tokens * _row_bytes(draft, work)),
-            ("draft at anchors, all steps", work.anchors * work.ttt_length * _anchor_bytes(draft, work)),
-            ("attention of one step while it is computed", 2 * 4 * work.anchors * _attention_weights(draft, work)),
-            ("loss, one chunk of positions", _chunk_bytes(draft, work)),
-        ),
+        forward=() if work.offline else (*_captured(target, work), *(before if once else ()), *_forward(target, work)),
+        loss=(*once, *activations.loss()),
+        gradient=(*once, *activations.gradient()),
         update=_update(draft, work),
     )
 
@@ -144,9 +81,31 @@ def optimizer_bytes(draft: DraftSizes, optimizer: str) -> int:
     return 4 * muon + 8 * (draft.parameters - muon)
 
 
-def store_bytes(target: TargetSizes, tokens: int, supervised_fraction: float) -> int:
-    """Bytes on disk of captured features in 16 bits: aux hidden states of all tokens, last hidden states of supervised ones."""
-    return round(tokens * target.hidden * 2 * (3 + supervised_fraction))
+def store_bytes(
+    target: TargetSizes,
+    tokens: int,
+    supervised_fraction: float,
+    visual_fraction: float = 0.0,
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float8"] = "bfloat16",
+) -> int:
+    """Bytes on disk of captured features: aux hidden states of all tokens, last hidden states of supervised ones and visual
+    embeddings of `visual_fraction` of the tokens. float8 is for aux hidden states, with a scale for each of the three."""
+    width = {"auto": target.value_bytes, "float32": 4}.get(dtype, 2)
+    aux = 3 * (target.hidden + 4) if dtype == "float8" else 3 * target.hidden * width
+    return round(tokens * (aux + target.hidden * width * (supervised_fraction + visual_fraction)))
+
+
+def _features(target: TargetSizes, work: Workload) -> tuple[Part, ...]:
+    """What the target gives the draft for a micro-batch."""
+    value = target.hidden * target.value_bytes
+    parts = (("aux hidden states", 3 * value * work.tokens), ("last hidden states where supervised", value * work.anchors))
+    return (*parts, ("visual embeddings", value * work.image_tokens)) if work.visual and work.image_tokens else parts
+
+
+def _captured(target: TargetSizes, work: Workload) -> tuple[Part, ...]:
+    """Inputs of three layers, and of the first one where the draft reads visual embeddings."""
+    inputs = 4 if work.visual and work.image_tokens else 3
+    return (("captured hidden states", inputs * target.hidden * work.tokens * target.value_bytes),)
 
 
 def _held(target: TargetSizes, draft: DraftSizes, work: Workload) -> tuple[Part, ...]:
@@ -159,7 +118,17 @@ def _held(target: TargetSizes, draft: DraftSizes, work: Workload) -> tuple[Part,
     ]
     if work.processes > 1 and not work.sharded:
         parts.append(("gradients on their way to other devices", 4 * draft.parameters))
+    if work.offline or work.fill:
+        parts.append(("features of a step's micro-batches", work.accumulation * total(_features(target, work))))
+    elif pixels := _pixels(target, work):
+        parts.append(("pixels of a step's micro-batches", work.accumulation * pixels))
     return (*parts, ("context and libraries", OVERHEAD))
+
+
+def _pixels(target: TargetSizes, work: Workload) -> int:
+    """Of a micro-batch, in float32, as the processor makes them."""
+    vision = target.vision
+    return 4 * work.image_tokens * vision.patches_per_token * vision.patch_values if vision and not work.llm_only else 0
 
 
 def _forward(target: TargetSizes, work: Workload) -> list[Part]:
@@ -171,46 +140,12 @@ def _forward(target: TargetSizes, work: Workload) -> list[Part]:
     if vision is None or not work.image_tokens:
         return parts
     patches = work.image_tokens * vision.patches_per_token
-    pixels = patches * vision.patch_values * (4 + width)
+    pixels = patches * vision.patch_values * width
     blocks = patches * max(22 * vision.hidden, 3 * vision.hidden + 2 * vision.intermediate) * width
     features = (1 + vision.levels) * work.image_tokens * target.hidden * width
     if pixels + blocks > total(tuple(parts)):
         parts = [("vision tower's activations", pixels + blocks)]
     return [*parts, ("visual features, DeepStack included", features)]
-
-
-def _row_bytes(draft: DraftSizes, work: Workload) -> int:
-    """Kept for the backward pass of a row at step 0: its aux and fused hidden state, what keys and values are made of (under
-    autocast a 16-bit copy for each), keys and values; in float32 what two norms take in."""
-    hidden, width = draft.config.hidden_size, work.draft_bytes
-    _, key = widths(draft)
-    copies = 2 if work.autocast else 1
-    return width * (3 * draft.config.target_hidden_size + hidden + copies * 2 * hidden + 2 * key) + 4 * 2 * hidden
-
-
-def _anchor_bytes(draft: DraftSizes, work: Workload) -> int:
-    """Kept for the backward pass of an anchor at one step: what q, k, v are made of, they themselves, what attention mixes, the
-    MLP and its input, the step's output; in float32 what three norms take in, and attention's weights over all keys.
-
-    A fused attention kernel would not keep the weights. That it takes a mask and shared key-value heads is not relied on.
-    """
-    hidden, width = draft.config.hidden_size, work.draft_bytes
-    query, key = widths(draft)
-    copies = 3 if work.autocast else 1
-    mlp = 4 * draft.config.intermediate_size + (2 if work.autocast else 1) * hidden
-    attention = _attention_weights(draft, work) * (width + 4 if work.autocast else 4)
-    return width * (copies * 2 * hidden + 3 * query + 2 * key + mlp + hidden) + 4 * 3 * hidden + attention
-
-
-def _attention_weights(draft: DraftSizes, work: Workload) -> int:
-    """Of one anchor at one step: all rows, and itself at every step."""
-    return draft.config.num_attention_heads * (work.max_length + work.ttt_length)
-
-
-def _chunk_bytes(draft: DraftSizes, work: Workload) -> int:
-    """The target's logits of a chunk, and the draft's at every step with their gradient, in float32."""
-    positions = min(CHUNK, work.anchors)
-    return 4 * positions * (draft.config.vocab_size + 2 * work.ttt_length * draft.config.draft_vocab_size)
 
 
 def _update(draft: DraftSizes, work: Workload) -> tuple[Part, ...]:
@@ -220,9 +155,3 @@ def _update(draft: DraftSizes, work: Workload) -> tuple[Part, ...]:
     adamw = ("AdamW's intermediate values", 4 * (draft.parameters - muon) // share)
     largest = max(rows * columns for rows, columns in draft.muon) if muon else 0
     return (max(adamw, ("Muon's largest matrix", (4 + 3 * 2) * largest), key=lambda part: part[1]),)
-
-
-def widths(draft: DraftSizes) -> tuple[int, int]:
-    """Queries and keys of a draft row: (H * K, H_kv * K)."""
-    sizes = draft.config
-    return sizes.num_attention_heads * sizes.head_dim, sizes.num_key_value_heads * sizes.head_dim

@@ -4,8 +4,9 @@ from rich.table import Table
 
 from vlm_eagle.training.advice import Advice, Plan
 from vlm_eagle.training.arithmetic import Arithmetic
-from vlm_eagle.training.estimate import GIB, Memory, Part, total
+from vlm_eagle.training.estimate import Memory
 from vlm_eagle.training.sizes import DraftSizes, TargetSizes
+from vlm_eagle.training.workload import GIB, Part, total
 
 TERA = 1e12
 

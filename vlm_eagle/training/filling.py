@@ -18,6 +18,7 @@ from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
 from vlm_eagle.training.feature_format import FLOAT8, StoreDtype, split
 from vlm_eagle.training.feature_store import FeatureWriter, create
+from vlm_eagle.training.launch import ignore_interrupts
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Filler:
         says so, what is there is written and the rest left: then False."""
         rows = [row for row in rows if row not in self.writer.known]
         batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-        loader = DataLoader(self.rows, batch_sampler=batches, collate_fn=self.rows.collate, num_workers=workers)
+        options = {"num_workers": workers, "worker_init_fn": ignore_interrupts}
+        loader = DataLoader(self.rows, batch_sampler=batches, collate_fn=self.rows.collate, **options)
         for batch in loader:
             self.features(batch) if len(batch) else self.note_skipped(batch)
             done(len(batch.rows) + len(batch.skipped_rows), int(batch.attention_mask.sum()))

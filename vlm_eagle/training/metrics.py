@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 
@@ -33,3 +34,11 @@ class StepAcceptance:
     def simulated_acceptance_length(self) -> float:
         """1 + sum_k prod_{j <= k} acceptance_j: tau of a chain of S drafted tokens if steps were independent."""
         return 1.0 + float(self.by_step.cumprod(0).sum())
+
+
+def over_ranks(accelerator: Accelerator, acceptance: StepAcceptance, *numbers: float) -> tuple:
+    """(acceptance, *numbers), each summed over all ranks."""
+    own = torch.cat([acceptance.correct, acceptance.rows, torch.tensor(numbers)]).double()
+    totals = accelerator.reduce(own.to(accelerator.device), "sum").cpu()
+    n = len(acceptance.rows)
+    return StepAcceptance(totals[:n].long(), totals[n : 2 * n].long()), *totals[2 * n :].tolist()

@@ -28,7 +28,9 @@ class TrainProgress:
         if self.active:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             kept = [line for line in self._old_lines() if line.get("step", 0) <= self.start]
-            self.log.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            scratch = self.log.with_name(f".{self.log.name}.tmp")
+            scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            scratch.replace(self.log)
         self.bar.start()
         self.task = self.bar.add_task("train", total=self.steps, completed=self.start, line="")
         return self
@@ -84,7 +86,13 @@ class TrainProgress:
     def _old_lines(self) -> list[dict]:
         if not self.log.is_file() or self.start == 0:
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.strip()]
+        lines = []
+        for line in self.log.read_bytes().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:  # the run was killed while it wrote this line
+                continue
+        return lines
 
 
 def evaluation_line(step: int, loss: float, acceptance: StepAcceptance) -> str:

@@ -28,6 +28,9 @@ class Source(Protocol):
     def features(self, item: Batch | TargetFeatures) -> TargetFeatures:
         """The features of an item that is not empty, on the device that the item is on."""
 
+    def flush(self) -> None:
+        """Puts on disk what has to be there, if anything."""
+
 
 class OnlineSource:
     """The target runs over every batch."""
@@ -42,6 +45,9 @@ class OnlineSource:
     def features(self, item: Batch) -> TargetFeatures:
         """One target forward."""
         return self.target.features(item, visual=self.visual)
+
+    def flush(self) -> None:
+        """Nothing is kept."""
 
 
 class FillingSource:
@@ -61,6 +67,10 @@ class FillingSource:
         """One target forward, whose result goes to the store as well."""
         return self.filler.features(item)
 
+    def flush(self) -> None:
+        """Writes a shard of what was captured since the last one."""
+        self.filler.writer.flush()
+
 
 class StoredSource:
     """Nothing runs: features are read."""
@@ -76,3 +86,6 @@ class StoredSource:
     def features(self, item: TargetFeatures) -> TargetFeatures:
         """As they are."""
         return item
+
+    def flush(self) -> None:
+        """Everything is on disk."""

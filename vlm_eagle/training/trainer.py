@@ -11,26 +11,31 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlm_eagle.config import TrainConfig
+from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch, TargetFeatures
-from vlm_eagle.training import checkpoint
+from vlm_eagle.training import checkpoint, sharding
 from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.curve import draw
 from vlm_eagle.training.inputs import merged_samples
-from vlm_eagle.training.metrics import StepAcceptance
+from vlm_eagle.training.launch import ignore_interrupts
+from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches, Order
 from vlm_eagle.training.progress import TrainProgress, evaluation_line
 from vlm_eagle.training.setup import Run
 from vlm_eagle.training.sources import Source
 from vlm_eagle.training.stopwatch import Stopwatch
-from vlm_eagle.training.ttt import TTTResult, ttt_loss
+from vlm_eagle.training.ttt import ttt_loss
+
+Result = tuple[Tensor, Tensor, Tensor]  # loss, correct, rows of a TTTResult: FSDP2 looks for tensors in tuples only
 
 
 class TTTModule(nn.Module):
@@ -43,12 +48,13 @@ class TTTModule(nn.Module):
         self.settings = {name: getattr(config.draft, name) for name in names}
         self._target = (run.target.embed_tokens, run.target.logits)  # a tuple, so that it is no submodule
 
-    def forward(self, features: TargetFeatures | None, rows: Tensor, merged: Tensor | None = None) -> TTTResult:
+    def forward(self, features: TargetFeatures | None, rows: Tensor, merged: Tensor | None = None) -> Result:
         """One micro-batch; None (everything in it was skipped) gives a zero loss that still reaches every parameter."""
         if features is None:
             zero = sum(p.sum() * 0.0 for p in self.draft.parameters())
-            return TTTResult(zero, torch.zeros_like(rows), torch.zeros_like(rows))
-        return ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, merged=merged)
+            return zero, torch.zeros_like(rows), torch.zeros_like(rows)
+        result = ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, merged=merged)
+        return result.loss, result.correct, result.rows
 
 
 class Trainer:
@@ -57,7 +63,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, run: Run, accelerator: Accelerator, console: Console):
         self.config, self.run_, self.accelerator, self.console = config, run, accelerator, console
         self.out = Path(config.out)
-        self.module = accelerator.prepare(TTTModule(run, config))
+        self.module = sharding.prepare(accelerator, TTTModule(run, config), config.shard)
         optim = config.optim
         self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
         self.order = Order(
@@ -68,8 +74,9 @@ class Trainer:
         if config.max_steps is not None:
             self.steps = min(self.steps, config.max_steps)
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
-        self.step, self.best, self.stopping = 0, 0.0, False
-        self.skipped = Counter(run.dropped)
+        self.step, self.best = 0, 0.0
+        self.asked, self.stopping = False, False  # Ctrl-C on this rank; what all ranks agreed on
+        self.skipped = Counter(run.dropped) if accelerator.is_main_process else Counter()  # this rank's
         self.stopwatch = Stopwatch(accelerator.device)
 
     def train(self) -> bool:
@@ -77,6 +84,7 @@ class Trainer:
         self._resume()
         if self.step >= self.steps:
             self.console.print(f"Nothing to do: {self.out} is trained to step {self.step}. Use another --out to start anew.")
+            self._describe(finished=True, best_simulated_acceptance_length=self.best or None)
             return True
         self._describe()
         previous = signal.signal(signal.SIGINT, self._interrupt)
@@ -86,6 +94,7 @@ class Trainer:
                     started = time.perf_counter()
                     line = self._optimizer_step(window)
                     progress.step(self.step, line, seconds=time.perf_counter() - started)
+                    self.stopping |= self.asked and self.accelerator.num_processes == 1
                     self._after_step(progress)
                     if self.stopping:
                         break
@@ -106,7 +115,7 @@ class Trainer:
             self.skipped.update(batch.skipped if batch is not None else {})
         ttt_length = self.config.draft.ttt_length
         own = sum((self.normaliser(b) for b in batches if b), self._zeros(ttt_length))
-        asked_to_stop = own.new_tensor([self.stopping])  # rides along, so that all ranks stop after the same step
+        asked_to_stop = own.new_tensor([self.asked])  # rides along, so that all ranks stop after the same step
         *rows, stop = self.accelerator.reduce(torch.cat([own, asked_to_stop]), "sum")
         rows, self.stopping = torch.stack(rows), bool(stop)
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
@@ -116,11 +125,11 @@ class Trainer:
                 features = self.source.features(batch) if batch else None
             merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
-                result = self.module(features, rows, merged)
+                part, *counts = self.module(features, rows, merged)
                 # gradients are averaged over ranks; the normaliser already counts them all
-                self.accelerator.backward(result.loss * self.accelerator.num_processes)
-            acceptance.add(result.correct, result.rows)
-            loss += float(result.loss.detach())
+                self.accelerator.backward(part * self.accelerator.num_processes)
+            acceptance.add(*counts)
+            loss += float(part.detach())
         norm = clip_gradients(self.run_.draft, self.config.optim.clip)
         factor = self.scale(self.step)
         for optimizer in self.optimizers:
@@ -129,15 +138,14 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        tokens = sum(int(b.attention_mask.sum()) for b in batches if b)
+        supervised = sum(int(b.supervised.sum()) for b in batches if b)
+        acceptance, loss, tokens, supervised = over_ranks(self.accelerator, acceptance, loss, tokens, supervised)
         return {
-            "loss": loss,
-            "acceptance": acceptance,
-            "gradient_norm": float(norm),
-            "lr": self.config.optim.lr * factor,
-            "tokens": sum(int(b.attention_mask.sum()) for b in batches if b),
+            "loss": loss, "acceptance": acceptance, "gradient_norm": float(sharding.whole(norm)),
+            "lr": self.config.optim.lr * factor, "tokens": int(tokens), "supervised": int(supervised),
             "target_seconds": self.stopwatch.seconds(),
-            "supervised": sum(int(b.supervised.sum()) for b in batches if b),
-        }
+        }  # fmt: skip
 
     def normaliser(self, batch: Batch | TargetFeatures) -> Tensor:
         """(S,) int64, what a batch adds to the number that the loss of each step is divided by."""
@@ -158,18 +166,16 @@ class Trainer:
         loader = DataLoader(self.run_.held_out.dataset, batch_sampler=batches, collate_fn=self.run_.held_out.collate)
         ones = torch.ones(ttt_length, device=self.accelerator.device)
         module = self.accelerator.unwrap_model(self.module)
-        for batch in loader:
-            if batch is None or len(batch) == 0:
-                continue
-            with self.accelerator.autocast():
+        with self.accelerator.autocast(), sharding.Gathered(module):
+            for batch in loader:
+                if batch is None or len(batch) == 0:
+                    continue
                 features = self.run_.held_out.features(batch.to(self.accelerator.device))
-                result = module(features, ones, self._merged(features, 0))
-            acceptance.add(result.correct, result.rows)
-            loss += float(result.loss)
-        totals = torch.cat([acceptance.correct.double(), acceptance.rows.double(), torch.tensor([loss]).double()])
-        totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum").cpu()
-        correct, rows, loss = totals[:ttt_length], totals[ttt_length:-1], float(totals[-1])
-        return loss / max(float(rows[0]), 1.0), StepAcceptance(correct.long(), rows.long())
+                part, *counts = module(features, ones, self._merged(features, 0))
+                acceptance.add(*counts)
+                loss += float(part)
+        acceptance, loss = over_ranks(self.accelerator, acceptance, loss)
+        return loss / max(float(acceptance.rows[0]), 1.0), acceptance
 
     def _after_step(self, progress: TrainProgress) -> None:
         last = self.step >= self.steps or self.stopping
@@ -186,20 +192,30 @@ class Trainer:
             self._save_checkpoint()
 
     def _save_draft(self) -> None:
+        weights = sharding.whole(self.run_.draft.state_dict())
         if self.accelerator.is_main_process:
-            self.run_.draft.save_pretrained(self.out / "draft")
+            files.save(self.out / "draft", self.run_.draft.config, weights)
+
+    def all_skipped(self) -> Counter:
+        """Skipped samples of all ranks, by reason. Every rank must call it."""
+        return sum(gather_object([self.skipped]), Counter())
 
     def _save_checkpoint(self) -> None:
+        self.source.flush()  # what a checkpoint has behind it need not be computed again
+        skipped = self.all_skipped()
+        draft, *optimizers = map(sharding.whole, [o.state_dict() for o in (self.run_.draft, *self.optimizers)])
         if self.accelerator.is_main_process:
             state = {
-                "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(self.skipped),
-                "draft": self.run_.draft.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+                "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(skipped),
+                "draft": draft, "optimizers": optimizers,
             }  # fmt: skip
             checkpoint.save(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        state = checkpoint.latest(self.out / "checkpoints") if self.config.resume else None
+        if self.accelerator.is_main_process:
+            checkpoint.sweep(self.out)
+        state = checkpoint.latest(self.out / "checkpoints", self.console.print) if self.config.resume else None
         if state is None:
             return
         if state["identity"] != self._identity():
@@ -207,27 +223,27 @@ class Trainer:
                 f"{self.out} holds a checkpoint of a run with other data, target or settings. Choose another --out, or give "
                 "--resume false to train anew and overwrite it."
             )
-        self.run_.draft.load_state_dict(state["draft"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.best, self.skipped = state["step"], state["best"], Counter(state["skipped"])
+        sharding.load(self.run_.draft, self.optimizers, state["draft"], state["optimizers"])
+        self.step, self.best = state["step"], state["best"]
+        self.skipped = Counter(state["skipped"]) if self.accelerator.is_main_process else Counter()
         self.console.print(f"Continuing from step {self.step} of {self.steps}.")
 
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be this run's."""
         settings = asdict(self.config)
-        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype"):
+        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype", "shard"):
             settings.pop(name)
         settings["data"].pop("workers")
         settings["data"].pop("train")
         return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
 
     def _describe(self, **results: object) -> None:
+        skipped = dict(self.all_skipped())
         if self.accelerator.is_main_process:
             details = describe_run(
                 config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
                 draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
-                skipped=dict(self.skipped), **results,
+                skipped=skipped, **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 
@@ -246,7 +262,8 @@ class Trainer:
         ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
         sampler = MicroBatches(self.order, start=self.step, stop=until, **ranks)
         workers = 0 if config.data.strict else config.data.workers  # an error from a worker would lose its type
-        loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, num_workers=workers))
+        options = {"num_workers": workers, "worker_init_fn": ignore_interrupts}
+        loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, **options))
         for _ in range(self.step, until):
             yield [next(loader) for _ in range(config.accumulation)]
 
@@ -254,7 +271,7 @@ class Trainer:
         return torch.zeros(n, dtype=torch.long, device=self.accelerator.device)
 
     def _interrupt(self, *_: object) -> None:
-        if self.stopping:
+        if self.asked:
             raise KeyboardInterrupt
-        self.stopping = True
+        self.asked = True
         self.console.print("Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.")

@@ -1,0 +1,102 @@
+"""The dry run's numbers for the draft, against what a real step of the engine allocates and computes."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
+
+from peak_memory import peak_bytes
+from shapes import build_pair
+
+from vlm_eagle.records import Batch
+from vlm_eagle.training import attention, chunked_loss
+from vlm_eagle.training.activations import DraftActivations
+from vlm_eagle.training.arithmetic import estimate_arithmetic
+from vlm_eagle.training.sizes import draft_sizes, target_sizes
+from vlm_eagle.training.ttt import ttt_loss
+from vlm_eagle.training.workload import Workload, total
+
+CPU = torch.device("cpu")
+SMALL, LARGE = (2**18, 64), (2**21, 1024)  # chunks: logits of both models, queries
+
+
+def workload(length, fraction, **settings):
+    return Workload(
+        batch_size=1, accumulation=1, max_length=length, ttt_length=7, supervised_fraction=fraction, device="cpu",
+        **{"autocast": False, **settings},
+    )  # fmt: skip
+
+
+def build(autocast):
+    target, draft = build_pair("tiny", 1024, torch.bfloat16 if autocast else torch.float32, CPU)
+    draft = draft.float()
+    for parameter in draft.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # held, as after a step's first micro-batch
+    return target, draft, autocast
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "autocast"])
+def pair(request):
+    return build(request.param)
+
+
+def step(target, draft, work):
+    """Forward and backward of one micro-batch, whose answer lies at its end."""
+    ids = torch.randint(2048, (1, work.max_length), generator=torch.Generator().manual_seed(0))
+    supervised = torch.zeros_like(ids, dtype=torch.bool)
+    supervised[:, -1 - work.anchors : -1] = True
+    features = target.features(Batch(ids, torch.ones_like(ids), supervised))
+    settings = {"ttt_length": work.ttt_length, "decay": 0.9, "loss": work.loss, "recompute": work.recompute}
+
+    def run():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=work.autocast), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # RMSNorm of 16 bits with a float32 weight has no fused kernel
+            ttt_loss(draft, features, target.embed_tokens, target.logits, **settings).loss.backward()
+
+    return run
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("fraction", [0.12, 0.6])
+@pytest.mark.parametrize("chunks", [SMALL, LARGE], ids=["small", "large"])
+def test_memory_of_the_draft(pair, monkeypatch, recompute, fraction, chunks):
+    target, draft, autocast = pair
+    monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", chunks[0])
+    monkeypatch.setitem(attention.CHUNK, "cpu", chunks[1])
+    work = workload(1024, fraction, recompute=recompute, autocast=autocast)
+    measured = peak_bytes(step(target, draft, work), CPU)
+    assert DraftActivations(draft_sizes(draft.config), work).worst() == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("loss", ["lk_alpha", "lk_lambda"])
+def test_memory_of_lk_losses(pair, monkeypatch, loss):
+    target, draft, autocast = pair
+    monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", 2**20)
+    work = workload(512, 0.6, recompute=True, autocast=autocast, loss=loss)
+    measured = peak_bytes(step(target, draft, work), CPU)
+    assert DraftActivations(draft_sizes(draft.config), work).worst() == pytest.approx(measured, rel=0.15)
+
+
+def test_recomputing_keeps_less_and_only_there():
+    sizes = draft_sizes(build(False)[1].config)
+    kept, again = (DraftActivations(sizes, workload(1024, 0.6, recompute=r)) for r in (False, True))
+    assert again.worst() < kept.worst() / 1.5
+    assert dict(again.loss())["logits of a chunk"] == dict(kept.loss())["logits of a chunk"]
+    assert total(again.gradient()) < total(kept.gradient())
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("fraction", [0.12, 1.0])
+def test_arithmetic_of_the_draft(recompute, fraction):
+    target, draft, _ = build(False)
+    work = workload(512, (round(fraction * 512) - 1) / 512, recompute=recompute, optimizer="adamw", offline=True)
+    run = step(target, draft, work)
+    with FlopCounterMode(display=False) as counter:
+        run()
+    expected = estimate_arithmetic(target_sizes(target.model.config), draft_sizes(draft.config), work)
+    assert expected.step == pytest.approx(counter.get_total_flops(), rel=0.05)

@@ -1,0 +1,183 @@
+"""A run that is killed again and again ends exactly where an uninterrupted one does."""
+
+import json
+import random
+import shutil
+import time
+
+import pytest
+import torch
+from processes import Script, checkpoint_of, draft_of, log_of, options
+from runs import configure, trainer_for
+
+from vlm_eagle.errors import UserError
+from vlm_eagle.training import checkpoint
+
+STEPS = 12
+
+
+def killed(data, out, kills, chance, **more):
+    """Runs train_vlm.py to its end, killing it `kills` times on the way. Returns (step of the newest checkpoint, where)
+    of every kill that hit."""
+    hits = []
+    argv = options(data, out, max_steps=STEPS, **more)
+    while len(hits) < kills:
+        script = Script("train_vlm.py", argv, out.with_suffix(".txt"))
+        place = chance.choice(["anywhere", "checkpoint", "draft"])
+        hit = _wait_for_moment(script, out, place, chance)
+        script.kill()
+        newest = max((checkpoint._step(file) for file in (out / "checkpoints").glob("step-*.pt")), default=0)
+        hits.append((newest, place if hit else "too late"))
+        if newest == STEPS:
+            break
+    Script("train_vlm.py", argv, out.with_suffix(".txt")).finish()
+    return hits
+
+
+def _wait_for_moment(script, out, place, chance):
+    """Until the moment to kill has come, or the run has ended: then False."""
+    scratch, log = out / "checkpoints" / "writing.tmp", out / "log.jsonl"
+    before = log.read_bytes().count(b"\n") if log.is_file() else 0
+    steps, delay = chance.randrange(5), chance.random() * 0.05
+    while script.running:
+        if place == "checkpoint" and scratch.exists():
+            return True
+        if place == "draft" and any((out / "draft").glob(".writing-*")):
+            return True
+        if place == "anywhere" and log.is_file() and abs(log.read_bytes().count(b"\n") - before) >= steps:
+            time.sleep(delay)
+            return script.running
+    return False
+
+
+def assert_equal_runs(out, whole):
+    ours, theirs = draft_of(out), draft_of(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert same(checkpoint_of(out, STEPS), checkpoint_of(whole, STEPS), but=("identity",))
+    assert log_of(out) == log_of(whole)
+    assert [line["step"] for line in log_of(out)[0]] == list(range(1, STEPS + 1))
+    assert json.loads((out / "run.json").read_text())["finished"]
+    assert sorted(file.name for file in (out / "checkpoints").iterdir()) == [f"step-{STEPS - 2}.pt", f"step-{STEPS}.pt"]
+    assert sorted(file.name for file in (out / "draft").iterdir()) == ["config.json", "model.safetensors"]
+    assert not [file for file in out.iterdir() if file.name.startswith(".")]
+
+
+def same(ours, theirs, but=()):
+    """Whether nested states are equal, to the last bit."""
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours if k not in but)
+    if isinstance(ours, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    Script("train_vlm.py", options(data, out, max_steps=STEPS), out.with_suffix(".txt")).finish()
+    return out
+
+
+def test_online(data, whole, tmp_path):
+    killed(data, tmp_path / "run", 3, random.Random(0))
+    assert_equal_runs(tmp_path / "run", whole)
+
+
+def test_from_a_feature_store(data, tmp_path):
+    features = {"data__features": tmp_path / "store"}
+    Script("capture_features.py", options(data, tmp_path, **features), tmp_path / "capture.txt").finish()
+    Script("train_vlm.py", options(data, tmp_path / "whole", **features), tmp_path / "whole.txt").finish()
+    killed(data, tmp_path / "run", 2, random.Random(1), **features)
+    assert_equal_runs(tmp_path / "run", tmp_path / "whole")
+
+
+def test_while_filling_a_store(data, tmp_path):
+    """36 rows, steps of 5: the first epoch ends after 7 steps, and leaves a row out, which is captured before the second."""
+    (data / "thrice.jsonl").write_text((data / "train.jsonl").read_text() * 3)
+    ends = []
+    for name, kills in (("whole", 0), ("run", 2)):
+        fill = {"data__features": tmp_path / f"{name}-store", "data__fill": "true", "batch_size": 5}
+        fill["data__train"] = data / "thrice.jsonl"
+        killed(data, tmp_path / name, kills, random.Random(2), **fill)
+        ends.append(tmp_path / name)
+    assert_equal_runs(*ends)
+
+
+BROKEN = {
+    "empty": lambda content: b"",
+    "cut off": lambda content: content[: len(content) // 2],
+    "zeros at the end": lambda content: content[:-10_000] + bytes(10_000),
+    "one bit": lambda content: content[:400_000] + bytes([content[400_000] ^ 1]) + content[400_001:],
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_checkpoint_is_passed_over(whole, tmp_path, how):
+    for step in (10, 12):
+        (tmp_path / f"step-{step}.pt").write_bytes((whole / "checkpoints" / f"step-{step}.pt").read_bytes())
+    said = []
+    assert checkpoint.latest(tmp_path, said.append)["step"] == 12
+    newest = tmp_path / "step-12.pt"
+    newest.write_bytes(BROKEN[how](newest.read_bytes()))
+    assert checkpoint.latest(tmp_path, said.append)["step"] == 10
+    assert len(said) == 1
+    assert "step-12.pt cannot be read" in said[0]
+    (tmp_path / "step-10.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="--resume false"):
+        checkpoint.latest(tmp_path, said.append)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(data, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "step-12.pt").write_bytes(b"")
+    argv = options(data, tmp_path / "run", max_steps=STEPS)
+    said = Script("train_vlm.py", argv, tmp_path / "said.txt").finish()
+    assert "cannot be read" in said
+    assert "Continuing from step 10 of 12" in said
+    assert_equal_runs(tmp_path / "run", whole)
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 2, {"step": 2}, keep=2)
+
+    def full(state, stream):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        checkpoint.save(tmp_path, 4, {"step": 4}, keep=2)
+    assert checkpoint.latest(tmp_path)["step"] == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["step-2.pt"]
+
+
+def test_training_anew_replaces_the_checkpoints_of_before(tmp_path):
+    for step in (10, 12, 2):
+        checkpoint.save(tmp_path, step, {"step": step}, keep=2)
+    assert checkpoint.latest(tmp_path)["step"] == 2
+
+
+def test_a_log_line_half_written_is_dropped(data, tmp_path):
+    first = trainer_for(configure(data, tmp_path, max_steps=4))
+    step = first._optimizer_step
+
+    def killed_at_three(window):
+        if first.step == 3:
+            raise KeyboardInterrupt
+        return step(window)
+
+    first._optimizer_step = killed_at_three
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    with (tmp_path / "log.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    assert trainer_for(configure(data, tmp_path, max_steps=4)).train()
+    assert [line["step"] for line in log_of(tmp_path)[0]] == [1, 2, 3, 4]
+
+
+def test_killed_before_the_result_was_written(data, tmp_path):
+    trainer_for(configure(data, tmp_path, max_steps=2)).train()
+    (tmp_path / "run.json").unlink()
+    assert trainer_for(configure(data, tmp_path, max_steps=2)).train()
+    assert json.loads((tmp_path / "run.json").read_text())["finished"]
