@@ -70,7 +70,9 @@ def breaches(root: Path) -> list[str]:
 
 def test_every_room_has_a_level():
     assert set(sources(ROOT).values()) <= set(LEVEL)
-    assert {"data", "target", "draft", "training", "decoding", "demo", "cli", "scripts", "eval"} <= set(sources(ROOT).values())
+    assert {"data", "target", "draft", "training", "decoding", "interop", "demo", "cli", "scripts", "eval"} <= set(
+        sources(ROOT).values()
+    )
 
 
 def test_nothing_imports_upward_or_sideways():
