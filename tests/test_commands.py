@@ -28,7 +28,8 @@ def test_help_and_unknown_commands():
     shown = vlm_eagle("--help")
     assert (shown.returncode, "chat" in shown.stdout) == (0, True)
     assert vlm_eagle("chatt").returncode == 2
-    assert "--draft" in vlm_eagle("chat", "--help").stdout
+    for command, option in (("chat", "--draft"), ("import", "--source"), ("export", "--push_to_hub")):
+        assert option in vlm_eagle(command, "--help").stdout
 
 
 def test_preview_marks_what_is_learned_and_loads_no_weights(folder):

@@ -61,7 +61,7 @@ def safeailab(draft, folder):
         draft, "LlamaForCausalLM", "eagle_config", "eagle_aux_hidden_state_layer_ids", "target_hidden_size", "head_dim",
         "norm_before_fc", "own_embeddings", "torch_dtype",
     )  # fmt: skip
-    tensors = tensors_of(draft) | {"midlayer.self_attn.rotary_emb.inv_freq": torch.ones(16)}
+    tensors = tensors_of(draft) | {"midlayer.self_attn.rotary_emb.inv_freq": 10_000.0 ** (-torch.arange(8) / 8)}
     return write(folder, row, tensors | {"t2d": tensors["t2d"].to(torch.uint8)}, pickled=True)
 
 

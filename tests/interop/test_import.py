@@ -92,6 +92,12 @@ def test_every_norm_flag_survives_speculators(target, tmp_path, flags):
     same(read_draft(tmp_path).with_target_embeddings(table), draft)
 
 
+def test_rotary_frequencies_in_a_file_tell_the_base(target, tmp_path):
+    notes = read_draft(layouts.safeailab(narrow(target), tmp_path), num_layers=8).notes
+    assert any("rotary base is 10000" in note for note in notes)
+    assert any("the engines' default for 8 layers, [2, 4, 5]" in note for note in notes)
+
+
 def test_shards(target, tmp_path):
     draft = make_variant(target)
     layouts.shards(layouts.specforge(draft, tmp_path), {})

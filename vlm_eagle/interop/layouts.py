@@ -83,13 +83,20 @@ def _our_names(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor
     renamed = {}
     for name, tensor in tensors.items():
         if name.endswith(_UNUSED):
-            notes.append(f"{name} dropped: drafting does not read it")
+            base = f" (it says that the rotary base is {_base(tensor):.0f})" if name.endswith("inv_freq") else ""
+            notes.append(f"{name} dropped: drafting does not read it{base}")
             continue
         ours = name.removeprefix("model.").replace("layers.0.", "midlayer.", 1)
         if ours in renamed:
             raise UserError(f"two tensors are called {ours} once prefixes are removed.")
         renamed[ours] = tensor
     return renamed
+
+
+def _base(frequencies: Tensor) -> float:
+    """The base of rotary frequencies (K / 2,), which a training may have used whatever its config says."""
+    flat = frequencies.flatten().float()
+    return float(flat[1].pow(-len(flat))) if len(flat) > 1 else float("nan")
 
 
 def _settle_head(row: dict[str, object], tensors: dict[str, Tensor], notes: list[str]) -> None:
