@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from benchmarks import Benchmark, default_names, load_benchmark
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from table import acceptance_table, position_table
@@ -26,6 +25,7 @@ from vlm_eagle.decoding.generate import check_fit, generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.demo.benchmarks import Benchmark, default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256, write_json
