@@ -1,0 +1,1 @@
+"""Others' drafts and engines: readers, exports, the doctor, clients of running servers."""
