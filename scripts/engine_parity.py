@@ -10,7 +10,7 @@ code is 1 if text prompts differ in their answers or in their number of verifica
 
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -114,9 +114,8 @@ def _server(config: ParityConfig, k: int | None, console: Console):
     target = str(DEMO_TARGET) if config.target == DEMO else config.target
     options = {"port": port, "dtype": config.dtype, "max_model_len": config.max_model_len}
     command = vllm_command(config.vllm_python, target, config.draft, k, **options)
-    with ExitStack() as until_the_end:
-        with console.status(f"Starting vLLM, num_speculative_tokens {k} (log: {log})"):
-            url = until_the_end.enter_context(running(command, f"http://127.0.0.1:{port}", log, config.start_timeout))
+    console.print(f"Starting vLLM, num_speculative_tokens {k}; its output goes to {log}", style="dim")
+    with running(command, f"http://127.0.0.1:{port}", log, config.start_timeout) as url:
         yield url
 
 
