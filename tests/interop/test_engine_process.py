@@ -1,6 +1,7 @@
 """Servers that are started: waited for, shown when they fail, and always ended."""
 
 import os
+import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -50,6 +51,19 @@ def test_the_server_and_its_workers_end_with_the_context(tmp_path, how):
             break
         time.sleep(0.05)
     assert not is_alive(worker)
+
+
+def test_a_second_interruption_does_not_leave_the_server_behind(tmp_path):
+    """It arrives while a server that takes its time is waited for."""
+    deaf = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('not yet', flush=True))" + HEALTHY
+    previous = signal.signal(signal.SIGALRM, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises(SystemExit), start(deaf, tmp_path / "log"):
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+        worker = int((tmp_path / "log").read_text().split()[1])
+        assert not is_alive(worker)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
 
 
 def test_a_server_that_ends_says_why(tmp_path):

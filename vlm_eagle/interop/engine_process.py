@@ -79,16 +79,16 @@ def _wait(process: subprocess.Popen, url: str, log: Path, start_timeout: float) 
         http.close()
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Ends the server and its workers, which share a session of their own."""
-    for how, patience in ((signal.SIGTERM, 30), (signal.SIGKILL, 10)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        with suppress(subprocess.TimeoutExpired):
+def _end(process: subprocess.Popen, patience: float = 15.0) -> None:
+    """Ends the server and its workers, which share a session of their own; at once if we are interrupted again meanwhile."""
+    try:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(patience)
-            break
-    with suppress(ProcessLookupError):  # workers that outlived their parent
-        os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        with suppress(ProcessLookupError):  # also for workers that outlive their parent
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _tail(log: Path, lines: int = 8) -> str:
