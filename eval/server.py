@@ -48,6 +48,8 @@ def score_server(config: ServerOptions, sampling: Sampling, console: Console, pr
         stats, row = _score(engine, benchmark, config, sampling, progress)
         total += stats
         rows.append(row)
+    if total.forwards and total.tokens <= total.forwards:
+        console.print("The server accepted no draft token at all. docs/engines.md names usual reasons.", style="yellow")
     shape = asdict(engine.shape)
     setting = {
         "engine": {"kind": engine.kind, "version": engine.version, "model": engine.model, "url": config.server},

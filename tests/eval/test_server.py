@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 
 from acc_length import AccLengthConfig, main
-from fake_engines import FakeSglang, FakeVllm, serving
+from fake_engines import Canned, FakeSglang, FakeVllm, serving
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.interop.engine_vllm import VllmEngine
@@ -84,6 +84,12 @@ def test_an_interruption_leaves_nothing_half_written(score, monkeypatch):
 
     monkeypatch.setattr(VllmEngine, "answer", interrupt)
     assert score(FakeVllm())[:2] == (130, None)
+
+
+def test_nothing_accepted_is_pointed_out(score):
+    rejecting = FakeVllm(lambda body: Canned([5] * 7, drafts=6, by_position=[0, 0, 0]))
+    assert "accepted no draft token at all" in score(rejecting)[2]
+    assert "accepted no draft token at all" not in score(FakeVllm())[2]
 
 
 def test_a_server_needs_no_draft_here(score):
