@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from benchmarks import default_names, load_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +28,7 @@ from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json

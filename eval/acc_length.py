@@ -2,6 +2,7 @@
 
     python eval/acc_length.py --draft-tokens 4 8
     python eval/acc_length.py --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --benchmarks my_prompts.jsonl --topk 4
+    python eval/acc_length.py --server http://localhost:8000     # of a running vLLM or SGLang: its draft, its own count
 
 Draft tokens are nodes verified in one target forward, the root included: 4 is vLLM's num_speculative_tokens 3.
 """
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from benchmarks import Benchmark, default_names, load_benchmark
+from results import benchmark_result, column_result
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from server import score_server
 from table import acceptance_table, position_table
 
 from vlm_eagle.cli import run_cli
@@ -26,8 +28,10 @@ from vlm_eagle.decoding.generate import check_fit, generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.demo.benchmarks import Benchmark, default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
+from vlm_eagle.interop.engines import EngineName
 from vlm_eagle.provenance import describe_run, sha256, write_json
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target
@@ -55,7 +59,11 @@ class AccLengthConfig:
         llm_only: drop the vision tower and score text benchmarks only.
         dtype: of both models; auto is float32 on a CPU and the checkpoint's elsewhere.
         device: auto takes a GPU when there is one.
-        json: file for the results.
+        server: address of a running vLLM or SGLang, measured instead of our own loop. What it drafts was decided when it was
+            started: draft, draft_tokens, topk, num_steps, image_inputs, dtype and device do not matter then.
+        engine: what the server is; auto asks it.
+        timeout: seconds a server's answer may take.
+        json: file for the results; none for outputs/demo/acc_length.json, or acc_length_server.json of a server.
     """
 
     target: str = "demo"
@@ -75,14 +83,24 @@ class AccLengthConfig:
     llm_only: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
-    json: str = "outputs/demo/acc_length.json"
+    server: str | None = None
+    engine: EngineName = "auto"
+    timeout: float = 300.0
+    json: str | None = None
 
 
 def main(config: AccLengthConfig) -> None:
     """Scores the draft, prints the tables and writes the JSON."""
-    console, out = Console(), Path(config.json)
-    shapes = [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
+    console, out = Console(), Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
     sampling = Sampling(config.temperature, config.top_p, config.top_k, config.min_p)
+    if config.server:
+        with _progress(console) as progress:
+            results = score_server(config, sampling, console, progress)
+        _show(console, results)
+        write_json(out, {"run": describe_run(config=asdict(config)), "settings": results})
+        console.print(f"Written to {out}")
+        return
+    shapes = [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
     draft = Eagle3Draft.from_pretrained(config.draft)
     scored = _fingerprint(config)
     if (done := _already(out, scored)) is not None:
@@ -95,6 +113,14 @@ def main(config: AccLengthConfig) -> None:
     text_only = config.llm_only or not target.is_vision
     names = config.benchmarks or default_names(text_only)
     benchmarks = [load_benchmark(name, config.limit) for name in names]
+    with _progress(console) as progress:
+        results = [_score(target, draft, shape, sampling, benchmarks, config, progress) for shape in shapes]
+    _show(console, results)
+    write_json(out, {"scored": scored, "run": describe_run(config=asdict(config)), "settings": results})
+    console.print(f"Written to {out}")
+
+
+def _progress(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -102,11 +128,7 @@ def main(config: AccLengthConfig) -> None:
         TextColumn("prompts"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        results = [_score(target, draft, shape, sampling, benchmarks, config, progress) for shape in shapes]
-    _show(console, results)
-    write_json(out, {"scored": scored, "run": describe_run(config=asdict(config)), "settings": results})
-    console.print(f"Written to {out}")
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _show(console: Console, results: list[dict[str, Any]]) -> None:
@@ -119,7 +141,7 @@ def _show(console: Console, results: list[dict[str, Any]]) -> None:
 
 def _fingerprint(config: AccLengthConfig) -> dict[str, Any]:
     """What the results depend on: settings, and the contents of all files. A model on the hub may change: no digest."""
-    settings = {k: v for k, v in asdict(config).items() if k != "json"}
+    settings = {k: v for k, v in asdict(config).items() if k not in ("json", "server", "engine", "timeout")}
     target = DEMO_TARGET if config.target == DEMO else Path(config.target)
     folders = (Path(config.draft), target)
     digest = sha256(f for folder in folders for f in sorted(folder.glob("*.safetensors")))
@@ -185,23 +207,12 @@ def _score(
         if not prompts:
             raise UserError(f"Benchmark {benchmark.name}: every prompt was skipped: {skipped}.")
         total += stats
-        rows.append({"name": benchmark.name, **_summary(stats), "skipped": skipped, "prompts": prompts})
+        rows.append(benchmark_result(benchmark.name, stats, skipped, prompts))
     setting = {
         "num_draft_tokens": shape.num_draft_tokens, "num_speculative_tokens": shape.num_draft_tokens - 1,
         "topk": shape.topk, "num_steps": shape.num_steps, "sampling": asdict(sampling),
     }  # fmt: skip
-    average = sum(row["acceptance_length"] for row in rows) / len(rows)
-    return {**setting, "average_acceptance_length": average, "totals": _summary(total), "benchmarks": rows}
-
-
-def _summary(stats: AcceptanceStats) -> dict[str, Any]:
-    return {
-        "tokens": stats.tokens,
-        "forwards": stats.forwards,
-        "acceptance_length": stats.acceptance_length,
-        "by_position": stats.by_position,
-        "conditional": stats.conditional,
-    }
+    return column_result(setting, total, rows)
 
 
 if __name__ == "__main__":

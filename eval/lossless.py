@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from benchmarks import default_names, load_benchmark
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,6 +23,7 @@ from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch

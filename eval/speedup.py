@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from benchmarks import default_names, load_benchmark
 from methods import Method, Timed, our_loop, prompt_lookup, transformers_generate
 from rich.console import Console
 from rich.progress import Progress
@@ -33,6 +32,7 @@ from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json

@@ -1,1 +1,1 @@
-"""Traffic with other trainers and with serving engines: import, export, model cards."""
+"""Others' drafts and engines: readers, exports, the doctor, clients of running servers."""

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Serves a target with its EAGLE-3 draft in vLLM. --help lists the options.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/serve_vllm.sh TARGET DRAFT [--preset NAME] [--port PORT] [--print] [-- OPTIONS OF vllm serve]
+
+Serves TARGET with the EAGLE-3 DRAFT (folders or hub ids) in vLLM, which drafts chains.
+
+  --preset chain3   num_speculative_tokens 3, the default: 4 tokens verified per forward
+  --preset chain7   num_speculative_tokens 7: 8 tokens verified per forward
+  --port PORT       where it listens, 8000 by default
+  --print           show the command and do not run it
+
+Everything behind -- goes to vLLM as it is, for instance:
+
+  scripts/serve_vllm.sh TARGET DRAFT --preset chain7 -- --dtype float16 --max-model-len 4096
+TEXT
+}
+
+fail() {
+    printf 'error: %s\nscripts/serve_vllm.sh --help lists all options.\n' "$1" >&2
+    exit 2
+}
+
+models=() preset=chain3 port=8000 show=false
+while (($#)); do
+    case $1 in
+        -h | --help) usage && exit ;;
+        --print) show=true ;;
+        --preset | --port)
+            (($# > 1)) || fail "$1 needs a value"
+            if [[ $1 == --port ]]; then port=$2; else preset=$2; fi
+            shift
+            ;;
+        --) shift && break ;;
+        -*) fail "unknown option $1; put options of vLLM behind --" ;;
+        *) models+=("$1") ;;
+    esac
+    shift
+done
+((${#models[@]} == 2)) || fail "expected TARGET and DRAFT, found ${#models[@]} names"
+
+case $preset in
+    chain3) k=3 ;;
+    chain7) k=7 ;;
+    tree*) fail "vLLM drafts chains only; trees are served by scripts/serve_sglang.sh" ;;
+    *) fail "no preset $preset; there are chain3 and chain7" ;;
+esac
+
+draft=${models[1]//\\/\\\\}
+speculative="{\"method\": \"eagle3\", \"model\": \"${draft//\"/\\\"}\", \"num_speculative_tokens\": $k}"
+command=(vllm serve "${models[0]}" --port "$port" --speculative-config "$speculative" "$@")
+if $show; then
+    printf '%q ' "${command[@]}" && echo
+    exit
+fi
+command -v vllm >/dev/null || fail "no vllm here; activate the environment it is installed in"
+exec "${command[@]}"
