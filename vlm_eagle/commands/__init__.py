@@ -7,6 +7,7 @@ from vlm_eagle.cli import USAGE, run_cli
 
 COMMANDS = {
     "chat": "talk to a target about text and images, and see which words the draft guessed",
+    "doctor": "find out why a draft is accepted less than it should be",
     "preview": "look at training samples, learned tokens in green",
 }
 
