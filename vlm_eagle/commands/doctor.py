@@ -120,8 +120,7 @@ def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> list[Conve
         rows = [Conversation(f"question-{i}", (user_message(text),), "built in") for i, text in enumerate(_QUESTIONS)]
     usable = [row.prompt() for row in rows if not isinstance(row, BadRow) and not (text_only and row.has_media)]
     if not usable:
-        raise UserError(
-            f"None of {len(rows)} prompts can be used{' without images' if text_only else ''}. Give --prompts FILE."
-        )
+        without = " without images" if text_only else ""
+        raise UserError(f"None of {len(rows)} prompts can be used{without}. Give others with --prompts.")
     limit = min(config.limit, len(usable))
     return [usable[i * len(usable) // limit] for i in range(limit)]

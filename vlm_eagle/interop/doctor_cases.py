@@ -1,4 +1,4 @@
-"""What the doctor measures with: the target's own greedy answers, and all the states that some reading of the draft may want."""
+"""What the doctor measures with: the target's own greedy answers, and all the states that a reading of the draft may want."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -92,7 +92,7 @@ def _states(base: Reading, draft: RawDraft, facts: TargetFacts) -> Iterator[Mist
     if facts.deepstack_levels:
         other = not base.before_deepstack
         what = f"the draft was trained on aux hidden states {'without' if other else 'with'} DeepStack's additions"
-        fix = f"Capture what layers receive, or train on layers from {facts.deepstack_levels + 1} on, where it makes no difference."
+        fix = f"Capture what layers receive, or train on layers from {facts.deepstack_levels + 1} on."
         yield Mistake("deepstack-before", replace(base, before_deepstack=other), what, fix, images=True)
     if facts.mrope_section:
         other = "merged" if base.image_inputs == "token" else "token"

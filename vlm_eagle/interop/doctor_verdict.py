@@ -68,10 +68,8 @@ def _effect(step: Tried) -> str:
 
 
 def _numbers(row: Tried) -> str:
-    return (
-        f"first position {row.first:.2f}, acceptance length {row.length:.2f} of at most {PROBE + 1}, "
-        f"{row.gain:+.3f} nats per token"
-    )
+    length = "" if row.length is None else f"acceptance length {row.length:.2f} of at most {PROBE + 1}, "
+    return f"first position {row.first:.2f}, {length}{row.gain:+.3f} nats per token"
 
 
 def _coverage(report: Report) -> list[Finding]:
@@ -93,7 +91,7 @@ def _health(report: Report, draft: RawDraft) -> list[Finding]:
     for name, chosen in report.groups.items():
         group = after.of(chosen).total
         if group.rows[0] >= _FEW_ROWS and is_ill(group):
-            what = f"On prompts with {name} alone acceptance is {group.first:.2f} at the first position, over all {total.first:.2f}."
+            what = f"With {name}, the first guess is accepted in {group.first:.0%} of cases, over all {total.first:.0%}."
             why, fix = "Prompts like these were missing in training.", "Train on prompts of the kind you serve."
             found.append(warning(f"weak-on-{name}", what, why, fix))
     one, two = total.by_position[:2]
