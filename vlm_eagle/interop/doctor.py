@@ -30,7 +30,7 @@ CHECKS = (
 )  # fmt: skip
 _CANNOT_RUN = {
     "config-unreadable", "weights-missing", "weights-unreadable", "fc-width", "tensors-missing", "tensor-shapes",
-    "tensor-nan", "d2t-size", "t2d-size",
+    "tensor-nan", "tensor-zero", "d2t-size", "t2d-size",
 }  # fmt: skip
 
 

@@ -39,7 +39,9 @@ class Reader:
         total = len(case.ids)
         rows = torch.arange(max(case.prompt + 1 - reading.ahead, 0), total - reading.ahead, device=case.ids.device)
         if not self.can(reading, case) or not len(rows):
-            return Acceptance([max(len(rows) - k, 0) for k in range(steps)], [0] * steps)
+            counts = [max(len(rows) - k, 0) for k in range(steps)]
+            blind = torch.full((len(TEMPERATURES),), -sum(counts) * math.log(len(self.embedding)))
+            return Acceptance(counts, [0] * steps, log_likelihood=blind)
         run = _Run(self, reading, case, rows)
         targets = self.target_ids(reading)
         right = torch.ones_like(rows, dtype=torch.bool)

@@ -11,6 +11,7 @@ from vlm_eagle.interop.doctor_usual import Mistake
 
 STEPS, PROBE = 7, 3  # guesses in a row: for what is reported, and for comparing readings
 _EVERY, _HOPELESS = 4, -0.03  # a reading this much worse on the first guesses of every fourth prompt is not looked at further
+_HELPED = 0.3  # acceptance length that corrections of an ill draft must bring, or they explain nothing
 _ROUNDS = 3  # mistakes that may have been made together
 _ERRORS, _SUSPECTED = 3.0, 1.5  # standard errors that a better reading needs, unless and if a static check suspects it
 
@@ -63,7 +64,7 @@ def search(
     """Goes from reading to better reading, at most three times. A reading is better if it makes the target's tokens clearly
     more probable and its guesses are accepted no less often; names in `suspected` need less evidence."""
     images = [case.has_image for case in cases]
-    current, steps, visited = written, [], {written}
+    current, steps, rounds, visited = written, [], [], {written}
     probe = measure(reader, cases, current, PROBE)
     while True:
         tried, glance = {}, measure(reader, cases[::_EVERY], current, 1)
@@ -74,6 +75,7 @@ def search(
             if not mistake.images and mistake.name not in suspected:
                 row = _glance(reader, cases[::_EVERY], mistake, glance)
             tried[mistake.name] = row or _try(reader, cases, mistake, probe, images)
+        rounds.append(tried)
         better = [row for row in tried.values() if _is_better(row, probe, images, row.mistake.name in suspected)]
         if not better or len(steps) == _ROUNDS:
             break
@@ -85,6 +87,8 @@ def search(
         visited.add(current)
     before = measure(reader, cases, written, STEPS)
     after = measure(reader, cases, current, STEPS) if steps else before
+    if after.total.is_ill and after.total.length < before.total.length + _HELPED:
+        return Search(written, written, before, before, [], rounds[0])
     return Search(written, current, before, after, steps, tried)
 
 

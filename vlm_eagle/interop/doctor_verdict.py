@@ -7,14 +7,11 @@ import torch
 from vlm_eagle.interop.doctor_cases import Case
 from vlm_eagle.interop.doctor_files import RawDraft
 from vlm_eagle.interop.doctor_findings import Finding, error, warning
-from vlm_eagle.interop.doctor_measure import Acceptance
 from vlm_eagle.interop.doctor_reader import Reader
 from vlm_eagle.interop.doctor_reading import Reading
 from vlm_eagle.interop.doctor_report import Report
 from vlm_eagle.interop.doctor_search import PROBE, Tried
 
-# A draft below either is ill. Healthy ones: the demo's 0.85 and 5.0; weak published ones 0.40 and 1.6.
-LEAST_FIRST, LEAST_LENGTH = 0.4, 1.6
 _FEW_ROWS = 20  # too few to judge a kind of prompts by
 
 
@@ -34,11 +31,6 @@ def coverage(reader: Reader, reading: Reading, cases: Sequence[Case]) -> float:
     """Share of the answers' tokens that the draft can say."""
     tokens = torch.cat([case.ids[case.prompt :] for case in cases])
     return float(torch.isin(tokens, reader.target_ids(reading)).float().mean())
-
-
-def is_ill(acceptance: Acceptance) -> bool:
-    """Whether so little is accepted that something must be wrong."""
-    return acceptance.first < LEAST_FIRST or acceptance.length < LEAST_LENGTH
 
 
 def _settle(finding: Finding, report: Report) -> None:
@@ -85,12 +77,12 @@ def _coverage(report: Report) -> list[Finding]:
 def _health(report: Report, draft: RawDraft) -> list[Finding]:
     after = report.search.after
     total = after.total
-    if is_ill(total):
+    if total.is_ill:
         return [_no_reading_helps(report, draft)]
     found = []
     for name, chosen in report.groups.items():
         group = after.of(chosen).total
-        if group.rows[0] >= _FEW_ROWS and is_ill(group):
+        if group.rows[0] >= _FEW_ROWS and group.is_ill:
             what = f"With {name}, the first guess is accepted in {group.first:.0%} of cases, over all {total.first:.0%}."
             why, fix = "Prompts like these were missing in training.", "Train on prompts of the kind you serve."
             found.append(warning(f"weak-on-{name}", what, why, fix))
