@@ -13,7 +13,7 @@ STEPS, PROBE = 7, 3  # guesses in a row: for what is reported, and for comparing
 _EVERY, _HOPELESS = 4, -0.03  # a reading this much worse on the first guesses of every fourth prompt is not looked at further
 _HELPED = 0.3  # acceptance length that corrections of an ill draft must bring, or they explain nothing
 _ROUNDS = 3  # mistakes that may have been made together
-_ERRORS, _SUSPECTED = 3.0, 1.5  # standard errors that a better reading needs, unless and if a static check suspects it
+_ERRORS, _SUSPECTED = 2.5, 1.5  # standard errors that a better reading needs, unless and if a static check suspects it
 
 
 @dataclass

@@ -30,7 +30,7 @@ def check_dtype(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
     """The stated dtype against that of the tensors; the types of the maps; the architecture's name."""
     stated = draft.config.get("torch_dtype") or draft.config.get("dtype")
     floats = {str(t.dtype).removeprefix("torch.") for n, t in draft.tensors.items() if n not in _MAPS}
-    if floats and (len(floats) > 1 or stated not in floats):
+    if floats and (len(floats) > 1 or stated != next(iter(floats))):
         what = f"config.json says {stated}, the tensors are {' and '.join(sorted(floats))}."
         why = "Engines cast to what config.json says: float16 overflows where bfloat16 does not."
         yield warning("dtype", what, why, f"Write torch_dtype {sorted(floats)[0]!r}.")

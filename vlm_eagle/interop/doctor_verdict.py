@@ -12,6 +12,8 @@ from vlm_eagle.interop.doctor_reading import Reading
 from vlm_eagle.interop.doctor_report import Report
 from vlm_eagle.interop.doctor_search import PROBE, Tried
 
+_SOME = 0.2  # acceptance at the first position of a draft that has learned something
+_TRAIN = "Let this target answer the training prompts, and train on these answers, longer."
 _FEW_ROWS = 20  # too few to judge a kind of prompts by
 
 
@@ -105,12 +107,15 @@ def _no_reading_helps(report: Report, draft: RawDraft) -> Finding:
     if all(bool((t == 1).all()) for t in norms):
         why = "All norms are still exactly 1: this head was never trained."
         return error("untrained", what, why, "Give the directory that training wrote, out/draft.")
+    if total.first >= _SOME:
+        why = "It learned something, but less than a healthy draft, or prompts of another kind than these."
+        fix = f"Examine it on prompts of the kind it serves (--prompts). {_TRAIN}"
+        return warning("weak", what, why, fix)
     if total.confidence >= 0.5:
         why = (
             f"The draft is sure of its guesses ({total.confidence:.2f} on average) and wrong: it learned other answers than "
             "this target's, from another target, another chat template or data that others wrote."
         )
-        return error("other-answers", what, why, "Let this target answer the training prompts, and train on these answers.")
+        return error("other-answers", what, why, f"{_TRAIN} Other prompts: --prompts.")
     why = "The draft is unsure and mostly wrong: it did not learn this target's answers."
-    fix = "Train longer, on the target's own answers to prompts of the kind measured here (--prompts gives others)."
-    return error("not-learned", what, why, fix)
+    return error("not-learned", what, why, f"{_TRAIN} Other prompts: --prompts.")
