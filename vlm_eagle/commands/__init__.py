@@ -8,6 +8,7 @@ from vlm_eagle.cli import USAGE, run_cli
 
 COMMANDS = {
     "chat": "talk to a target about text and images, and see which words the draft guessed",
+    "doctor": "find out why a draft is accepted less than it should be",
     "preview": "look at training samples, learned tokens in green",
     "import": "turn a draft made by others into a native draft directory",
     "export": "check a draft and write it, with a model card, for SGLang, vLLM or speculators",

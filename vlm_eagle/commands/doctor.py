@@ -1,0 +1,126 @@
+"""Examines a draft against its target: what is wrong, why it matters, what to do. "Acceptance length is 1" starts here.
+
+    vlm-eagle doctor
+    vlm-eagle doctor --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --prompts my_prompts.jsonl --json doctor.json
+
+The exit code is 0 for a healthy draft, 1 when there is something to say, 2 when it cannot be examined.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from vlm_eagle.config import DEMO
+from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
+from vlm_eagle.demo import mix
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.doctor import diagnose, examine
+from vlm_eagle.interop.doctor_facts import TargetFacts
+from vlm_eagle.interop.doctor_files import RawDraft, read_raw
+from vlm_eagle.interop.doctor_report import Report
+from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.target.load import load_target, read_config
+
+_ILL = 1  # exit code
+_DEMO_START = 300_000  # demo samples that nothing was trained on
+_QUESTIONS = (
+    "Explain in three sentences how a rainbow forms.",
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "A train travels 180 km in 2.5 hours. What is its average speed? Show the steps.",
+    "List five things to pack for a week in the mountains.",
+    "Translate into French: The library opens at nine and closes at six.",
+    "用三句话介绍一下长城。",
+    "What is the difference between a virus and a bacterium?",
+    "Write a short story about a lighthouse keeper who finds a letter.",
+)
+
+
+@dataclass(kw_only=True)
+class Config:
+    """What to examine.
+
+    Attributes:
+        target: folder or hub id of the target, or demo.
+        draft: folder or hub id of the draft.
+        prompts: JSONL files of conversations; none takes the held-out data of the run that made the draft, if run.json beside
+            it names any, for the demo target its tasks, and some questions otherwise.
+        limit: prompts at most.
+        max_new_tokens: longest answer.
+        static: only read files; the target's weights are not loaded.
+        llm_only: never run the target's vision tower; prompts with images are left out.
+        dtype: of the target; auto is float32 on a CPU and the checkpoint's elsewhere.
+        device: auto takes a GPU when there is one.
+        json: file for the report.
+    """
+
+    target: str = DEMO
+    draft: str = "outputs/demo/draft"
+    prompts: list[str] = field(default_factory=list)
+    limit: int = 28
+    max_new_tokens: int = 64
+    static: bool = False
+    llm_only: bool = False
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    json: str | None = None
+
+
+def main(config: Config) -> int:
+    """Prints the report and writes it; the exit code is that of the examination."""
+    draft, run = read_raw(config.draft), _run_of(config.draft)
+    if config.static:
+        report = Report(examine(draft, TargetFacts.of(read_config(config.target))), unmeasured="--static")
+    else:
+        report = _measured(config, draft, run)
+    Console().print(report)
+    if config.json:
+        write_json(Path(config.json), {"run": describe_run(config=asdict(config)), **report.to_json()})
+    return 0 if report.healthy else _ILL
+
+
+def _measured(config: Config, draft: RawDraft, run: dict[str, Any]) -> Report:
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
+    llm_only = config.llm_only or bool(run.get("llm_only"))
+    target = load_target(config.target, dtype=dtype, device=device, llm_only=llm_only, layer_ids=(0, 1, 2))
+    prompts = _prompts(config, run, text_only=llm_only or not target.is_vision)
+    settings = run.get("draft")
+    merged = isinstance(settings, dict) and settings.get("image_inputs") == "merged"
+    return diagnose(target, draft, prompts, max_new_tokens=config.max_new_tokens, image_inputs="merged" if merged else "token")
+
+
+def _run_of(draft: str) -> dict[str, Any]:
+    """The settings of the run that made a draft, from run.json beside its folder."""
+    try:
+        config = json.loads((Path(draft).resolve().parent / "run.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> list[Conversation]:
+    """What to ask, spread evenly over what there is."""
+    if config.prompts:
+        rows = [row for name in config.prompts for row in read_conversations(Path(name))]
+    else:
+        data = run.get("data")
+        held_out = data.get("held_out") if isinstance(data, dict) else None
+        files = [Path(name) for name in held_out or [] if isinstance(name, str) and Path(name).is_file()]
+        rows = [row for file in files for row in read_conversations(file)]
+    if not rows and config.target == DEMO:
+        count = -(-config.limit // len(mix.TASKS))
+        rows = [mix.sample(task, _DEMO_START + i) for task in mix.TASKS for i in range(count)]
+    if not rows:
+        rows = [Conversation(f"question-{i}", (user_message(text),), "built in") for i, text in enumerate(_QUESTIONS)]
+    usable = [row.prompt() for row in rows if not isinstance(row, BadRow) and not (text_only and row.has_media)]
+    if not usable:
+        without = " without images" if text_only else ""
+        raise UserError(f"None of {len(rows)} prompts can be used{without}. Give others with --prompts.")
+    limit = min(config.limit, len(usable))
+    return [usable[i * len(usable) // limit] for i in range(limit)]
