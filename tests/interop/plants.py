@@ -101,6 +101,11 @@ def fewer_words(c, t):
     c["draft_vocab_size"] = len(ids)
 
 
+def odd_keys(c, t):
+    for name in (K, V):
+        t[name] = t[name][:-3].contiguous()
+
+
 def random_head(c, t):
     torch.manual_seed(0)
     for name, tensor in t.items():
@@ -163,6 +168,7 @@ PLANTS = (
     Plant("wrong target_hidden_size", config(target_hidden_size=512), ("target-hidden-size",)),
     Plant("wrong vocab_size", config(vocab_size=151936), ("vocab-size",)),
     Plant("draft vocabulary too small", fewer_words, ("coverage",)),
+    Plant("keys cut off", odd_keys, ("head-dim-tensors",)),
     Plant("NaN", nan, ("tensor-nan",)),
     Plant("a tensor of zeros", zero, ("tensor-zero",)),
     Plant("dtype misstated", config(torch_dtype="float16"), ("dtype",)),

@@ -99,6 +99,14 @@ def test_a_fault_that_is_written(plant, demo, healthy, tmp_path):
     assert found & set(plant.names), found
 
 
+def test_what_cannot_be_run_is_not_measured(examined, healthy, tmp_path):
+    for name in ("keys cut off", "NaN", "a tensor is missing", "a tensor of zeros"):
+        (plant,) = (plant for plant in PLANTS if plant.name == name)
+        report = examined(planted(plant, healthy, tmp_path / "draft"))
+        assert (report.search, report.healthy) == (None, False)
+        assert report.unmeasured
+
+
 def test_there_are_enough_plants():
     assert len(PLANTS) >= 30
     assert len({plant.name for plant in PLANTS}) == len(PLANTS)

@@ -58,7 +58,7 @@ def diagnose(
     report = Report(examine(draft, facts))
     blockers = {finding.code for finding in report.findings} & _CANNOT_RUN
     if blockers or not _joins(draft, facts):
-        report.unmeasured = f"the draft cannot be run ({', '.join(sorted(blockers)) or 'its width is not the target’s'})"
+        report.unmeasured = f"the draft cannot be run ({', '.join(sorted(blockers)) or 'its width or heads do not fit'})"
         return report
     written = as_written(draft, facts, image_inputs)
     ids = {i + step for ids in _all_ids(written.layer_ids, facts) for i in ids for step in (-1, 0, 1)}
@@ -73,8 +73,11 @@ def diagnose(
 
 
 def _joins(draft: RawDraft, facts: TargetFacts) -> bool:
-    """Whether the draft can read the target's embedding."""
-    return draft.tensors["fc.weight"].shape[0] == facts.hidden_size
+    """Whether the draft can read the target's embedding, and its attention splits into heads."""
+    reading = as_written(draft, facts)
+    rows, kv_rows = (draft.tensors[f"midlayer.self_attn.{name}_proj.weight"].shape[0] for name in "qk")
+    whole = rows % reading.heads == 0 and reading.heads % reading.kv_heads == 0
+    return whole and rows * reading.kv_heads == kv_rows * reading.heads and len(draft.tensors["fc.weight"]) == facts.hidden_size
 
 
 def _all_ids(written: tuple[int, ...], facts: TargetFacts) -> list[tuple[int, ...]]:

@@ -78,7 +78,7 @@ def make_cases(
 
 @torch.no_grad()
 def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[int]) -> Case:
-    whole = _extended(prompt, answer)
+    whole = extended(prompt, answer)
     with _Listener(target, layer_ids) as heard:
         target.features(whole)
     visual = target.visual_mask(whole)
@@ -96,7 +96,7 @@ def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[
     )
 
 
-def _extended(prompt: Batch, answer: list[int]) -> Batch:
+def extended(prompt: Batch, answer: list[int]) -> Batch:
     """The prompt with the answer behind it."""
     n = len(answer)
     new = torch.tensor([answer], device=prompt.input_ids.device)
