@@ -102,7 +102,7 @@ def checkpoint_of(out, step):
     return torch.load(out / "checkpoints" / f"step-{step}.pt", weights_only=True)
 
 
-def log_of(out, without=("tokens_per_second",)):
+def log_of(out, without=("tokens_per_second", "target_share")):
     """(lines of steps, lines of evaluations)."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     lines = [{k: v for k, v in line.items() if k not in without} for line in lines]
