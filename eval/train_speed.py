@@ -1,7 +1,7 @@
 """What a draft's training step costs: dense against anchor-sparse, and against its floor, the target's forward alone.
 
     python eval/train_speed.py
-    python eval/train_speed.py --shape qwen3-vl-2b --dtype bfloat16 --lengths 2048 --fractions 0.12 --no-dense
+    python eval/train_speed.py --shape qwen3-vl-2b --dtype bfloat16 --lengths 2048 --fractions 0.12 --dense false
 
 A step is forward, backward and update of the draft. Features and weights are random: time does not depend on them. Memory is
 what a step allocates at its peak beyond weights, gradients, optimizer state and features. A sample's answer lies at its end,
