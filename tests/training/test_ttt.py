@@ -77,6 +77,12 @@ def plain_batch_loss(draft, target, batch):
     return loss, correct, counts
 
 
+@pytest.fixture
+def draft(target):
+    """Its vocabulary holds nearly all that the random target says: a row outside it carries no loss, and hides faults."""
+    return make_draft(target, draft_vocab_size=1200, scale=2.0)
+
+
 @pytest.fixture(scope="module")
 def conversations():
     return [mix.sample("arithmetic", 3), mix.sample("describe", 1), mix.sample("multi-image", 3), mix.sample("vqa", 2, turns=2)]
