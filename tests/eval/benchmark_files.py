@@ -4,6 +4,7 @@ Three rows each, made up here; field names, nesting, file names and the way imag
 """
 
 import csv
+import functools
 import io
 import json
 import random
@@ -26,6 +27,7 @@ def write(name: str, folder: Path) -> Path:
     return folder
 
 
+@functools.cache
 def png(seed: int) -> bytes:
     """A small picture, another one for every seed."""
     file = io.BytesIO()
@@ -40,7 +42,7 @@ def embedded(seed: int, path: str | None = None) -> dict[str, Any]:
 
 def write_jsonl(file: Path, rows: Sequence[Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_parquet(file: Path, rows: Sequence[dict[str, Any]]) -> None:
