@@ -40,6 +40,7 @@ class VisionCollator:
         for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added.
         llm_only: skip samples with images or videos, so that the vision tower is never needed.
         strict: raise at the first bad sample instead of counting it.
+        thinking: render with the template's enable_thinking, which Qwen3's hybrid models obey and others ignore.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class VisionCollator:
         for_generation: bool = False,
         llm_only: bool = False,
         strict: bool = False,
+        thinking: bool = False,
     ):
         self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
         self.supervisor = Supervisor(self.tokenizer)
-        self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
+        self.max_length, self.for_generation, self.strict, self.thinking = max_length, for_generation, strict, thinking
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
@@ -108,7 +110,7 @@ class VisionCollator:
             chat_template=self.chat_template,
             tokenize=False,
             add_generation_prompt=self.for_generation,
-            enable_thinking=False,
+            enable_thinking=self.thinking,
         )
 
     def survey(self, conversation: Conversation) -> tuple[list[int], int]:
