@@ -39,8 +39,8 @@ class VisionCollator:
             would cut into an image or leave nothing to learn from, it is skipped.
         for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added.
         llm_only: skip samples with images or videos, so that the vision tower is never needed.
+        thinking: for templates that know it: whether the target thinks before it answers; None leaves it to the template.
         strict: raise at the first bad sample instead of counting it.
-        thinking: render with the template's enable_thinking, which Qwen3's hybrid models obey and others ignore.
     """
 
     def __init__(
@@ -50,14 +50,15 @@ class VisionCollator:
         max_length: int = 2048,
         for_generation: bool = False,
         llm_only: bool = False,
+        thinking: bool | None = False,
         strict: bool = False,
-        thinking: bool = False,
     ):
         self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
         self.supervisor = Supervisor(self.tokenizer)
-        self.max_length, self.for_generation, self.strict, self.thinking = max_length, for_generation, strict, thinking
+        self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
+        self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
@@ -110,7 +111,7 @@ class VisionCollator:
             chat_template=self.chat_template,
             tokenize=False,
             add_generation_prompt=self.for_generation,
-            enable_thinking=self.thinking,
+            **self.template_options,
         )
 
     def survey(self, conversation: Conversation) -> tuple[list[int], int]:
