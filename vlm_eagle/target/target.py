@@ -106,7 +106,7 @@ class Target:
         return frozenset(eos if isinstance(eos, (list, tuple)) else [eos])
 
     def logits(self, last_hidden: Tensor) -> Tensor:
-        """(..., V) float32 from the normed final hidden state (..., D_target), and where that is. Callers choose the positions."""
+        """(..., V) float32 from the normed final hidden state (..., D_target), on its device. Callers choose the positions."""
         return self.model.lm_head(last_hidden).float().to(last_hidden.device)
 
     def positions(self, batch: Batch) -> tuple[Tensor, Tensor]:

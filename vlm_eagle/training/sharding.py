@@ -1,8 +1,8 @@
 """Sharding (FSDP2) over the processes of a run.
 
-Of the draft every process keeps a part of the weights and of the optimizer state, and has all weights during a step. Files always
-hold whole tensors, so that a run can go on with or without it. Of the target every process keeps a part of each decoder layer,
-and has the whole layer while it runs. Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
+Of the draft every process keeps a part of the weights and of the optimizer state, and has all weights during a step. Files
+always hold whole tensors, so that a run can go on with or without it. Of the target every process keeps a part of each decoder
+layer, and has the whole layer while it runs. Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ from vlm_eagle.target.target import Target
 
 
 def prepare(accelerator: Accelerator, module: nn.Module, shard: bool) -> nn.Module:
-    """`module` for several processes: sharded, or whole in each with averaged gradients (DistributedDataParallel). An accelerate
-    config that asks for FSDP is the same wish as `shard`.
+    """`module` for several processes: sharded, or whole in each with averaged gradients (DistributedDataParallel). An
+    accelerate config that asks for FSDP is the same wish as `shard`.
 
     Raises:
         UserError: accelerate was told to use FSDP1.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlm_eagle.config import TrainConfig
+from vlm_eagle.data.workers import ignore_interrupts
 from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
@@ -25,7 +26,6 @@ from vlm_eagle.training import checkpoint, sharding
 from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.curve import draw
 from vlm_eagle.training.inputs import merged_samples
-from vlm_eagle.training.launch import ignore_interrupts
 from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches, Order
@@ -239,8 +239,8 @@ class Trainer:
         settings = asdict(self.config)
         for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype", "shard", "shard_target"):
             settings.pop(name)
-        settings["data"].pop("workers")
-        settings["data"].pop("train")
+        for name in ("workers", "train", "cache"):
+            settings["data"].pop(name)
         return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
 
     def _describe(self, **results: object) -> None:
@@ -249,7 +249,7 @@ class Trainer:
             details = describe_run(
                 config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
                 draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
-                skipped=skipped, **results,
+                pixel_budget=self.run_.pixel_budget, skipped=skipped, **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 
