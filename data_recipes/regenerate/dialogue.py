@@ -21,7 +21,8 @@ class Reply:
         text: without its end token; thoughts stand in front, between <think> and </think>.
         count: tokens it took.
         cut: it did not end within the limit.
-        tokens: its token ids without the end token; None when a server does not tell.
+        tokens: its token ids without the end token; None when a server does not tell. (Without --target nobody here knows
+            which token that is, and it stays.)
         special: special tokens were left out of `text`.
     """
 
