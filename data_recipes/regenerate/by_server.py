@@ -60,6 +60,7 @@ class ByServer:
                 waiting -= 1
                 yield finished
         finally:
+            self.pool.close()
             for _ in range(self.config.concurrency):
                 todo.put(None)
 

@@ -1,4 +1,4 @@
-"""A local imitation of an OpenAI-compatible server, whose answers depend on everything that was said, and which fails on demand."""
+"""A local imitation of an OpenAI-compatible server: its answers depend on all that was said, and it fails on demand."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class FakeChat:
     """State of a fake server.
 
     Attributes:
-        answer: a request's body to the answer's.
+        answer: a request's body to the answer's, or a status it always fails with.
         owner, models: what /v1/models says.
         faults: what goes wrong with the next requests, in order; "" for nothing. A number is a status; reset closes the
             connection hard, gone without a word, garbage is no JSON, bare has no usable fields, abort ends otherwise, slow
@@ -46,7 +46,7 @@ class FakeChat:
         busiest: most requests under way at a time.
     """
 
-    answer: Callable[[dict[str, Any]], dict[str, Any]] = usual
+    answer: Callable[[dict[str, Any]], dict[str, Any] | int] = usual
     owner: str = "vllm"
     models: list[str] = field(default_factory=lambda: ["fake-target"])
     faults: list[str] = field(default_factory=list)
@@ -134,7 +134,8 @@ def _handler(fake: FakeChat) -> type[BaseHTTPRequestHandler]:
             elif fault == "abort":
                 self._send(choice({"content": "half an ans"}, "abort"))
             else:
-                self._send(fake.answer(body) if self.path == "/v1/chat/completions" else None)
+                answer = fake.answer(body) if self.path == "/v1/chat/completions" else 404
+                self._send({}, answer) if isinstance(answer, int) else self._send(answer)
 
         def _send(self, what, status=200):
             if what is None:

@@ -48,6 +48,7 @@ def test_a_last_question_needs_no_old_answer():
         (Reply("", 1), "empty answer"),
         (Reply(" \n", 1), "empty answer"),
         (Reply("long", 9, cut=True), "answer cut"),
+        (Reply("a \ud800", 2), "bad text"),
         (Reply("a", 2, special=True), "special token in answer"),
     ],
 )

@@ -108,7 +108,7 @@ def test_other_settings_may_not_continue(begun):
 def test_what_is_no_journal_is_left_alone(tmp_path, line):
     file = tmp_path / "journal.jsonl"
     file.write_text(line + "\n")
-    with pytest.raises(UserError, match="no journal of this command|of version 99"):
+    with pytest.raises(UserError, match=r"no journal of this command|of version 99"):
         Journal(file, SETTINGS)
     assert file.read_text() == line + "\n"
 
