@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 
 from data_recipes.build import Settings, build
-from data_recipes.plan import make_plan, mix_names
+from data_recipes.plan import load_mix, make_plan, mix_names
 from data_recipes.sources import RECIPES
 from vlm_eagle.cli import USAGE, run_cli
 from vlm_eagle.errors import UserError
@@ -56,31 +56,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def show_all(console: Console) -> None:
     """Prints all recipes and mixes with origin, licence and size."""
-    grid = Table(title="Recipes", show_lines=True)
-    for heading in ("Name", "What", "Origin", "Licence", "Size"):
-        grid.add_column(heading, overflow="fold")
+    console.print("[bold]Recipes[/bold]: one source each")
     for recipe in RECIPES.values():
-        grid.add_row(recipe.name, recipe.about, recipe.origin or "give --source", recipe.licence, recipe.size)
-    console.print(grid)
-    grid = Table(title="Mixes", show_lines=True)
-    for heading in ("Name", "What", "Parts"):
-        grid.add_column(heading, overflow="fold")
+        _entry(console, recipe.name, recipe.about, f"{recipe.origin or 'give --source'}; {recipe.licence}; {recipe.size}")
+    console.print("[bold]Mixes[/bold]: several sources in given numbers")
     for name in mix_names():
-        plan = make_plan(name, [f"{part}=." for part in ()])
-        parts = "\n".join(
-            f"{part.total:,} {part.recipe.name}" if part.total else f"all {part.recipe.name}" for part in plan.parts
-        )
-        grid.add_row(name, plan.about, parts)
-    console.print(grid)
-    console.print("python -m data_recipes NAME --out DIR [--source PLACE] [--total N]; NAME --help lists a recipe's options.")
-    console.print("A mix of your own is a YAML file: python -m data_recipes my_mix.yaml --out DIR.", highlight=False)
+        plan = load_mix(name)
+        parts = [f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in plan.parts]
+        _entry(console, name, plan.about, ", ".join(parts))
+    _entry(console, "my_mix.yaml", "Your own: copy one of data_recipes/mixes/ and change it.", "")
+    console.print("\npython -m data_recipes NAME --out DIR     makes one; NAME --help lists the options", highlight=False)
+
+
+def _entry(console: Console, name: str, about: str, facts: str) -> None:
+    console.print(f"  [cyan]{name}[/cyan]", highlight=False)
+    for text in filter(None, (about, facts)):
+        console.print(Padding(text, (0, 0, 0, 6)), highlight=False)
 
 
 def _describe(name: str) -> str:
     recipe = RECIPES.get(name)
     if recipe is None:
         return __doc__ or ""
-    return f"{recipe.about} Origin: {recipe.origin or 'your own'}. Licence: {recipe.licence}. Size: {recipe.size}. Row: {recipe.schema}"
+    origin = recipe.origin or "your own"
+    return f"{recipe.about} Origin: {origin}. Licence: {recipe.licence}. Size: {recipe.size}. Row: {recipe.schema}"
 
 
 def _make(name: str, config: Config) -> int:

@@ -98,10 +98,8 @@ def build(plan: Plan, out: Path, settings: Settings = Settings(), console: Conso
 def _warn(summary: dict, console: Console) -> None:
     for part in summary["parts"]:
         if part["missing"]:
-            console.print(
-                f"{part['recipe']}: {part['missing']:,} of {part['wanted']:,} are missing, its source has no more.",
-                style="yellow",
-            )
+            text = f"{part['recipe']}: {part['missing']:,} of {part['wanted']:,} are missing, its source has no more."
+            console.print(text, style="yellow")
     if not summary["counts"]["held_out"] and summary["settings"]["held_out"]:
         console.print("Nothing is held out: so few conversations need a larger --held-out.", style="yellow")
 
@@ -111,15 +109,16 @@ def _nothing(plan: Plan, rejected: Path) -> str:
     if first is None:
         return f"{plan.name}: the source has no rows."
     row = json.loads(first)
-    return f"{plan.name}: no row can be used. The first: {row['source']}: {row['reason']}: {row['detail']}. Is this the right recipe?"
+    why = f"{row['source']}: {row['reason']}: {row['detail']}"
+    return f"{plan.name}: no row can be used. Is this the right recipe? The first row: {why}"
 
 
 def _progress(console: Console):
     if not console.is_terminal:
         return nullcontext()
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=console,
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_recipes.pictures import PictureShelf
 from data_recipes.readers.turns import Picture, Turn
-from vlm_eagle.data.conversation import BadRow, parse_conversation
+from vlm_eagle.data.conversation import parse_conversation
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -61,11 +61,6 @@ def convert(turns: Sequence[Turn], source: str, name: str, folder: Path, shelf: 
     digest = _number(repr([(m["role"], m["content"]) for m in messages]))
     row["id"] = f"{name}-{digest:016x}"
     return Converted(row, digest, _number(f"\1{pictures[0]}" if pictures else _first_question(messages)))
-
-
-def held_out(split_key: int, share: float) -> bool:
-    """Whether a conversation belongs to the held-out side; a larger share holds out the same ones and more."""
-    return split_key < share * 2**64
 
 
 def _simple(content: list[dict]) -> str | list[dict]:

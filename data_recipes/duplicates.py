@@ -1,8 +1,8 @@
 """Exact and near duplicates among many conversations, in bounded memory.
 
-Near: the Jaccard similarity of their sets of word 5-grams, estimated by MinHash (Broder 1997; `datasketch`). `datasketch`'s own index
-keeps several kilobytes of Python objects per text; here a text is 128 numbers of 16 bits, and candidates are found by sorting one
-band of them at a time (locality-sensitive hashing with bands), so that a text costs 256 bytes and a little.
+Near: the Jaccard similarity of their sets of word 5-grams, estimated by MinHash (Broder 1997; `datasketch`). The library's own
+index keeps several kilobytes of Python objects per text; here a text is 128 numbers of 16 bits, and candidates are found by
+sorting one band of them at a time (locality-sensitive hashing with bands), so that a text costs 256 bytes and a little.
 """
 
 import re

@@ -95,7 +95,8 @@ def _own_roots(source: str) -> list[Path]:
 
 
 def _take(
-    row: object, source: str, part: Part, number: int, draw: Draw, shelf: PictureShelf, spool: Spool, folder: Path, seed: int, tally: Tally
+    row: object, source: str, part: Part, number: int, draw: Draw, shelf: PictureShelf, spool: Spool, folder: Path, seed: int,
+    tally: Tally,
 ) -> None:  # fmt: skip
     if isinstance(row, BadRow):
         raise row

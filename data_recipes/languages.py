@@ -8,9 +8,10 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 UNKNOWN = "und"  # ISO 639-2: undetermined
 # Out of the library's 140: with all of them, short texts are taken for rare relatives (a Chinese one for Wu).
 LANGUAGES = (
-    "ar bg bn ca cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv ms nl no pl pt ro ru sk sl sr sv ta te th tl tr uk "
-    "ur vi zh"
-).split()
+    "ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he",
+    "hi", "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "nl", "no", "pl", "pt", "ro",
+    "ru", "sk", "sl", "sr", "sv", "ta", "te", "th", "tl", "tr", "uk", "ur", "vi", "zh",
+)  # fmt: skip
 CHARACTERS = 400  # of text that are looked at; more costs time and changes little
 ENOUGH = 12  # letters below which nothing can be said
 _CODE = re.compile(r"```.*?(```|\Z)|`[^`\n]*`", re.DOTALL)

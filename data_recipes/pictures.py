@@ -98,7 +98,7 @@ class _Zip:
 
     def __init__(self, address: str):
         self.address = address
-        self._stream = open_bytes(address)
+        self._stream = open_bytes(address, unpack=False)
         try:
             self._zip = zipfile.ZipFile(self._stream)
         except zipfile.BadZipFile as error:

@@ -1,7 +1,10 @@
 """What is to be made: a recipe alone, or a mix of several, and where each part's data lies."""
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -69,7 +72,7 @@ def make_plan(name: str, sources: list[str], total: int | None = None, files: tu
     else:
         if files:
             raise UserError("--files goes with a single recipe; a mix names the files of its parts in its YAML file.")
-        plan = _scaled(_load_mix(name, _named_sources(sources)), total)
+        plan = _scaled(load_mix(name, _named_sources(sources)), total)
     for part in plan.parts:
         if not part.source:
             raise UserError(
@@ -95,13 +98,16 @@ def _named_sources(sources: list[str]) -> dict[str, str]:
     return {recipe: path for recipe, _, path in pairs}
 
 
-def _load_mix(name: str, sources: dict[str, str]) -> Plan:
+def load_mix(name: str, sources: Mapping[str, str] = MappingProxyType({})) -> Plan:
+    """A mix that comes with this package, or a YAML file; `sources` takes the place of its parts' origins.
+
+    Raises:
+        UserError: there is no such mix, or it does not say what it must.
+    """
     file = Path(name) if name.endswith((".yaml", ".yml")) else MIXES / f"{name}.yaml"
     try:
         mix = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        import difflib
-
         near = difflib.get_close_matches(name, [*RECIPES, *mix_names()], n=1, cutoff=0.4)
         raise UserError(
             f"No recipe or mix {name!r}."
@@ -113,7 +119,7 @@ def _load_mix(name: str, sources: dict[str, str]) -> Plan:
     return _parse_mix(mix, file, sources)
 
 
-def _parse_mix(mix: Any, file: Path, sources: dict[str, str]) -> Plan:
+def _parse_mix(mix: Any, file: Path, sources: Mapping[str, str]) -> Plan:
     if not isinstance(mix, dict) or not set(mix) <= _MIX_KEYS or not isinstance(mix.get("parts"), list) or not mix["parts"]:
         raise UserError(f"{file}: a mix has the keys {', '.join(sorted(_MIX_KEYS))}, and parts is a list.")
     parts = tuple(_parse_part(part, file, sources) for part in mix["parts"])
@@ -124,7 +130,7 @@ def _parse_mix(mix: Any, file: Path, sources: dict[str, str]) -> Plan:
     return Plan(file.stem, str(mix.get("about", "")), parts)
 
 
-def _parse_part(part: Any, file: Path, sources: dict[str, str]) -> Part:
+def _parse_part(part: Any, file: Path, sources: Mapping[str, str]) -> Part:
     if not isinstance(part, dict) or not set(part) <= _PART_KEYS or part.get("recipe") not in RECIPES:
         raise UserError(
             f"{file}: a part has the keys {', '.join(sorted(_PART_KEYS))}, and recipe is one of {', '.join(RECIPES)}."

@@ -98,10 +98,14 @@ def name_of(file: str, source: str | Path) -> str:
     return f"{str(source).split('@')[0]}/{file.split('/', 5)[-1]}"
 
 
-def open_bytes(file: str) -> BinaryIO:
-    """A local or remote file for reading, unpacked if its name says that it is packed."""
+def open_bytes(file: str, unpack: bool = True) -> BinaryIO:
+    """A local or remote file for reading, by default unpacked if its name says that it is packed.
+
+    Raises:
+        UserError: there is no such file, or nothing here unpacks it.
+    """
     try:
-        return fsspec.open(file, "rb", compression="infer").open()
+        return fsspec.open(file, "rb", compression="infer" if unpack else None).open()
     except FileNotFoundError:
         raise UserError(f"{file}: no such file.") from None
     except (ValueError, ImportError) as error:  # a compression whose library is missing

@@ -1,6 +1,6 @@
-"""The ShareGPT schema: `{"id": ..., "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}`.
+"""The ShareGPT schema: `{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}`.
 
-Its relatives are read too: `messages` or `conversation` for the list, `role` and `content` (EagleChat) or `text` for the fields.
+Its relatives are read too: `messages` or `conversation` for the list, `role` and `content` (EagleChat) or `text` for fields.
 """
 
 import re
@@ -22,9 +22,7 @@ def read(row: Any, source: str) -> list[Turn]:
     """
     turns = [Turn(role_of(speaker(item), source), (text_of(value(item), source),)) for item in items_of(row, LISTS, source)]
     if any(turn.role == "assistant" and _WEB_PAGE.fullmatch(turn.parts[0]) for turn in turns):
-        raise BadRow(
-            source, "HTML answer", "an answer is HTML of a web page; a target answers in Markdown. Use a cleaned version"
-        )
+        raise BadRow(source, "HTML answer", "an answer is HTML of a web page; use a cleaned version")
     return turns
 
 

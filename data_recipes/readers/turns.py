@@ -79,8 +79,8 @@ def items_of(row: Any, keys: Sequence[str], source: str) -> list[dict]:
 def tidy(turns: Sequence[Turn], source: str) -> tuple[list[Turn], list[str]]:
     """Turns as a conversation has them, [system] user assistant ..., and what had to be changed for it.
 
-    Sources cut long conversations anywhere, so that some open with an answer and some end with a question. Neighbouring turns of
-    one role are joined; from the first blank message on, nothing can be answered or learned.
+    Sources cut long conversations anywhere, so that some open with an answer and some end with a question. Neighbouring turns
+    of one role are joined; from the first blank message on, nothing can be answered or learned.
 
     Raises:
         BadRow: no answered question is left.

@@ -7,14 +7,14 @@ Rows name pictures as `allava_laion/images/100277305.jpeg`; those of LAION lie i
 from data_recipes.readers import llava
 from data_recipes.recipe import Recipe
 
-_ABOUT = dict(
-    origin="FreedomIntelligence/ALLaVA-4V",
-    licence="apache-2.0 for the texts; pictures belong to their owners",
-    schema='{"id": ..., "image": path, "conversations": [{"from": "human", "value": "<image>\\n..."}, {"from": "gpt", ...}]}',
-    languages=("en",),
-    modality="pictures",
-    read=llava.read,
-)
+_ABOUT = {
+    "origin": "FreedomIntelligence/ALLaVA-4V",
+    "licence": "apache-2.0 for the texts; pictures belong to their owners",
+    "schema": '{"id": ..., "image": path, "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}',
+    "languages": ("en",),
+    "modality": "pictures",
+    "read": llava.read,
+}
 _CHUNKS = ("allava_laion/image_chunks/images_*.zip",)
 
 RECIPES = (

@@ -1,7 +1,7 @@
 """COCO captions: photographs with five short captions each, one file with a table of images and one of annotations.
 
-From cocodataset.org: annotations_trainval2017.zip and train2017.zip; give the folder that holds `captions_train2017.json` and the
-pictures (a folder or the zip file). Its validation pictures are a benchmark of the field (MMSpec), so train on the training ones.
+From cocodataset.org: annotations_trainval2017.zip and train2017.zip; give the folder that holds `captions_train2017.json` and
+the pictures (a folder or the zip file). Its validation pictures are a benchmark of the field (MMSpec): use the training ones.
 A picture becomes one conversation, so that its five captions do not count as five prompts; the question asks for a description,
 which is what a regenerated answer gives. `lmms-lab/COCO-Caption` and its relatives (Parquet, `answer` a list) are read as well.
 """

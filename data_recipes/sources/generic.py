@@ -3,7 +3,7 @@
 from data_recipes.readers import llava, openai, sharegpt
 from data_recipes.recipe import Recipe
 
-_ABOUT = dict(origin="", licence="that of your data", size="that of your data", languages=())
+_ABOUT = {"origin": "", "licence": "that of your data", "size": "that of your data", "languages": ()}
 
 RECIPES = (
     Recipe(

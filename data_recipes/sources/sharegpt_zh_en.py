@@ -1,7 +1,7 @@
 """ShareGPT-Chinese-English-90k: users' conversations with ChatGPT, each in Chinese and in English, in parallel files.
 
-Turns come as pairs. Categories are files: common_zh_70k, common_en_70k, computer_zh_26k, computer_en_26k, unknow_zh_38k, some with
-`_continue`. A conversation that ends with a question has a pair without an answer.
+Turns come as pairs. Categories are files: common_zh_70k, common_en_70k, computer_zh_26k, computer_en_26k, unknow_zh_38k, some
+with `_continue`. A conversation that ends with a question has a pair without an answer.
 """
 
 from typing import Any

@@ -6,14 +6,14 @@
 from data_recipes.readers import openai
 from data_recipes.recipe import Recipe
 
-_ABOUT = dict(
-    origin="HuggingFaceH4/ultrachat_200k",
-    licence="mit",
-    schema='{"prompt": text, "prompt_id": hash, "messages": [{"content": text, "role": "user" | "assistant"}]}',
-    languages=("en",),
-    modality="text",
-    read=openai.read,
-)
+_ABOUT = {
+    "origin": "HuggingFaceH4/ultrachat_200k",
+    "licence": "mit",
+    "schema": '{"prompt": text, "prompt_id": hash, "messages": [{"content": text, "role": "user" | "assistant"}]}',
+    "languages": ("en",),
+    "modality": "text",
+    "read": openai.read,
+}
 
 RECIPES = (
     Recipe(
