@@ -5,6 +5,8 @@ library's reader infers one Arrow type per column, so that a single odd row (a n
 file, and it takes a file that is one large array into memory at once. Nothing here decodes a picture.
 """
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -18,11 +20,12 @@ from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
+TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
+ROW_SUFFIXES = (*JSON_SUFFIXES, ".csv", *TABLE_SUFFIXES)
 PACKED_SUFFIXES = (".gz", ".zst", ".xz", ".bz2")
 READ_AHEAD = 100  # rows of a Parquet file held at once; embedded pictures make them large
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_KNOWN = ", ".join((*JSON_SUFFIXES, *TABLE_SUFFIXES)) + ", packed or not"
+_KNOWN = ", ".join(ROW_SUFFIXES) + ", packed or not"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 Row = tuple[str, Any]  # ("file:row", the row: a dict in a well-formed source; BadRow where it could not be read)
@@ -56,11 +59,17 @@ def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[R
     """The rows of one file: a local path or an `hf://` address. `name` opens each row's source."""
     name = name or file
     kind = _suffix(file)
-    if kind not in (*JSON_SUFFIXES, *TABLE_SUFFIXES):
+    if kind not in ROW_SUFFIXES:
         raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
-    for number, row in _json_rows(file, table) if kind in JSON_SUFFIXES else _table_rows(file, kind):
+    found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
+    for number, row in found:
         row_source = f"{name}:{number}"
-        yield row_source, BadRow(row_source, "bad JSON", _first_line(row)) if isinstance(row, Exception) else row
+        yield (
+            row_source,
+            BadRow(row_source, "bad CSV" if kind == ".csv" else "bad JSON", _first_line(row))
+            if isinstance(row, Exception)
+            else row,
+        )
 
 
 def data_files(
@@ -143,6 +152,17 @@ def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
         yield number + 1, error
 
 
+def _csv_rows(file: str) -> Iterator[Numbered]:
+    """Every field as the text that stands there: `1.50` and `NA` are no number and no gap. Where it breaks, it ends."""
+    number = 0
+    with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
+        try:
+            for number, row in enumerate(csv.DictReader(stream), 1):
+                yield number, ValueError(f"{len(row[None])} fields more than the header has") if None in row else row
+        except (csv.Error, ValueError) as error:  # a field beyond the reader's limit, not UTF-8
+            yield number + 1, error
+
+
 def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
     import datasets
 
@@ -157,9 +177,7 @@ def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
 def _local_files(folder: Path, split: str, patterns: tuple[str, ...]) -> list[str]:
     found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     if not found:
-        found = {
-            file for file in folder.rglob("*") if file.is_file() and _suffix(file.name) in (*JSON_SUFFIXES, *TABLE_SUFFIXES)
-        }
+        found = {file for file in folder.rglob("*") if file.is_file() and _suffix(file.name) in ROW_SUFFIXES}
         found = {file for file in found if split in file.name} or found
     if not found:
         raise UserError(f"{folder}: no data files. Expected {_KNOWN}.")

@@ -102,7 +102,8 @@ class _Lines:
         self.file, self.scratch = file, file.with_name(f".{file.name}.writing")
 
     def __enter__(self) -> "_Lines":
-        self.stream = self.scratch.open("w", encoding="utf-8")
+        # a lone surrogate in an id becomes the JSON escape it came from
+        self.stream = self.scratch.open("w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def write(self, row: dict[str, Any]) -> None:
