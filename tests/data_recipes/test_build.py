@@ -64,7 +64,8 @@ def test_what_is_tidied_is_counted(tmp_path):
     ]
     summary = run(tmp_path, rows)
     assert summary["counts"]["changed"] == {
-        "last question dropped, it has no answer": 2, "blank system prompt dropped": 1, "turns joined": 1, "cut at a blank message": 1,
+        "last question dropped, it has no answer": 2, "blank system prompt dropped": 1, "turns joined": 1,
+        "cut at a blank message": 1,
     }  # fmt: skip
     by_row = {int(row["source"].rsplit(":", 1)[1]): row["messages"] for row in lines(tmp_path / "out/train.jsonl")}
     assert by_row[2][0]["content"] == f"{question(40)}\n\nPlease."
