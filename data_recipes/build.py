@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from data_recipes.choose import choose
-from data_recipes.gather import gather
+from data_recipes.gather import NOT_DRAWN, gather
 from data_recipes.measure import measure
 from data_recipes.plan import Plan
 from data_recipes.spool import Spool
@@ -103,8 +103,8 @@ def _warn(summary: dict, console: Console) -> None:
                 f"{part['recipe']}: {broken} files break off, see rejected.jsonl. What follows in them is lost.", style="red"
             )
         if part["missing"]:
-            text = f"{part['recipe']}: {part['missing']:,} of {part['wanted']:,} are missing, its source has no more."
-            console.print(text, style="yellow")
+            why = "more duplicates than the draw's reserve" if NOT_DRAWN in part["dropped"] else "its source has no more"
+            console.print(f"{part['recipe']}: {part['missing']:,} of {part['wanted']:,} are missing: {why}.", style="yellow")
     if not summary["counts"]["held_out"] and summary["settings"]["held_out"]:
         console.print("Nothing is held out: so few conversations need a larger --held-out.", style="yellow")
 

@@ -19,7 +19,7 @@ from data_recipes.stream import data_files, is_hub_id
 from vlm_eagle.data.conversation import BadRow
 
 NOT_DRAWN = "not drawn"
-RESERVE = 0.1  # drawn beyond the total, to stand in for duplicates found later
+RESERVE = 0.25  # drawn beyond the total, to stand in for duplicates found later
 
 
 @dataclass

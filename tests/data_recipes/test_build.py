@@ -72,6 +72,11 @@ def test_what_is_tidied_is_counted(tmp_path):
     assert [m["content"] for m in by_row[3]] == [question(60), answer(60)]
 
 
+def test_a_system_prompt_beside_the_list(tmp_path):
+    run(tmp_path, [{"system": "Be kind.", "conversations": chat(1)}])
+    assert lines(tmp_path / "out/train.jsonl")[0]["messages"][0] == {"role": "system", "content": "Be kind."}
+
+
 def test_the_numbers_of_recipe_json(tmp_path):
     rows = [
         {"conversations": [{"from": "human", "value": "q" * i}, {"from": "gpt", "value": f"{i} " + "a" * 10 * i}]}
