@@ -76,9 +76,10 @@ def _show_prompt(console: Console, prompt: Prompt) -> None:
     about = ", ".join(filter(None, [prompt.modality, prompt.language, prompt.category]))
     console.print(f"[bold]{escape(prompt.id)}[/bold] [dim]{escape(about)}[/dim]")
     for message in prompt.conversation.messages:
-        for part in message.content:
-            shown = part.text if isinstance(part, TextPart) else f"<{getattr(part, 'image', 'video')}>"
-            console.print(f"  {message.role}: {shown}", markup=False, highlight=False)
+        shown = [
+            part.text if isinstance(part, TextPart) else f"<{getattr(part, 'image', 'video')}>" for part in message.content
+        ]
+        console.print(f"  {message.role}: {''.join(shown)}", markup=False, highlight=False)
     for turn in prompt.follow_ups:
         console.print(f"  then: {turn}", markup=False, highlight=False)
 
