@@ -87,7 +87,7 @@ def main(config: ParityConfig) -> int:
     target = load_target(config.target, dtype=config.dtype, device=device, layer_ids=draft.config.aux_layer_ids)
     draft = draft.to(device, target.embed_tokens.weight.dtype)
     names = config.benchmarks or default_names(not target.is_vision)
-    prompts = [prompt for name in names for prompt in load_benchmark(name, config.limit).prompts]
+    prompts = [prompt.conversation for name in names for prompt in load_benchmark(name, config.limit).prompts]
     results, differ = [], False
     for k in config.k if config.server is None else [None]:
         with _server(config, k, console) as url:
