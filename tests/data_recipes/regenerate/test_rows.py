@@ -113,6 +113,13 @@ def test_copies_where_links_are_not_possible(tmp_path, monkeypatch):
     assert [file.name for file in place.parent.iterdir()] == ["x.png"]
 
 
+def test_what_else_a_row_says_stays(through, tmp_path):
+    row = {"source": "somewhere", "id": "x", "messages": turns("q"), "tags": [1, {"a": None}], "regenerated": "before"}
+    through([Reply("a", 1)], write(tmp_path / "d.jsonl", [row]), tmp_path / "out")
+    (new,) = read(tmp_path / "out" / "train.jsonl")
+    assert (new["source"], new["tags"], new["regenerated"]["target"]) == ("somewhere", [1, {"a": None}], "parrot")
+
+
 def test_a_row_written_again_is_read_again(through, tmp_path):
     data = write(tmp_path / "d.jsonl", [{"id": "x", "messages": turns("q1", "a1", "q2")}])
     through([Reply("new", 2)], data, tmp_path / "one")
