@@ -232,7 +232,7 @@ parts = st.fixed_dictionaries(
         "text": st.text() | json_values,
         "image": st.just("a.png") | json_values,
         "video": st.just(["a.png"]) | json_values,
-    },  # fmt: skip
+    },
 )
 messages = st.fixed_dictionaries(
     {
