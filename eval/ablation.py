@@ -154,7 +154,7 @@ def _score(target: Target, folder: Path, config: AblationConfig) -> dict[str, fl
     sums: dict[str, AcceptanceStats] = {}
     for name in default_names(False):
         for number, prompt in enumerate(load_benchmark(name, config.limit).prompts):
-            batch = collator([prompt])
+            batch = collator([prompt.conversation])
             kind = "images" if "image_grid_thw" in batch.pixels else "text"
             for label, options in _WAYS.items():
                 (answer,) = generate(target, batch, draft, shape=TreeShape(8), max_new_tokens=160, seed=number, **options)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from benchmarks import default_names, load_benchmarks
 from results import benchmark_result, column_result
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,13 +23,13 @@ from table import acceptance_table, position_table
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.config import DEMO
+from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.generate import check_fit, generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.demo.benchmarks import Benchmark, default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines import EngineName
@@ -56,6 +57,7 @@ class AccLengthConfig:
         min_p: drop tokens below this share of the best one's probability, 0 is off.
         seed: of the sampling.
         image_inputs: what the draft reads at image tokens: token, as in vLLM, or merged (visual embeddings), as in SGLang.
+        thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
         llm_only: drop the vision tower and score text benchmarks only.
         dtype: of both models; auto is float32 on a CPU and the checkpoint's elsewhere.
         device: auto takes a GPU when there is one.
@@ -80,6 +82,7 @@ class AccLengthConfig:
     min_p: float = 0.0
     seed: int = 0
     image_inputs: Literal["token", "merged"] = "token"
+    thinking: bool = False
     llm_only: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -112,7 +115,7 @@ def main(config: AccLengthConfig) -> None:
     check_fit(target, draft)
     text_only = config.llm_only or not target.is_vision
     names = config.benchmarks or default_names(text_only)
-    benchmarks = [load_benchmark(name, config.limit) for name in names]
+    benchmarks = load_benchmarks(names, config.limit, console=console)
     with _progress(console) as progress:
         results = [_score(target, draft, shape, sampling, benchmarks, config, progress) for shape in shapes]
     _show(console, results)
@@ -185,15 +188,16 @@ def _score(
         for_generation=True,
         llm_only=config.llm_only,
         strict=True,
+        thinking=config.thinking,
     )
     total, rows = AcceptanceStats(), []
     for benchmark in benchmarks:
         bar = progress.add_task(f"{benchmark.name}, {shape.num_draft_tokens} draft tokens", total=len(benchmark.prompts))
         stats, prompts, skipped = AcceptanceStats(), [], dict(benchmark.skipped)
-        for number, conversation in enumerate(benchmark.prompts):
+        for number, prompt in enumerate(benchmark.prompts):
             progress.advance(bar)
             try:
-                batch = collator([conversation]).to(target.device)
+                batch = collator([prompt.conversation]).to(target.device)
             except BadRow as error:
                 skipped[error.reason] = skipped.get(error.reason, 0) + 1
                 continue
@@ -202,7 +206,7 @@ def _score(
                 max_new_tokens=config.max_new_tokens, seed=config.seed + number, image_inputs=config.image_inputs,
             )  # fmt: skip
             stats += answer.stats
-            prompts.append({"id": conversation.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards})
+            prompts.append({"id": prompt.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards})
         progress.remove_task(bar)
         if not prompts:
             raise UserError(f"Benchmark {benchmark.name}: every prompt was skipped: {skipped}.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from benchmarks import default_names, load_benchmark
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,7 +24,6 @@ from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch
@@ -95,7 +95,8 @@ def main(config: LosslessConfig) -> int:
     for name in names:
         benchmark = load_benchmark(name, config.limit)
         tokens, differing = 0, {shape.label: 0 for shape in SHAPES}
-        prompts = track(benchmark.prompts, name, console=console, disable=not console.is_terminal, transient=True)
+        conversations = [prompt.conversation for prompt in benchmark.prompts]
+        prompts = track(conversations, name, console=console, disable=not console.is_terminal, transient=True)
         for alone, found in _compare(prompts, target, exact, draft, config):
             tokens += alone
             partings += found

@@ -3,17 +3,18 @@
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from benchmarks import default_names, load_benchmarks
 from results import benchmark_result, column_result
 from rich.console import Console
 from rich.progress import Progress
 from transformers import AutoProcessor, AutoTokenizer
 
 from vlm_eagle.config import DEMO
+from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
-from vlm_eagle.demo.benchmarks import Benchmark, default_names, load_benchmark
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engine_http import Refused
 from vlm_eagle.interop.engines import Asked, Engine, EngineName, connect
@@ -31,6 +32,7 @@ class ServerOptions(Protocol):
     limit: int | None
     max_new_tokens: int
     seed: int
+    thinking: bool
     llm_only: bool
 
 
@@ -39,12 +41,12 @@ def score_server(config: ServerOptions, sampling: Sampling, console: Console, pr
     is_vision = read_config(config.target).model_type in VISION_TYPES
     name = str(DEMO_TARGET) if config.target == DEMO else config.target
     processor = (AutoProcessor if is_vision else AutoTokenizer).from_pretrained(name, trust_remote_code=False)
-    render = VisionCollator(processor, for_generation=True).render
+    render = VisionCollator(processor, for_generation=True, thinking=config.thinking).render
     engine = connect(config.server, config.engine, render=render, timeout=config.timeout)
     console.print(f"{engine.kind} {engine.version or ''} at {config.server}, {engine.model}: {engine.shape}")
     names = config.benchmarks or default_names(config.llm_only or not is_vision)
     total, rows = AcceptanceStats(), []
-    for benchmark in [load_benchmark(name, config.limit) for name in names]:
+    for benchmark in load_benchmarks(names, config.limit, console=console):
         stats, row = _score(engine, benchmark, config, sampling, progress)
         total += stats
         rows.append(row)
@@ -64,10 +66,11 @@ def _score(
     """One benchmark: what a prompt's answer took, prompt by prompt."""
     stats, prompts, skipped, last = AcceptanceStats(), [], dict(benchmark.skipped), ""
     bar = progress.add_task(f"{benchmark.name}, {engine.kind}", total=len(benchmark.prompts))
-    for number, conversation in enumerate(benchmark.prompts):
+    for number, prompt in enumerate(benchmark.prompts):
         try:
-            asked = Asked(max_new_tokens=config.max_new_tokens, sampling=sampling, seed=config.seed + number)
-            answer = engine.answer(conversation, asked)
+            options = {"max_new_tokens": config.max_new_tokens, "thinking": config.thinking}
+            asked = Asked(**options, sampling=sampling, seed=config.seed + number)
+            answer = engine.answer(prompt.conversation, asked)
         except (BadRow, Refused) as error:
             reason, last = getattr(error, "reason", "refused by the server"), str(error)
             skipped[reason] = skipped.get(reason, 0) + 1
@@ -75,7 +78,7 @@ def _score(
         finally:
             progress.advance(bar)
         stats += answer.stats
-        row = {"id": conversation.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards}
+        row = {"id": prompt.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards}
         prompts.append({**row, "text": answer.text})
     progress.remove_task(bar)
     if not prompts:

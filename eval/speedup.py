@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from benchmarks import default_names, load_benchmark
 from methods import Method, Timed, our_loop, prompt_lookup, transformers_generate
 from rich.console import Console
 from rich.progress import Progress
@@ -32,7 +33,6 @@ from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
@@ -72,6 +72,7 @@ class SpeedupConfig:
         min_p: drop tokens below this share of the best one's probability, 0 is off.
         seed: of the sampling.
         repeats: passes over the prompts; medians are taken over them.
+        thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
         llm_only: drop the vision tower and time text benchmarks only.
         dtype: of both models; auto is float32 on a CPU and the checkpoint's elsewhere.
         device: auto takes a GPU when there is one, or this process's own under accelerate launch; spread lays the target over
@@ -100,6 +101,7 @@ class SpeedupConfig:
     min_p: float = 0.0
     seed: int = 42
     repeats: int = 1
+    thinking: bool = False
     llm_only: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -166,7 +168,7 @@ def _prompts(config: SpeedupConfig, target: Target) -> list[Any]:
     for name in names:
         file = Path(name).is_file()
         end = config.question_end if config.question_end is not None else (None if file else 8)
-        chosen += load_benchmark(name, end).prompts[config.question_begin :]
+        chosen += [prompt.conversation for prompt in load_benchmark(name, end).prompts[config.question_begin :]]
     if not chosen:
         raise UserError("No prompts are left. Lower question_begin, or give more.")
     return chosen
@@ -174,7 +176,8 @@ def _prompts(config: SpeedupConfig, target: Target) -> list[Any]:
 
 def _collator(target: Target, config: SpeedupConfig) -> VisionCollator:
     limit = target.config.max_position_embeddings - config.max_new_tokens
-    return VisionCollator(target.processor, max_length=limit, for_generation=True, llm_only=config.llm_only, strict=True)
+    options = {"llm_only": config.llm_only, "thinking": config.thinking}
+    return VisionCollator(target.processor, max_length=limit, for_generation=True, strict=True, **options)
 
 
 def _batches(prompts: list[Any], target: Target, config: SpeedupConfig, size: int) -> list[Batch]:

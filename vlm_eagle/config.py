@@ -120,6 +120,8 @@ class TrainConfig:
         resume: continue from the last checkpoint in `out`, if there is one.
         shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, the
             same results.
+        shard_target: for a target that does not fit one device: with several processes, each keeps a part of every decoder
+            layer and gets the rest when the layer runs (FSDP2); with one process, its layers are laid over all GPUs.
         tracker: experiment tracker, through accelerate.
         seed: of initial weights and data order.
     """
@@ -141,6 +143,7 @@ class TrainConfig:
     keep_checkpoints: int = 2
     resume: bool = True
     shard: bool = False
+    shard_target: bool = False
     tracker: Tracker = "none"
     seed: int = 0
 

@@ -215,9 +215,8 @@ def test_the_command(folder, tmp_path, capsys):
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert (page.tags["details"], page.tags["dt"], page.tags["h2"]) == (4, 8, 5)
     bars = [one for name in ("lengths", "answer_lengths") for one in report[name]["histogram"] if one["samples"]]
-    assert [(tag, name, value) for tag, name, value in page.attributes if value == "bar"] == [("span", "class", "bar")] * len(
-        bars
-    )
+    drawn = [tag for tag, name, value in page.attributes if (name, value) == ("class", "bar")]
+    assert drawn == ["span"] * len(bars)
     assert not [text for text in page.texts if "<" in text.replace("<|", "")]  # the template's own tags are tags
     assert not list((tmp_path / "out").glob(".*"))
 

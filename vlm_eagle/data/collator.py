@@ -41,6 +41,7 @@ class VisionCollator:
             would cut into an image or leave nothing to learn from, it is skipped.
         for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added.
         llm_only: skip samples with images or videos, so that the vision tower is never needed.
+        thinking: for templates that know it: whether the target thinks before it answers; None leaves it to the template.
         strict: raise at the first bad sample instead of counting it.
     """
 
@@ -51,6 +52,7 @@ class VisionCollator:
         max_length: int = 2048,
         for_generation: bool = False,
         llm_only: bool = False,
+        thinking: bool | None = False,
         strict: bool = False,
     ):
         self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
@@ -58,6 +60,7 @@ class VisionCollator:
         self.chat_template = processor.chat_template
         self.supervisor = Supervisor(self.tokenizer)
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
+        self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
@@ -121,7 +124,7 @@ class VisionCollator:
             chat_template=self.chat_template,
             tokenize=False,
             add_generation_prompt=self.for_generation,
-            enable_thinking=False,
+            **self.template_options,
         )
 
     def check(self, conversation: Conversation) -> None:

@@ -1,9 +1,9 @@
-"""Which benchmarks there are: the demo's by name, and any JSONL of conversations by path."""
+"""The demo's benchmarks by name, and any JSONL file of conversations by path. (Others: `eval/benchmarks/`.)"""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations
+from vlm_eagle.data.benchmark import Benchmark, Prompt, language_of
+from vlm_eagle.data.conversation import BadRow, Conversation, Message, TextPart, read_conversations
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_benchmarks
 from vlm_eagle.errors import UserError
@@ -11,18 +11,6 @@ from vlm_eagle.errors import UserError
 DEMO_FOLDER = Path("outputs/demo/data/benchmarks")
 DEMO_PROMPTS = 64  # in each demo benchmark's file
 DEMO_LIMIT = 16  # of them, unless a limit is given
-
-
-@dataclass
-class Benchmark:
-    """Prompts to answer; final answers in the file are references and not shown to the target.
-
-    `skipped` counts rows that could not become prompts, by reason.
-    """
-
-    name: str
-    prompts: list[Conversation]
-    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def default_names(text_only: bool) -> list[str]:
@@ -47,10 +35,27 @@ def load_benchmark(name: str, limit: int | None = None) -> Benchmark:
         raise UserError(f"{name!r} is neither a demo benchmark ({', '.join(mix.TASKS)}) nor a JSONL file of conversations.")
     benchmark = Benchmark(name, [])
     for row in read_conversations(file):
+        if not isinstance(row, BadRow) and _is_blank(row.prompt()):
+            row = BadRow(row.source, "empty question", "the user's last message has neither text nor media")
         if isinstance(row, BadRow):
             benchmark.skipped[row.reason] = benchmark.skipped.get(row.reason, 0) + 1
         elif limit is None or len(benchmark.prompts) < limit:
-            benchmark.prompts.append(row.prompt())
+            benchmark.prompts.append(_prompt(row))
     if not benchmark.prompts:
         raise UserError(f"{file} holds no usable prompt (skipped: {benchmark.skipped or 'nothing, the file is empty'}).")
     return benchmark
+
+
+def _prompt(row: Conversation) -> Prompt:
+    """The row's conversation up to the user's last message."""
+    conversation = row.prompt()
+    return Prompt(conversation, language=language_of(_text(conversation.messages[-1])))
+
+
+def _is_blank(prompt: Conversation) -> bool:
+    question = prompt.messages[-1]
+    return not _text(question).strip() and all(isinstance(part, TextPart) for part in question.content)
+
+
+def _text(message: Message) -> str:
+    return "".join(part.text for part in message.content if isinstance(part, TextPart))

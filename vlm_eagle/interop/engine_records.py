@@ -59,6 +59,7 @@ class Asked:
         seed: of the sampling, where the engine takes one.
         stop_ids: tokens that end an answer besides the engine's own.
         prepare: what happens to pictures before they are sent.
+        thinking: the chat template's enable_thinking, where the engine renders the prompt.
     """
 
     max_new_tokens: int = 256
@@ -66,6 +67,7 @@ class Asked:
     seed: int | None = None
     stop_ids: Sequence[int] = ()
     prepare: Prepare | None = None
+    thinking: bool = False
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that both engines call by the same name."""

@@ -96,7 +96,7 @@ class VllmEngine:
             "max_tokens": asked.max_new_tokens,
             "seed": asked.seed,
             "return_token_ids": True,
-            "chat_template_kwargs": {"enable_thinking": False},  # as our collator renders
+            "chat_template_kwargs": {"enable_thinking": asked.thinking},  # as our collator renders
             **asked.parameters(),
         }
         return self.http.retry(lambda: self._ask(body))

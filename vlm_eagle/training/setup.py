@@ -26,6 +26,7 @@ from vlm_eagle.provenance import sha256
 from vlm_eagle.target.heads import TargetHeads, load_heads
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
+from vlm_eagle.training import sharding
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.filling import Filler, open_writer
 from vlm_eagle.training.sources import FillingSource, OnlineSource, Source, StoredSource
@@ -71,11 +72,12 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     data = OnlineData(config, accelerator)
     visual = config.draft.image_inputs != "token"
     draft, coverage = _draft(config, data.target, data.counts, accelerator)
-    held_out = OnlineSource(data.target, data.held_out, data.collator, visual) if data.held_out else None
-    run = Run(
-        data.target, draft, OnlineSource(data.target, data.train, data.collator, visual), held_out,
-        data.data_hash, data.dropped, data.lengths, coverage, data.pixel_budget,
-    )  # fmt: skip
+    together = config.shard_target and accelerator.num_processes > 1
+    train, held_out = (
+        OnlineSource(data.target, rows, data.collator, visual=visual, together=together) if rows else None
+        for rows in (data.train, data.held_out)
+    )
+    run = Run(data.target, draft, train, held_out, data.data_hash, data.dropped, data.lengths, coverage, data.pixel_budget)
     if config.data.fill:
         folder = Path(config.data.features) / "train"
         filler = data.filler(config, folder, data.train, data.data_hash, visual, accelerator)
@@ -89,10 +91,7 @@ class OnlineData:
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.train = ConversationDataset(config.data.train)
         self.held_out = ConversationDataset(config.data.held_out) if config.data.held_out else None
-        self.target = load_target(
-            config.target, dtype=config.target_dtype, device=accelerator.device, llm_only=config.llm_only,
-            layer_ids=config.draft.layer_ids,
-        )  # fmt: skip
+        self.target = _load_target(config, accelerator)
         self.dropped: Counter = Counter()
         if config.llm_only or not self.target.is_vision:
             self.dropped += self.train.drop_media()
@@ -121,6 +120,23 @@ class OnlineData:
                 pixel_budget=self.pixel_budget, rank=accelerator.process_index,
             )  # fmt: skip
         return Filler(self.target, dataset, self.collator, writer)
+
+
+def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
+    """The whole target on this process's device, or as `shard_target` asks."""
+    alone = accelerator.num_processes == 1
+    if config.shard_target and not alone and config.data.features:
+        raise UserError(
+            "Features are captured by each process at its own pace, so that shard_target cannot share the target's layers "
+            "among them. Start one process: its layers are then laid over all GPUs."
+        )
+    device = accelerator.device if not config.shard_target else "spread" if alone else "cpu"
+    target = load_target(
+        config.target, dtype=config.target_dtype, device=device, llm_only=config.llm_only, layer_ids=config.draft.layer_ids
+    )
+    if config.shard_target and not alone:
+        sharding.shard_target(target, accelerator)
+    return target
 
 
 def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
@@ -186,7 +202,8 @@ def _draft(
     options = {name: getattr(config.draft, name) for name in ("dtype", "fc_norm", "norm_output")}
     draft = Eagle3Draft(replace(sizes, **options), vocab).to(accelerator.device)
     with torch.no_grad():  # the draft speaks the target's language from the first step
-        draft.lm_head.weight.copy_(target.lm_head_weight[draft.target_ids])
+        rows = draft.target_ids.to(target.lm_head_weight.device)
+        draft.lm_head.weight.copy_(target.lm_head_weight[rows])
     return draft, coverage(counts, vocab)
 
 
