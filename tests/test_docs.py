@@ -1,8 +1,8 @@
 """The commands in docs/published.md name options, configurations, recipes and mixes that exist."""
 
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from data_recipes.__main__ import Config
 from data_recipes.plan import make_plan
 from vlm_eagle.cli import parse
+from vlm_eagle.commands import main
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
@@ -18,7 +19,6 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "published.md").read_text(), re.DOTALL)
     for line in block.splitlines()
 ]
-ENTRY = "import sys; from vlm_eagle.commands import main; sys.exit(main())"
 
 
 def test_every_founding_system_is_there():
@@ -29,17 +29,24 @@ def test_every_founding_system_is_there():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_is_understood(command):
+def test_command_is_understood(command, monkeypatch, capsys):
+    """Parsed by the very program, which then prints its settings instead of running."""
     words = shlex.split(command)
     if words[:3] == ["python", "-m", "data_recipes"]:
         config = parse(Config, "", words[4:])
         assert make_plan(words[3], config.source, config.total, tuple(config.files)).parts
         return
-    if words[0] == "vlm-eagle":
-        words = [sys.executable, "-c", ENTRY, *words[1:]]
-    elif words[0] == "accelerate":
-        words = [sys.executable, *words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]]
-    else:
-        words[0] = sys.executable
-    done = subprocess.run([*words, "--print_config"], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as ended:
+        if words[0] == "vlm-eagle":
+            monkeypatch.setattr(sys, "argv", [*words, "--print_config"])
+            main()
+        elif words[:2] == ["python", "-m"]:
+            monkeypatch.setattr(sys, "argv", [*words[2:], "--print_config"])
+            runpy.run_module(f"{words[2]}.__main__", run_name="__main__")
+        else:
+            script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+            monkeypatch.syspath_prepend(ROOT / Path(words[script]).parent)
+            monkeypatch.setattr(sys, "argv", [*words[script:], "--print_config"])
+            runpy.run_path(words[script], run_name="__main__")
+    assert not ended.value.code, capsys.readouterr().err
