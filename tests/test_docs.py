@@ -38,15 +38,20 @@ def test_command_is_understood(command, monkeypatch, capsys):
         return
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as ended:
-        if words[0] == "vlm-eagle":
-            monkeypatch.setattr(sys, "argv", [*words, "--print_config"])
-            main()
-        elif words[:2] == ["python", "-m"]:
-            monkeypatch.setattr(sys, "argv", [*words[2:], "--print_config"])
-            runpy.run_module(f"{words[2]}.__main__", run_name="__main__")
-        else:
-            script = next(i for i, word in enumerate(words) if word.endswith(".py"))
-            monkeypatch.syspath_prepend(ROOT / Path(words[script]).parent)
-            monkeypatch.setattr(sys, "argv", [*words[script:], "--print_config"])
-            runpy.run_path(words[script], run_name="__main__")
+        start([*words, "--print_config"], monkeypatch)
     assert not ended.value.code, capsys.readouterr().err
+
+
+def start(words, monkeypatch):
+    """In this process: importing everything anew for each command would take a minute and a half."""
+    if words[0] == "vlm-eagle":
+        monkeypatch.setattr(sys, "argv", words)
+        main()
+    elif words[:2] == ["python", "-m"]:
+        monkeypatch.setattr(sys, "argv", words[2:])
+        runpy.run_module(f"{words[2]}.__main__", run_name="__main__")
+    else:
+        script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+        monkeypatch.syspath_prepend(ROOT / Path(words[script]).parent)
+        monkeypatch.setattr(sys, "argv", words[script:])
+        runpy.run_path(words[script], run_name="__main__")
