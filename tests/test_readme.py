@@ -30,6 +30,8 @@ SMALLER = {
     "scripts/make_text_target.py": "",
     "scripts/capture_features.py": "--data.train {data}/train.jsonl --data.held-out {data}/held_out.jsonl --data.workers 0",
     "vlm-eagle preview": "--data {data}/train.jsonl",
+    "vlm-eagle data-report": "--data {data}/train.jsonl --workers 0",
+    "vlm-eagle vocabulary": "--data {data}/train.jsonl --workers 0",
 }
 
 

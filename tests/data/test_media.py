@@ -153,7 +153,10 @@ def test_a_png_turned_by_metadata_behind_its_pixels(tmp_path):
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="8"/>')
     (tmp_path / "xmp.png").write_bytes(png_turned_by(pnginfo=notes))
-    for name in ("late.png", "xmp.png"):
+    broken = chunk[:-1] + bytes([chunk[-1] ^ 1])  # Pillow forgives a wrong checksum behind the pixels
+    (tmp_path / "broken.png").write_bytes(data[:at] + data[at + len(chunk) : end] + broken + data[end:])
+    (tmp_path / "endless.png").write_bytes(data[:end])  # nor does the last chunk have to be there
+    for name in ("late.png", "xmp.png", "broken.png", "endless.png"):
         assert upright_size(tmp_path / name, "") == open_image(tmp_path / name, "").size == (40, 60)
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 
@@ -248,6 +249,21 @@ def test_ceval_104_takes_two_of_each_subject(load, tmp_path):
     assert asked(again) != asked(benchmark)
 
 
+def test_a_limit_cuts_the_draw_of_all_subjects_fairly(load, tmp_path):
+    rows = [{"id": i, "question": f"题{i}", **dict.fromkeys("ABCD", "甲"), "subject": f"s{i % 5}"} for i in range(50)]
+    drawn = []
+    for order in (rows, rows[::-1], rows[25:] + rows[:25]):
+        write_jsonl(tmp_path / "rows.jsonl", order)
+        drawn.append(asked(load("ceval-104", 4, source=tmp_path / "rows.jsonl")))
+    assert len(drawn[0]) == 4
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert set(drawn[0]) < set(asked(load("ceval-104", source=tmp_path / "rows.jsonl")))
+
+
+def test_prompts_come_in_the_order_of_their_numbers(load, tmp_path):
+    assert [p.id for p in load("mt-bench", source=write("mt-bench", tmp_path / "copy")).prompts] == ["9", "81", "101"]
+
+
 def test_pictures_decide_between_rows_that_are_alike_in_all_else(load, tmp_path):
     rows = [{"image": embedded(i), "query": "What is it?", "label": ["x"], "human_or_machine": 0} for i in range(4)]
     drawn = []
@@ -333,3 +349,46 @@ def test_prompts_are_shown_before_any_model_is_loaded(tmp_path, capsys, monkeypa
     assert "then: Write a poem." in shown
     assert "1 prompts, answers of at most 1024 tokens" in shown
     assert json.dumps("x") not in shown
+
+
+def test_the_table_in_the_docs_is_the_table():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    documented = {row[0]: row[1:] for row in rows}
+    for entry in ENTRIES.values():
+        source = f"`{entry.hub}`, {entry.split}" if entry.hub else "a folder (GitHub)"
+        languages, length = ", ".join(entry.languages), f"{entry.max_new_tokens:,}"
+        assert documented[entry.name] == [entry.drawn, entry.modality, languages, length, source, entry.licence]
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES.values() if entry.hub])
+def test_the_hub_is_asked_for_the_right_files(load, monkeypatch, name):
+    entry, asked_for = ENTRIES[name], []
+    monkeypatch.setattr("benchmarks.load.data_files", lambda *rest, **more: asked_for.append((*rest, more)) or [])
+    with pytest.raises(UserError, match="no rows"):
+        load(name)
+    assert asked_for == [(entry.hub, entry.split, {"config": entry.config, "files": entry.files})]
+
+
+def test_no_file_of_this_machine_is_taken_for_one_of_the_hub(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(png(1))
+    write_jsonl(tmp_path / "rows.jsonl", [{"query": "Q", "image": "a.png"}])
+    monkeypatch.setattr("benchmarks.load.data_files", lambda *_, **__: ["rows.jsonl"])
+    with pytest.raises(UserError, match="not embedded"):
+        load("chartqa")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("ceval", "accountant/val-00000-of-00001.parquet"),
+        ("cmmlu", "agronomy/test/0000.parquet"),
+        ("mmmu", "Art/validation-00000-of-00001.parquet"),
+        ("mmstar", "mmstar.parquet"),
+        ("mt-bench-zh", "data/mt_bench_zh/question.jsonl"),
+    ],
+)
+def test_patterns_match_the_files_of_the_hub(name, path):
+    assert any(fnmatch(path, pattern) for pattern in ENTRIES[name].files)
+    assert not any(fnmatch(path.replace("val", "dev").replace("/test/", "/dev/"), p) for p in ENTRIES[name].files if "*" in p)

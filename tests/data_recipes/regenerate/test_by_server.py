@@ -1,4 +1,4 @@
-"""The command through servers that imitate real ones: what they are asked, what becomes of their answers, all their failures."""
+"""The command through servers that imitate real ones: what they are asked, what becomes of answers, and all failures."""
 
 import base64
 import io
