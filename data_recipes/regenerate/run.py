@@ -66,6 +66,8 @@ def _ask(config: RegenerateConfig, asks: Asks, answerer: Answerer, journal: Jour
         for dialogue in answerer.answers(asks[key] for key in todo):
             journal.append(dialogue.outcome)
             progress.finished(dialogue.outcome)
+    if progress.conversations != len(todo):  # whoever answers must bring all back
+        raise RuntimeError(f"{len(todo)} conversations were given out, {progress.conversations} came back")
     seconds = progress.seconds
     return {
         "conversations": progress.conversations,
