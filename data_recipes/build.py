@@ -21,6 +21,7 @@ from data_recipes.gather import gather
 from data_recipes.measure import measure
 from data_recipes.plan import Plan
 from data_recipes.spool import Spool
+from data_recipes.stream import BREAKS_OFF
 from data_recipes.summary import summarize, table
 from data_recipes.write import drop_unused_pictures, settle, write_rows
 from vlm_eagle.errors import UserError
@@ -97,6 +98,10 @@ def build(plan: Plan, out: Path, settings: Settings = Settings(), console: Conso
 
 def _warn(summary: dict, console: Console) -> None:
     for part in summary["parts"]:
+        if broken := part["dropped"].get(BREAKS_OFF):
+            console.print(
+                f"{part['recipe']}: {broken} files break off, see rejected.jsonl. What follows in them is lost.", style="red"
+            )
         if part["missing"]:
             text = f"{part['recipe']}: {part['missing']:,} of {part['wanted']:,} are missing, its source has no more."
             console.print(text, style="yellow")

@@ -1,41 +1,47 @@
-"""Acceptance length of a draft on benchmarks, in our own tree-verification loop.
+"""Acceptance length of drafts on benchmarks, in our own tree-verification loop or on a running engine.
 
     python eval/acc_length.py --draft-tokens 4 8
-    python eval/acc_length.py --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --benchmarks my_prompts.jsonl --topk 4
+    python eval/acc_length.py --target Qwen/Qwen3-8B --draft mine theirs --trees 5,4,16 chain4 --samplings greedy qwen3
+    python eval/acc_length.py --config eval/configs/qwen3-vl-2b-instruct-eagle3.yaml --draft my-draft
+    accelerate launch eval/acc_length.py ...                    # one process per GPU, prompts shared out
     python eval/acc_length.py --server http://localhost:8000     # of a running vLLM or SGLang: its draft, its own count
+    python eval/acc_length.py --compare before.json after.json   # exit code 1 if acceptance fell
 
-Draft tokens are nodes verified in one target forward, the root included: 4 is vLLM's num_speculative_tokens 3.
+Every draft, tree and sampling makes a column. Draft tokens are nodes verified in one target forward, the root included: 4 is
+vLLM's num_speculative_tokens 3. A killed run goes on where it was when the same command is given again.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from assemble import assemble, compare_answers
 from benchmarks import default_names, load_benchmarks
-from results import benchmark_result, column_result
+from choices import parse_samplings, parse_trees
+from columns import OurColumn
+from compare import compare
+from journal import Journal, digest
+from models import load_pairs, processes
+from prompts import answer_length
+from results import document
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from server import score_server
-from table import acceptance_table, position_table
+from scoring import Column, Outcome, Task, tasks_of, work
+from server import ServerColumn, reach
+from table import acceptance_table, breakdown_table, position_table
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO
-from vlm_eagle.data.benchmark import Benchmark
-from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.decoding.generate import check_fit, generate
+from vlm_eagle.decoding.cycle import ROOT_ALONE
 from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines import EngineName
-from vlm_eagle.provenance import describe_run, sha256, write_json
-from vlm_eagle.target.load import DEMO_TARGET, load_target
-from vlm_eagle.target.target import Target
+from vlm_eagle.provenance import describe_run, write_json
 
 
 @dataclass(kw_only=True)
@@ -44,43 +50,52 @@ class AccLengthConfig:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft.
+        draft: folders or hub ids of drafts, side by side.
         draft_tokens: nodes verified per target forward, the root included; one column of the table each.
         topk: children considered per expanded tree node; 1 drafts a chain.
         num_steps: depth of the tree; none for draft_tokens - 1.
-        benchmarks: demo benchmark names, or paths to JSONL files of conversations; none for all demo benchmarks.
-        limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of a file.
-        max_new_tokens: longest answer.
+        trees: instead of the three above, trees such as 5,4,16 (num_steps, topk, num_draft_tokens) or chain4; a column each.
+        benchmarks: names of benchmarks, or paths to JSONL files of conversations; none for all demo benchmarks.
+        limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of others.
+        max_new_tokens: longest answer; none for what the benchmark asks for, 160 where it does not say.
         temperature: 0 is greedy.
         top_p: nucleus sampling, 1 is off.
         top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
         min_p: drop tokens below this share of the best one's probability, 0 is off.
+        samplings: instead of the four above, greedy, qwen3 (0.6, top-p 0.95, top-k 20) or sampled (1); a column each.
         seed: of the sampling.
+        concurrency: prompts decoded side by side; no answer depends on it.
+        check: answer greedily without a draft too, and count the answers that are equal.
         image_inputs: what the draft reads at image tokens: token, as in vLLM, or merged (visual embeddings), as in SGLang.
         thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
         llm_only: drop the vision tower and score text benchmarks only.
-        dtype: of both models; auto is float32 on a CPU and the checkpoint's elsewhere.
-        device: auto takes a GPU when there is one.
+        dtype: of all models; auto is float32 on a CPU and the checkpoint's elsewhere.
+        device: auto takes a GPU when there is one, or this process's own under accelerate launch.
         server: address of a running vLLM or SGLang, measured instead of our own loop. What it drafts was decided when it was
-            started: draft, draft_tokens, topk, num_steps, image_inputs, dtype and device do not matter then.
+            started: draft, trees, concurrency, check, image_inputs, dtype and device do not matter then.
         engine: what the server is; auto asks it.
         timeout: seconds a server's answer may take.
         json: file for the results; none for outputs/demo/acc_length.json, or acc_length_server.json of a server.
+        compare: two files of results; says what changed from the first to the second, and measures nothing.
     """
 
     target: str = "demo"
-    draft: str = "outputs/demo/draft"
+    draft: list[str] = field(default_factory=lambda: ["outputs/demo/draft"])
     draft_tokens: list[int] = field(default_factory=lambda: [4, 8])
     topk: int = 1
     num_steps: int | None = None
+    trees: list[str] = field(default_factory=list)
     benchmarks: list[str] = field(default_factory=list)
     limit: int | None = None
-    max_new_tokens: int = 160
+    max_new_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    samplings: list[str] = field(default_factory=list)
     seed: int = 0
+    concurrency: int = 1
+    check: bool = False
     image_inputs: Literal["token", "merged"] = "token"
     thinking: bool = False
     llm_only: bool = False
@@ -90,133 +105,154 @@ class AccLengthConfig:
     engine: EngineName = "auto"
     timeout: float = 300.0
     json: str | None = None
+    compare: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise UserError("concurrency must be at least 1.")
+        if len(set(self.draft)) < len(self.draft) or not self.draft:
+            raise UserError("Give at least one draft, and each draft once.")
 
 
-def main(config: AccLengthConfig) -> None:
-    """Scores the draft, prints the tables and writes the JSON."""
-    console, out = Console(), Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
-    sampling = Sampling(config.temperature, config.top_p, config.top_k, config.min_p)
-    if config.server:
-        with _progress(console) as progress:
-            results = score_server(config, sampling, console, progress)
-        _show(console, results)
-        write_json(out, {"run": describe_run(config=asdict(config)), "settings": results})
-        console.print(f"Written to {out}")
-        return
-    shapes = [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
-    draft = Eagle3Draft.from_pretrained(config.draft)
-    scored = _fingerprint(config)
+def main(config: AccLengthConfig) -> int:
+    """Scores the drafts, prints the tables and writes the JSON; or compares two of those."""
+    if config.compare:
+        return compare(config.compare, Console())
+    state = processes()
+    console = Console(quiet=not state.is_main_process)
+    out = Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
+    samplings = parse_samplings(config.samplings) or [Sampling(config.temperature, config.top_p, config.top_k, config.min_p)]
+    make = _server_columns if config.server else _our_columns
+    columns, tokenizer, text_only = make(config, samplings, state, console)
+    with state.main_process_first():
+        benchmarks = load_benchmarks(config.benchmarks or default_names(text_only), config.limit, console=console)
+    lengths = [answer_length(config.max_new_tokens, benchmark) for benchmark in benchmarks]
+    parts = list(zip(benchmarks, lengths, strict=True))
+    plan = [(column, [(b, length, tasks_of(column, b, length, config.seed)) for b, length in parts]) for column in columns]
+    scored = _identity(plan)
     if (done := _already(out, scored)) is not None:
         _show(console, done)
         console.print(f"Already scored: {out}. Remove the file to score again.")
-        return
-    target = _load_target(config, draft)
-    draft = draft.to(target.device, target.embed_tokens.weight.dtype)
-    check_fit(target, draft)
-    text_only = config.llm_only or not target.is_vision
-    names = config.benchmarks or default_names(text_only)
-    benchmarks = load_benchmarks(names, config.limit, console=console)
-    with _progress(console) as progress:
-        results = [_score(target, draft, shape, sampling, benchmarks, config, progress) for shape in shapes]
-    _show(console, results)
-    write_json(out, {"scored": scored, "run": describe_run(config=asdict(config)), "settings": results})
-    console.print(f"Written to {out}")
+        return 0
+    outcomes = _all_outcomes([task for _, parts in plan for *_, tasks in parts for task in tasks], out, state, console)
+    if state.is_main_process:
+        settings = [assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan]
+        settings = _checked(settings)
+        _show(console, settings)
+        write_json(out, document(describe_run(config=asdict(config)), settings, scored=scored))
+        Journal(out).remove()
+        console.print(f"Written to {out}")
+    return 0
 
 
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("prompts"),
-        TimeRemainingColumn(),
+def _our_columns(
+    config: AccLengthConfig, samplings: Sequence[Sampling], state: PartialState, console: Console
+) -> tuple[list[Column], Any, bool]:
+    """(columns, tokenizer, whether only text can be asked)."""
+    shapes = parse_trees(config.trees) or [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
+    load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
+    target, pairs = load_pairs(config.target, config.draft, **load)
+    options = {
+        "side_by_side": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
+        "thinking": config.thinking,
+    }  # fmt: skip
+    columns = [
+        OurColumn(pair.target, pair.draft, shape, sampling, names=pair.names, digests=pair.digests, **options)
+        for pair in pairs
+        for sampling in samplings
+        for shape in shapes
+    ]
+    if config.check and Sampling() in samplings:
+        alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
+        columns.append(OurColumn(target, None, ROOT_ALONE, Sampling(), **alone, **options))
+    return columns, target.tokenizer, config.llm_only or not target.is_vision
+
+
+def _server_columns(
+    config: AccLengthConfig, samplings: Sequence[Sampling], state: PartialState, console: Console
+) -> tuple[list[Column], Any, bool]:
+    if state.num_processes > 1:
+        raise UserError("A server is asked by one process: start this without accelerate launch.")
+    about = {"target": config.target, "thinking": config.thinking}
+    engine, processor, is_vision = reach(config.server, config.engine, timeout=config.timeout, **about)
+    console.print(f"{engine.kind} {engine.version or ''} at {config.server}, {engine.model}: {engine.shape}")
+    columns = [ServerColumn(engine, sampling, url=config.server, **about) for sampling in samplings]
+    return columns, getattr(processor, "tokenizer", processor), config.llm_only or not is_vision
+
+
+def _identity(plan: Sequence[tuple[Column, Any]]) -> str:
+    """Of everything that the results depend on."""
+    return digest(
+        [
+            [column.head, [[b.name, b.skipped, [[task.prompt.id, task.key] for task in tasks]] for b, _, tasks in parts]]
+            for column, parts in plan
+        ]
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
-def _show(console: Console, results: list[dict[str, Any]]) -> None:
-    console.print(acceptance_table(results))
-    console.print(position_table(results))
-    for row in results[0]["benchmarks"]:
-        if row["skipped"]:
-            console.print(f"{row['name']}: skipped {row['skipped']}")
-
-
-def _fingerprint(config: AccLengthConfig) -> dict[str, Any]:
-    """What the results depend on: settings, and the contents of all files. A model on the hub may change: no digest."""
-    settings = {k: v for k, v in asdict(config).items() if k not in ("json", "server", "engine", "timeout")}
-    target = DEMO_TARGET if config.target == DEMO else Path(config.target)
-    folders = (Path(config.draft), target)
-    digest = sha256(f for folder in folders for f in sorted(folder.glob("*.safetensors")))
-    files = [Path(name) for name in config.benchmarks if Path(name).is_file()]
-    models = digest if all(folder.is_dir() for folder in folders) else None
-    return {"settings": settings, "models": models, "files": sha256(files)}
-
-
-def _already(file: Path, scored: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The results in `file` if they are of exactly this."""
+def _already(file: Path, scored: str) -> list[dict[str, Any]] | None:
+    """The settings in `file` if they are of exactly this."""
     try:
         row = json.loads(file.read_text())
-        return row["settings"] if row["scored"] == scored and scored["models"] else None
+        return row["settings"] if row["scored"] == scored else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _load_target(config: AccLengthConfig, draft: Eagle3Draft) -> Target:
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
-    return load_target(
-        config.target, dtype=dtype, device=device, llm_only=config.llm_only, layer_ids=draft.config.aux_layer_ids
-    )
+def _all_outcomes(tasks: Sequence[Task], out: Path, state: PartialState, console: Console) -> dict[str, Outcome]:
+    """This process's share of the tasks, and what the others made of theirs."""
+    own = tasks[state.process_index :: state.num_processes]
+    journal = Journal(out, state.process_index)
+    known = sum(task.key in journal.found for task in tasks)
+    if known:
+        console.print(f"Going on: {known} of {len(tasks)} prompts were finished before.")
+    state.wait_for_everyone()  # all have read the journals before any writes to its own
+    with _progress(console) as progress:
+        bar, written = progress.add_task("prompts", total=len(own), rate=""), 0
+
+        def done(tokens: int) -> None:
+            nonlocal written
+            written += tokens
+            seconds = progress.tasks[0].elapsed or 1.0
+            progress.update(bar, advance=1, rate=f"{written / seconds:.0f} tok/s")
+
+        found = work(own, journal, done)
+    return {key: outcome for part in gather_object([found]) for key, outcome in part.items()}
 
 
-def _score(
-    target: Target,
-    draft: Eagle3Draft,
-    shape: TreeShape,
-    sampling: Sampling,
-    benchmarks: list[Benchmark],
-    config: AccLengthConfig,
-    progress: Progress,
-) -> dict[str, Any]:
-    """One column: all benchmarks with one tree shape."""
-    collator = VisionCollator(
-        target.processor,
-        max_length=target.config.max_position_embeddings - config.max_new_tokens,
-        for_generation=True,
-        llm_only=config.llm_only,
-        strict=True,
-        thinking=config.thinking,
-    )
-    total, rows = AcceptanceStats(), []
-    for benchmark in benchmarks:
-        bar = progress.add_task(f"{benchmark.name}, {shape.num_draft_tokens} draft tokens", total=len(benchmark.prompts))
-        stats, prompts, skipped = AcceptanceStats(), [], dict(benchmark.skipped)
-        for number, prompt in enumerate(benchmark.prompts):
-            progress.advance(bar)
-            try:
-                batch = collator([prompt.conversation]).to(target.device)
-            except BadRow as error:
-                skipped[error.reason] = skipped.get(error.reason, 0) + 1
-                continue
-            (answer,) = generate(
-                target, batch, draft, shape=shape, sampling=sampling,
-                max_new_tokens=config.max_new_tokens, seed=config.seed + number, image_inputs=config.image_inputs,
-            )  # fmt: skip
-            stats += answer.stats
-            prompts.append({"id": prompt.id, "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards})
-        progress.remove_task(bar)
-        if not prompts:
-            raise UserError(f"Benchmark {benchmark.name}: every prompt was skipped: {skipped}.")
-        total += stats
-        rows.append(benchmark_result(benchmark.name, stats, skipped, prompts))
-    setting = {
-        "num_draft_tokens": shape.num_draft_tokens, "num_speculative_tokens": shape.num_draft_tokens - 1,
-        "topk": shape.topk, "num_steps": shape.num_steps, "sampling": asdict(sampling),
-    }  # fmt: skip
-    return column_result(setting, total, rows)
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings with a draft; greedy ones compared with the one without, if there is one."""
+    drafted = [s for s in settings if s["num_draft_tokens"] > 1]
+    for alone in (s for s in settings if s["num_draft_tokens"] == 1):
+        for setting in drafted:
+            if setting["sampling"] == alone["sampling"]:
+                compare_answers(setting, alone)
+    return drafted
+
+
+def _show(console: Console, settings: list[dict[str, Any]]) -> None:
+    for table in (acceptance_table, position_table, breakdown_table):
+        console.print(table(settings))
+    for row in settings[0]["benchmarks"]:
+        if row["skipped"]:
+            console.print(f"{row['name']}: skipped {row['skipped']}")
+    for name, skipped in settings[0].get("unanswered", {}).items():
+        console.print(f"{name}: left out, no prompt could be answered: {skipped}", style="yellow")
+    if all(s["totals"]["forwards"] and s["totals"]["tokens"] <= s["totals"]["forwards"] for s in settings):
+        console.print("The target accepted no draft token at all. docs/engines.md names usual reasons.", style="yellow")
+    for setting in settings:
+        if "answers" in setting["totals"]:
+            equal, answers = setting["totals"]["equal_to_target_alone"], setting["totals"]["answers"]
+            shape = f"num_draft_tokens {setting['num_draft_tokens']}, topk {setting['topk']}"
+            console.print(f"{setting['draft']}, {shape}: {equal} of {answers} answers equal the target's own.")
 
 
 if __name__ == "__main__":

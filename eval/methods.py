@@ -1,21 +1,24 @@
 """Ways to write the same answers, timed alike: our loop with and without a draft, transformers' generate, prompt lookup."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any, Protocol
 
 import torch
 from lookup import LookupDecoder
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling
-from vlm_eagle.decoding.stats import AcceptanceStats
+from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.records import Batch
+from vlm_eagle.records import Batch, ImageInputs
 from vlm_eagle.target.target import Target
+
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,16 @@ class Timed:
         tokens: ids of each answer, end token included.
         first: seconds until the first token of all answers, images and prompt included.
         total: seconds until the last.
-        stats: of our own loop; None elsewhere.
+        committed: of each answer, how many tokens each verification forward committed, the first token not among them;
+            empty where the method is not ours.
+        accepted: likewise, how many of those the draft had proposed.
     """
 
     tokens: list[list[int]]
     first: float
     total: float
-    stats: AcceptanceStats | None = None
+    committed: list[list[int]] = field(default_factory=list)
+    accepted: list[list[int]] = field(default_factory=list)
 
     @property
     def decoded(self) -> int:
@@ -40,54 +46,70 @@ class Timed:
         return sum(len(answer) - 1 for answer in self.tokens)
 
 
-Method = Callable[[Batch], Timed]
+class Method(Protocol):
+    """A way to write B answers: prompts, one seed per prompt, and how long an answer may get."""
+
+    def __call__(self, prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
+        """The answers."""
 
 
-def our_loop(target: Target, draft: Eagle3Draft | None, **options: Any) -> Method:
-    """Our decoding loop; options are the fields of `Settings`."""
-    settings = Settings(**options)
-    sampler = Sampler(settings.sampling)
-    return _in_our_loop(
-        target, lambda: Decoder(target, draft, settings.shape, sampler, drawn_drafts=settings.drawn_drafts), settings
-    )
+def our_loop(
+    target: Target, draft: Eagle3Draft | None, shape: TreeShape = ROOT_ALONE, sampling: Sampling = GREEDY,
+    image_inputs: ImageInputs = "token",
+) -> Method:  # fmt: skip
+    """Our decoding loop; without a draft it writes token by token."""
+    return _in_our_loop(lambda: Decoder(target, draft, shape, Sampler(sampling), image_inputs=image_inputs), sampling)
 
 
-def prompt_lookup(target: Target, sampling: Sampling, **options: Any) -> Method:
-    """Prompt lookup in our loop; options are the fields of `Settings`."""
-    return _in_our_loop(target, lambda: LookupDecoder(target, Sampler(sampling)), Settings(sampling=sampling, **options))
+def prompt_lookup(target: Target, sampling: Sampling = GREEDY) -> Method:
+    """Prompt lookup in our loop."""
+    return _in_our_loop(lambda: LookupDecoder(target, Sampler(sampling)), sampling)
 
 
-def _in_our_loop(target: Target, build: Callable[[], Decoder], settings: Settings) -> Method:
+def _in_our_loop(build: Callable[[], Decoder], sampling: Sampling) -> Method:
     """One decoder per batch size, kept between prompts as a server would; each prompt is read from its beginning."""
     decoders: dict[int, Decoder] = {}
 
-    def timed(prompts: Batch) -> Timed:
-        answers, stats = [Generation() for _ in range(len(prompts))], AcceptanceStats()
+    def timed(prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
+        answers = [Generation() for _ in range(len(prompts))]
+        committed: list[list[int]] = [[] for _ in answers]
         decoder = decoders[len(prompts)] = decoders.get(len(prompts)) or build()
         decoder.forget()
-        clock = Clock(target.device)
-        for _ in run(decoder, prompts, settings, answers):
+        settings = Settings(sampling=sampling, max_new_tokens=max_new_tokens, seed=list(seeds))
+        clock = Clock(decoder.target.device)
+        for number, pieces in enumerate(run(decoder, prompts, settings, answers)):
             clock.mark_first()
+            for counts, piece in zip(committed, pieces, strict=True):
+                if number and piece:  # the first piece is the prefill's; a finished answer gets empty ones
+                    counts.append(len(piece))
         total = clock.seconds()
-        for answer in answers:
-            stats += answer.stats
-        return Timed([answer.tokens for answer in answers], clock.first, total, stats)
+        accepted = [_accepted(a.drafted, counts) for a, counts in zip(answers, committed, strict=True)]
+        return Timed([answer.tokens for answer in answers], clock.first, total, committed, accepted)
 
     return timed
 
 
-def transformers_generate(target: Target, max_new_tokens: int, **options: Any) -> Method:
-    """`model.generate`; options go to it."""
+def _accepted(drafted: list[bool], committed: list[int]) -> list[int]:
+    """How many of each forward's tokens were the draft's; the first token of `drafted` is the prefill's."""
+    ends = list(accumulate(committed, initial=1))
+    return [sum(drafted[start:end]) for start, end in pairwise(ends)]
 
-    def timed(prompts: Batch) -> Timed:
+
+def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method:
+    """`model.generate`. It draws all rows of a batch from one stream, begun with the first row's seed."""
+    options: dict[str, Any] = asdict(sampling) if sampling.temperature else {}
+
+    def timed(prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
         order = prompts.attention_mask.argsort(dim=1, stable=True)  # padding to the left
         pixels = dict(prompts.pixels)
         if "mm_token_type_ids" in pixels:
             pixels["mm_token_type_ids"] = pixels["mm_token_type_ids"].gather(1, order)
+        torch.manual_seed(seeds[0])
         clock = Clock(target.device)
         output = target.model.generate(
             input_ids=prompts.input_ids.gather(1, order), attention_mask=prompts.attention_mask.gather(1, order),
-            max_new_tokens=max_new_tokens, stopping_criteria=StoppingCriteriaList([clock]), **pixels, **options,
+            max_new_tokens=max_new_tokens, do_sample=sampling.temperature > 0,
+            stopping_criteria=StoppingCriteriaList([clock]), **pixels, **options,
         )  # fmt: skip
         total = clock.seconds()
         answers = output[:, prompts.input_ids.shape[1] :].tolist()

@@ -3,16 +3,35 @@
 from collections.abc import Sequence
 from typing import Any
 
+from choices import sampling_label
 from rich.table import Table
+from table import short_name, tree_kind
 
-from vlm_eagle.decoding.auto import Forecast
+
+def founding_table(speeds: Sequence[dict[str, Any]]) -> Table:
+    """Speedup and tau by benchmark; temperatures and models in rows, as drafts are compared on their model cards. All entries
+    have one tree and one number of prompts side by side."""
+    first = speeds[0]
+    shape = f"num_steps {first['num_steps']}, topk {first['topk']}, num_draft_tokens {first['num_draft_tokens']}"
+    table = Table(title=f"Speedup (end to end) and tau by benchmark: {shape}, concurrency {first['concurrency']}")
+    table.add_column("Temperature", no_wrap=True)
+    table.add_column("Model", overflow="fold")
+    for name in [row["name"] for row in first["benchmarks"]] + (["All"] if len(first["benchmarks"]) > 1 else []):
+        table.add_column(f"{name}\nSpeedup", justify="right")
+        table.add_column("\nτ", justify="right")
+    for speed in speeds:
+        rows = speed["benchmarks"] + ([speed] if len(speed["benchmarks"]) > 1 else [])
+        cells = [cell for row in rows for cell in (_times(row.get("speedup")), f"{row['acceptance_length']:.2f}")]
+        table.add_row(sampling_label(speed["sampling"]), short_name(speed["draft"]), *cells)
+    return table
 
 
-def speed_table(result: dict[str, Any], base: str) -> Table:
+def speed_table(speed: dict[str, Any], base: str) -> Table:
     """Methods by rows: tokens per second after the first token and in all (prompt and images included), each with its gain over
     `base`; tau is the acceptance length, `first` the time to the first token."""
-    rows = result["methods"]
-    table = Table(title=f"Speed, {result['shape']}, concurrency {result['concurrency']}")
+    rows = speed["methods"]
+    title = [speed["shape"] or "without a draft", sampling_label(speed["sampling"]), f"concurrency {speed['concurrency']}"]
+    table = Table(title=f"Speed: {', '.join([short_name(speed['draft']), *title] if speed['draft'] else title)}")
     table.add_column("Method")
     for name in ("decode\ntok/s", "gain", "in all\ntok/s", "gain", "tau", "first\nms", "equal\nanswers"):
         table.add_column(name, justify="right")
@@ -23,6 +42,19 @@ def speed_table(result: dict[str, Any], base: str) -> Table:
         tau = row["acceptance_length"]
         equal = "" if row["equal_to_target_alone"] is None else f"{row['equal_to_target_alone']}/{row['answers']}"
         table.add_row(name, *cells, f"{tau:.2f}" if tau else "", f"{1e3 * row['first_token_seconds']:.0f}", equal)
+    return table
+
+
+def interval_table(speed: dict[str, Any]) -> Table:
+    """Benchmark by benchmark what the draft gains, with 95 % intervals."""
+    table = Table(title="By benchmark, with 95 % intervals")
+    table.add_column("Benchmark", overflow="fold")
+    for name in ("Speedup", "Decode speedup", "τ"):
+        table.add_column(name, justify="right")
+    for row in [*speed["benchmarks"], {**speed, "name": "All"}]:
+        tau = f"{row['acceptance_length']:.2f}{_low_high(row['acceptance_interval'])}"
+        gains = [f"{_times(row.get(f'{p}speedup'))}{_low_high(row.get(f'{p}interval'))}" for p in ("", "decode_")]
+        table.add_row(row["name"], *gains, tau)
     return table
 
 
@@ -37,12 +69,21 @@ def cost_table(model: dict[str, Any]) -> Table:
     return table
 
 
-def forecast_table(forecasts: Sequence[Forecast], rows: int = 6) -> Table:
+def forecast_table(forecasts: Sequence[dict[str, Any]], rows: int = 6) -> Table:
     """The best shapes by forecast."""
     table = Table("Shape", title="Forecast by measured costs and acceptance")
     for name in ("acceptance length", "ms per cycle", "speedup"):
         table.add_column(name, justify="right")
-    for forecast in forecasts[:rows]:
-        shape = "no draft" if forecast.shape.num_draft_tokens == 1 else forecast.shape.label
-        table.add_row(shape, f"{forecast.acceptance_length:.2f}", f"{1e3 * forecast.seconds:.2f}", f"{forecast.speedup:.2f}x")
+    for row in forecasts[:rows]:
+        n = row["num_draft_tokens"]
+        shape = "no draft" if n == 1 else f"num_draft_tokens {n}, {tree_kind(row)}"
+        table.add_row(shape, f"{row['acceptance_length']:.2f}", f"{1e3 * row['seconds']:.2f}", f"{row['speedup']:.2f}x")
     return table
+
+
+def _times(speedup: float | None) -> str:
+    return "-" if speedup is None else f"{speedup:.2f}x"
+
+
+def _low_high(interval: list[float] | None) -> str:
+    return f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""

@@ -1,36 +1,93 @@
-"""The tables a model card shows, from the results of `acc_length.py`."""
+"""The tables a model card shows, from the settings of the results."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from choices import sampling_label
 from rich.table import Table
 
 
-def acceptance_table(results: list[dict[str, Any]]) -> Table:
-    """Benchmark rows, one column per num_draft_tokens. `Average` is the mean of the rows, as model cards give it; `All` is
-    total tokens over total forwards."""
+def acceptance_table(settings: Sequence[dict[str, Any]]) -> Table:
+    """Benchmark rows, one column per setting, with 95 % intervals. `Average` is the mean of the rows, as model cards give it;
+    `All` is total tokens over total forwards."""
     table = Table(title="Acceptance length (tokens per target forward, bonus included)")
     table.add_column("Benchmark")
-    for result in results:
-        kind = "chain" if result["topk"] == 1 else f"tree, topk {result['topk']}, steps {result['num_steps']}"
-        n = result["num_draft_tokens"]
-        table.add_column(f"num_draft_tokens={n}\n(vLLM: {n - 1}; {kind})", justify="right")
-    for rows in zip(*(result["benchmarks"] for result in results), strict=True):
-        table.add_row(rows[0]["name"], *(f"{row['acceptance_length']:.2f}" for row in rows))
+    for title in titles(settings):
+        table.add_column(title, justify="right")
+    lengths = [{row["name"]: with_interval(row) for row in setting["benchmarks"]} for setting in settings]
+    for name in dict.fromkeys(name for column in lengths for name in column):
+        table.add_row(name, *(column.get(name, "-") for column in lengths))
     table.add_section()
-    table.add_row("Average", *(f"{result['average_acceptance_length']:.2f}" for result in results), style="bold")
-    table.add_row("All", *(f"{result['totals']['acceptance_length']:.2f}" for result in results))
+    table.add_row("Average", *(f"{s['average_acceptance_length']:.2f}{_plus(s['average_interval'])}" for s in settings))
+    table.rows[-1].style = "bold"
+    table.add_row("All", *(with_interval(setting["totals"]) for setting in settings))
     return table
 
 
-def position_table(results: list[dict[str, Any]]) -> Table:
-    """P(i-th proposed token accepted), over all benchmarks, and given that those before it were."""
-    table = Table(title="Acceptance by position (unconditional / given the ones before)")
-    depth = max(len(result["totals"]["by_position"]) for result in results)
-    table.add_column("draft tokens")
-    for i in range(depth):
-        table.add_column(str(i + 1), justify="right")
-    for result in results:
-        totals = result["totals"]
-        cells = [f"{p:.2f} / {c:.2f}" for p, c in zip(totals["by_position"], totals["conditional"], strict=True)]
-        table.add_row(str(result["num_draft_tokens"]), *cells, *[""] * (depth - len(cells)))
+def position_table(settings: Sequence[dict[str, Any]]) -> Table:
+    """Per position of the draft's proposal, over all benchmarks: the share accepted where all before it were, and of all."""
+    table = Table(title="Acceptance rate by position: given the ones before / unconditional")
+    table.add_column("Position")
+    for title in titles(settings):
+        table.add_column(title, justify="right")
+    totals = [setting["totals"] for setting in settings]
+    for i in range(max(len(t["by_position"]) for t in totals)):
+        cells = [f"{t['conditional'][i]:.1%} / {t['by_position'][i]:.1%}" if i < len(t["by_position"]) else "" for t in totals]
+        table.add_row(f"acc_{i}" + (" (1st draft token)" if i == 0 else ""), *cells)
     return table
+
+
+def breakdown_table(settings: Sequence[dict[str, Any]]) -> Table:
+    """Acceptance length by kind of prompt, by turn, and along the answer; a line only where there are several kinds."""
+    table = Table(title="Where: acceptance length by kind of prompt and place in the answer")
+    table.add_column("")
+    for title in titles(settings):
+        table.add_column(title, justify="right")
+    for name in ("modality", "language", "turn"):
+        kinds = dict.fromkeys(kind for s in settings for kind in s["breakdowns"][name])
+        for kind in kinds if len(kinds) > 1 else ():
+            found = [s["breakdowns"][name].get(kind) for s in settings]
+            table.add_row(f"{name} {kind}", *(with_interval(row) if row else "-" for row in found))
+        table.add_section()
+    stretches = [{(r["from"], r["to"]): r for r in s["breakdowns"]["answer_position"]} for s in settings]
+    for start, end in sorted({edge for rows in stretches for edge in rows}):
+        found = [rows.get((start, end)) for rows in stretches]
+        table.add_row(f"tokens {start}-{end - 1}", *(f"{row['acceptance_length']:.2f}" if row else "-" for row in found))
+    return table
+
+
+def titles(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """A head for each column: its tree, and whatever else differs between the columns."""
+    drafts = len({setting["draft"] for setting in settings}) > 1
+    samplings = len({str(setting["sampling"]) for setting in settings}) > 1
+    heads = []
+    for setting in settings:
+        lines = [short_name(setting["draft"])] if drafts else []
+        lines += [sampling_label(setting["sampling"])] if samplings else []
+        n = setting["num_draft_tokens"]
+        lines += [f"num_draft_tokens={n}", f"(vLLM: {n - 1}; {tree_kind(setting)})"]
+        heads.append("\n".join(lines))
+    return heads
+
+
+def tree_kind(setting: dict[str, Any]) -> str:
+    """A chain, or the tree's other two parameters."""
+    if setting["topk"] == 1:
+        return "chain"
+    kind = "fixed tree" if "paths" in setting else "tree"
+    return f"{kind}, topk {setting['topk']}, steps {setting['num_steps']}"
+
+
+def short_name(draft: str | None) -> str:
+    """The last two parts of a folder, or a hub id as it is."""
+    return "" if draft is None else "/".join(Path(draft).parts[-2:])
+
+
+def with_interval(row: dict[str, Any]) -> str:
+    """3.31 [3.20, 3.42]"""
+    return f"{row['acceptance_length']:.2f}{_plus(row['interval'])}"
+
+
+def _plus(interval: list[float] | None) -> str:
+    return f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""

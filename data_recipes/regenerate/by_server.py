@@ -10,17 +10,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from transformers import AutoProcessor, GenerationConfig
-
 from data_recipes.regenerate.chat_server import ChatServer
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dialogue import Dialogue
 from data_recipes.regenerate.pool import ServerPool
-from vlm_eagle.config import DEMO
+from data_recipes.regenerate.target_files import TargetFiles
 from vlm_eagle.data.conversation import BadRow, Conversation, Message
 from vlm_eagle.interop.engine_http import Refused, Unanswered
-from vlm_eagle.interop.engine_prompts import Prepare, chat_messages, resizer
-from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
+from vlm_eagle.interop.engine_prompts import chat_messages
 
 _AHEAD = 2  # conversations handed out per worker, so that none waits for the next row to be read
 
@@ -34,9 +31,10 @@ class ByServer:
 
     def __init__(self, config: RegenerateConfig, say: Callable[[str], None]):
         self.config = config
-        self.prepare, stop_ids = _target_side(config.target) if config.target else (None, ())
+        files = TargetFiles.read(config.target) if config.target else TargetFiles()
+        self.prepare = files.prepare
         self.pool = ServerPool(
-            [ChatServer(url, config, stop_ids) for url in config.server],
+            [ChatServer(url, config, files) for url in config.server],
             tries=config.tries, backoff=config.backoff, patience=config.patience, say=say,
         )  # fmt: skip
         served = self.pool.open()
@@ -62,6 +60,7 @@ class ByServer:
                 waiting -= 1
                 yield finished
         finally:
+            self.pool.close()
             for _ in range(self.config.concurrency):
                 todo.put(None)
 
@@ -95,20 +94,3 @@ class ByServer:
     def _rendered(self, message: Message, conversation: Conversation) -> dict[str, Any]:
         alone = replace(conversation, messages=(message,))
         return chat_messages(alone, self.prepare, by_path=self.config.images == "path")[0]
-
-
-def _target_side(name: str) -> tuple[Prepare | None, tuple[int, ...]]:
-    """What the target's own files say: how pictures are resized, so that a server has nothing left to resample; and which
-    tokens end an answer."""
-    is_vision = read_config(name).model_type in VISION_TYPES
-    name = str(DEMO_TARGET) if name == DEMO else name
-    processor = AutoProcessor.from_pretrained(name, trust_remote_code=False).image_processor if is_vision else None
-    return (resizer(processor) if processor else None), _end_tokens(name)
-
-
-def _end_tokens(name: str) -> tuple[int, ...]:
-    try:
-        ids = GenerationConfig.from_pretrained(name).eos_token_id
-    except OSError:
-        return ()
-    return tuple(ids) if isinstance(ids, (list, tuple)) else () if ids is None else (ids,)

@@ -5,12 +5,14 @@ from typing import Any
 
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dialogue import Reply
+from data_recipes.regenerate.target_files import TargetFiles
 from data_recipes.regenerate.thoughts import with_thoughts
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engine_http import EngineHttp, Refused, Unanswered
 from vlm_eagle.interop.engine_records import Asked
 
 _MISCONFIGURED = {401: "Set OPENAI_API_KEY.", 403: "Set OPENAI_API_KEY.", 404: "Is it an OpenAI-compatible server?", 405: ""}
+_SHORT = 30.0  # seconds to say who it is
 _NEEDS_ENGINE = "top_k, min_p and thinking on or off are parameters of vLLM and SGLang. Leave them out for other servers."
 
 
@@ -20,13 +22,14 @@ class ChatServer:
     Args:
         url: its address, with or without /v1.
         config: what to ask for.
-        stop_ids: tokens that end an answer besides the server's own.
+        files: what is known of the target.
     """
 
-    def __init__(self, url: str, config: RegenerateConfig, stop_ids: tuple[int, ...] = ()):
+    def __init__(self, url: str, config: RegenerateConfig, files: TargetFiles):
         key = os.environ.get("OPENAI_API_KEY")
         self.http = EngineHttp(url, timeout=config.timeout, connections=config.concurrency, key=key)
-        self.url, self.config, self.stop_ids = self.http.url, config, stop_ids
+        self.desk = EngineHttp(url, timeout=min(config.timeout, _SHORT), key=key)
+        self.url, self.config, self.files = self.http.url, config, files
         self.kind: str | None = None
         self.model: str | None = None
 
@@ -37,7 +40,7 @@ class ChatServer:
             Unanswered: it does not answer now.
             UserError: it answers, and cannot be used.
         """
-        models = _checked(self.http.json, "/v1/models").get("data")
+        models = _checked(self.desk.json, "/v1/models").get("data")
         try:
             names = [str(model["id"]) for model in models]
             self.model = self.config.target if self.config.target in names else names[0]
@@ -68,7 +71,7 @@ class ChatServer:
             body["seed"] = seed
         if self.kind == "openai":
             return {**body, "temperature": config.temperature, "top_p": config.top_p}
-        body |= Asked(sampling=config.sampling, stop_ids=self.stop_ids).parameters()
+        body |= Asked(sampling=config.sampling, stop_ids=tuple(self.files.end_ids)).parameters()
         if config.enable_thinking is not None:
             body["chat_template_kwargs"] = {"enable_thinking": config.enable_thinking}
         if self.kind == "vllm":
@@ -87,7 +90,10 @@ class ChatServer:
             raise Unanswered(f"{self.url} sent an answer without {error}. Look at the server's log.") from None
         if finish not in ("stop", "length") or not isinstance(text, str) or not isinstance(thoughts, str | None):
             raise Unanswered(f"{self.url} sent an answer that ended with {finish!r}. Look at the server's log.")
-        return Reply(with_thoughts(text, thoughts), count, finish == "length", tokens)
+        if tokens and tokens[-1] in self.files.end_ids:
+            tokens = tokens[:-1]
+        has_special = not self.files.special_ids.isdisjoint(tokens or ())
+        return Reply(with_thoughts(text, thoughts), count, finish == "length", tokens, has_special)
 
 
 def _checked(call: Any, *arguments: Any) -> dict[str, Any]:

@@ -93,7 +93,8 @@ class RegenerateConfig:
             raise UserError(
                 "A server brings its own draft (scripts/serve_vllm.sh TARGET DRAFT). Leave out --draft or --server."
             )
-        if self.samples > 1 and self.sampling.temperature == 0:
+        sampling = self.sampling  # checks itself
+        if self.samples > 1 and sampling.temperature == 0:
             raise UserError("Several samples of a greedy answer would all be the same. Give a --temperature above 0.")
 
     @property

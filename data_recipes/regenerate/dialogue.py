@@ -21,7 +21,8 @@ class Reply:
         text: without its end token; thoughts stand in front, between <think> and </think>.
         count: tokens it took.
         cut: it did not end within the limit.
-        tokens: its token ids without the end token; None when a server does not tell.
+        tokens: its token ids without the end token; None when a server does not tell. (Without --target nobody here knows
+            which token that is, and it stays.)
         special: special tokens were left out of `text`.
     """
 
@@ -116,6 +117,8 @@ class Dialogue:
             self.end("special token in answer", f"in the answer to question {self.turn + 1}")
         elif not reply.text.strip():
             self.end("empty answer", f"to question {self.turn + 1}")
+        elif any("\ud800" <= character <= "\udfff" for character in reply.text):
+            self.end("bad text", f"a lone surrogate, which is no Unicode text, in the answer to question {self.turn + 1}")
         elif reply.cut and not (self.keep_cut and has_answer(reply.text)):
             self.end("answer cut", f"the answer to question {self.turn + 1} did not end after {reply.count} tokens")
         else:

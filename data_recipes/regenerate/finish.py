@@ -87,7 +87,7 @@ def _train_row(asks: Asks, key: Key, outcome: Outcome, media: Media, made_by: di
         how["cut_answers"] = [i for i, reply in enumerate(outcome.replies) if reply.cut]
     if outcome.reason:
         how["ended_early"] = outcome.reason
-    return {**row, "regenerated": how}
+    return {**row, **asks.extras(key), "regenerated": how}
 
 
 def _failed_row(asks: Asks, key: Key, outcome: Outcome) -> dict[str, Any]:
@@ -102,7 +102,8 @@ class _Lines:
         self.file, self.scratch = file, file.with_name(f".{file.name}.writing")
 
     def __enter__(self) -> "_Lines":
-        self.stream = self.scratch.open("w", encoding="utf-8")
+        # a lone surrogate in an id becomes the JSON escape it came from
+        self.stream = self.scratch.open("w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def write(self, row: dict[str, Any]) -> None:

@@ -45,7 +45,8 @@ class ServerPool:
     """Gives each request to the server with the least to do, and again to another one when that fails.
 
     A server that fails `_FAILURES` times in a row is left out for a growing while, then asked who it is, and takes part again
-    when it answers. Waiting for a server costs a request none of its tries.
+    when it answers. Waiting for a server costs a request none of its tries. When all are left out and none has answered for
+    longer than the user's patience, that is the end.
 
     Args:
         servers: at least one.
@@ -61,7 +62,8 @@ class ServerPool:
         self.states = [_State(server) for server in servers]
         self.tries, self.backoff, self.patience, self.say = tries, backoff, patience, say
         self.changed = threading.Condition()
-        self.gone_since: float | None = None  # monotonic time at which the last server was left out
+        self.gone_since: float | None = None  # when all were left out for the first time after the last answer
+        self.is_closed = False
         self.model: str | None = None
 
     def open(self) -> str:
@@ -82,13 +84,19 @@ class ServerPool:
             raise UserError(" ".join(errors))
         return self.model
 
+    def close(self) -> None:
+        """Whoever asks, or waits to ask, gets an error from now on."""
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify_all()
+
     def ask(self, request: Callable[[ChatServer], Result]) -> Result:
         """The result of `request`, called with one server after another until it succeeds.
 
         Raises:
             Unanswered: every try failed; the last one's.
             Refused: a server that works will not serve this request.
-            NoServer: all are gone.
+            NoServer: all are gone, or the pool was closed.
         """
         for number in range(1, self.tries + 1):
             state = self._choose()
@@ -114,6 +122,8 @@ class ServerPool:
         """The server with the least to do, as soon as one takes part."""
         while True:
             with self.changed:
+                if self.is_closed:
+                    raise NoServer("The run is over.")
                 free = [state for state in self.states if not state.out_until]
                 if free:
                     state = min(free, key=lambda state: state.under_way)
@@ -143,7 +153,7 @@ class ServerPool:
             with self.changed:
                 state.is_probed = False
                 if is_back:
-                    state.failures, state.out_until, self.gone_since = _FAILURES - 1, 0.0, None  # one more and it is out again
+                    state.failures, state.out_until = _FAILURES - 1, 0.0  # one more failure and it is out again
                     self.changed.notify_all()
                 else:
                     self._leave_out(state)
@@ -160,6 +170,7 @@ class ServerPool:
     def _answered(self, state: _State) -> None:
         with self.changed:
             state.under_way, state.failures, state.outs = state.under_way - 1, 0, 0
+            state.out_until, self.gone_since = 0.0, None  # an earlier request may end well after others failed
 
     def _release(self, state: _State) -> None:
         with self.changed:
@@ -176,6 +187,6 @@ class ServerPool:
 
     def _leave_out(self, state: _State) -> None:
         now, state.outs = time.monotonic(), state.outs + 1
-        state.out_until = now + min(self.backoff * 2**state.outs, _LONGEST_PAUSE)
+        state.out_until = now + min(self.backoff * 2**state.outs, _LONGEST_PAUSE, self.patience / 4)
         if self.gone_since is None and all(state.out_until for state in self.states):
             self.gone_since = now

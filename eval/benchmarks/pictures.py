@@ -82,7 +82,7 @@ def _inside(name: str, source: str, folders: tuple[Path, ...]) -> Path:
         raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name: {error}") from None
     if found:
         return found[0]
-    if not any(file.is_relative_to(root) for file in candidates):
+    if not all(file.is_relative_to(root) for file in candidates):
         raise BadRow(source, "path leaves folder", f"{name[:80]!r} is outside {folders[0]}; keep images beside the data file")
     raise BadRow(source, "image missing", f"{name[:80]!r} does not exist in {', '.join(map(str, folders))}")
 

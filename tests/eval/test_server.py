@@ -62,7 +62,11 @@ def test_sglang_column_with_images(score):
 def test_sampling_reaches_the_server(score):
     fake = FakeVllm()
     score(fake, "--temperature", "0.7", "--top-k", "20", "--seed", "5", "--max-new-tokens", "9")
-    assert [body["seed"] for body in fake.requests] == [5, 6, 7]
+    seeds = [body["seed"] for body in fake.requests]
+    assert len(set(seeds)) == 3
+    again = FakeVllm()
+    score(again, "--temperature", "0.7", "--top-k", "20", "--seed", "5", "--max-new-tokens", "9", "--limit", "2")
+    assert [body["seed"] for body in again.requests] == seeds[:2]  # of a prompt, wherever it stands
     assert {(body["temperature"], body["top_k"], body["max_tokens"]) for body in fake.requests} == {(0.7, 20, 9)}
 
 

@@ -1,0 +1,75 @@
+"""Loads one target and the drafts that are measured on it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from columns import model_digest
+
+from vlm_eagle.config import DEMO
+from vlm_eagle.decoding.generate import check_fit
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.target.load import DEMO_TARGET, load_target
+from vlm_eagle.target.target import Target
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A draft and the target as it sees it: all pairs share one model, each captures the layers its draft was trained on.
+
+    Attributes:
+        target: captures what the draft reads.
+        draft: on the target's device; None is the target alone.
+        name: the draft's, as the user gave it.
+        digests: of the target's and the draft's files.
+        target_name: as the user gave it.
+    """
+
+    target: Target
+    draft: Eagle3Draft | None
+    name: str | None
+    digests: tuple[str, str | None]
+    target_name: str
+
+    @property
+    def names(self) -> tuple[str, str | None]:
+        """Target and draft."""
+        return self.target_name, self.name
+
+
+def processes() -> PartialState:
+    """This process among those of `accelerate launch`, or alone. Some may wait long for the slowest."""
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
+
+
+def load_pairs(
+    target: str, drafts: list[str], *, dtype: str, device: str, llm_only: bool, state: PartialState
+) -> tuple[Target, list[Pair]]:
+    """(the target alone, a pair for each draft).
+
+    Args:
+        target: folder, hub id or demo.
+        drafts: folders or hub ids.
+        dtype: of all; auto is float32 on a CPU and the checkpoint's elsewhere.
+        device: auto is this process's own; spread lays the target over all GPUs.
+        llm_only: drop the vision tower.
+        state: this process among others.
+
+    Raises:
+        UserError: a model that is not there, or a draft made for another target.
+    """
+    loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
+    place = state.device if device == "auto" else device
+    if dtype == "auto" and place != "spread" and torch.device(place).type == "cpu":
+        dtype = "float32"
+    whole = load_target(target, dtype=dtype, device=place, llm_only=llm_only)
+    digest = model_digest(target, DEMO_TARGET if target == DEMO else Path(target))
+    pairs = []
+    for name, draft in zip(drafts, loaded, strict=True):
+        view = Target(whole.model, whole.processor, draft.config.aux_layer_ids)
+        draft = draft.to(whole.device, whole.embed_tokens.weight.dtype)
+        check_fit(view, draft)
+        pairs.append(Pair(view, draft, name, (digest, model_digest(name, Path(name))), target))
+    return whole, pairs
