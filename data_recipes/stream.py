@@ -1,8 +1,8 @@
 """Rows out of data files, one at a time, whether they lie on the Hub or on this machine.
 
 `datasets` knows which files make up a split, and streams Parquet. JSON is read here, row by row: the library's reader infers
-one Arrow type per column, so that a single odd row (a number where the others have text) ends the whole file, and it takes a file
-that is one large array into memory at once. Nothing here decodes a picture.
+one Arrow type per column, so that a single odd row (a number where the others have text) ends the whole file, and it takes a
+file that is one large array into memory at once. Nothing here decodes a picture.
 """
 
 import csv
@@ -74,9 +74,22 @@ def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[R
     if kind not in ROW_SUFFIXES:
         raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
     found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
-    for number, row in found:
+    for number, row in _connected(found, name) if file.startswith("hf://") else found:
         row_source = f"{name}:{number}"
         yield row_source, BadRow(row_source, row.reason, row.detail) if isinstance(row, _Unreadable) else row
+
+
+def _connected(found: Iterator[Numbered], name: str) -> Iterator[Numbered]:
+    """The same rows; what goes wrong on the way from the Hub, the user can do something about."""
+    try:
+        yield from found
+    except UserError:
+        raise
+    except Exception as error:  # of sockets, of HTTP, of the Hub's client
+        raise UserError(
+            f"{name}: reading from the Hub broke off: {type(error).__name__}: {error}\n"
+            "Run it again, or download the dataset and give its folder with --source."
+        ) from None
 
 
 def data_files(

@@ -13,8 +13,9 @@ from samples import WRITERS, answer, chat, picture, question, write
 
 from data_recipes import measure
 from data_recipes.__main__ import main
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.plan import make_plan
+from data_recipes.settings import Settings
 from vlm_eagle.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,11 @@ def test_what_is_tidied_is_counted(tmp_path):
     by_row = {int(row["source"].rsplit(":", 1)[1]): row["messages"] for row in lines(tmp_path / "out/train.jsonl")}
     assert by_row[2][0]["content"] == f"{question(40)}\n\nPlease."
     assert [m["content"] for m in by_row[3]] == [question(60), answer(60)]
+
+
+def test_a_system_prompt_beside_the_list(tmp_path):
+    run(tmp_path, [{"system": "Be kind.", "conversations": chat(1)}])
+    assert lines(tmp_path / "out/train.jsonl")[0]["messages"][0] == {"role": "system", "content": "Be kind."}
 
 
 def test_the_numbers_of_recipe_json(tmp_path):

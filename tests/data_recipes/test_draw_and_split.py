@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from samples import answer, chat, picture, question, write
 
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.choose import is_held_out
 from data_recipes.draw import Draw, key_of
 from data_recipes.plan import make_plan
+from data_recipes.settings import Settings
 
 
 @given(st.lists(st.integers(0, 1000), unique=True), st.integers(0, 30))
@@ -43,7 +45,8 @@ def make(folder, rows, name, total=None, **settings):
     return {side: [json.loads(line)["id"] for line in (out / f"{side}.jsonl").open()] for side in ("train", "held_out")}
 
 
-ROWS = [{"conversations": chat(i, 1 + i % 2)} for i in range(120)]
+ROWS = [{"conversations": chat(i, 1 + i % 2)} for i in range(100)]
+ROWS += [{"conversations": [*chat(i)[:1], {"from": "gpt", "value": answer(i * 10) + " End."}]} for i in range(0, 40, 2)]
 
 
 def test_the_order_of_a_source_changes_nothing(tmp_path):
@@ -120,11 +123,31 @@ def test_near_duplicates_never_straddle_the_split(tmp_path):
     assert not answers[0] & answers[1]
 
 
+def nearly(i, k):
+    return {"conversations": [*chat(i)[:1], {"from": "gpt", "value": answer(i * 10) + f" {k}"}]}
+
+
 def test_duplicates_do_not_shorten_a_draw(tmp_path):
-    copies = [
-        {"conversations": [*chat(i)[:1], {"from": "gpt", "value": answer(i * 10) + f" {k}"}]}
-        for i in range(30)
-        for k in range(2)
-    ]
-    made = make(tmp_path, [*ROWS, *copies], "a", total=100)
+    rows = [*({"conversations": chat(i)} for i in range(200)), *(nearly(i, k) for i in range(10) for k in range(2))]
+    made = make(tmp_path, rows, "a", total=100)
     assert len(made["train"]) + len(made["held_out"]) == 100
+    dropped = json.loads((tmp_path / "out-a/recipe.json").read_text())["counts"]["dropped"]
+    assert dropped["near duplicate"] > 3
+    assert sum(dropped.values()) == 120
+
+
+def test_copies_of_one_row_do_not_fill_a_draw(tmp_path):
+    rows = [*({"conversations": chat(i)} for i in range(30)), *({"conversations": chat(3)} for _ in range(300))]
+    made = make(tmp_path, random.Random(2).sample(rows, len(rows)), "a", total=10)
+    assert len(made["train"]) + len(made["held_out"]) == 10
+
+
+def test_more_duplicates_than_the_reserve_are_said(tmp_path):
+    source = write(tmp_path / "rows.jsonl", [nearly(i % 30, i) for i in range(300)])
+    console = Console(record=True, width=200)
+    plan = make_plan("format-sharegpt", [str(source)], 100)
+    summary = build(plan, tmp_path / "out", Settings(workers=1), console)
+    part = summary["parts"][0]
+    assert part["kept"] + part["missing"] == 100
+    assert 0 < part["kept"] <= 30
+    assert f"{part['missing']} of 100 are missing: more duplicates" in console.export_text()

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_recipes import stream
 from data_recipes.stream import is_hub_id, name_of, rows
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
@@ -159,6 +160,20 @@ def test_files_of_the_hub_by_pattern(hub):
     assert [found[0][0], found[5][0]] == ["owner/name/data/a-0.jsonl:1", "owner/name/data/a-1.json:1"]
     with pytest.raises(UserError, match="no file there matches"):
         list(rows("owner/name", files=("nothing*",)))
+
+
+def test_a_broken_connection_is_no_traceback(hub, monkeypatch):
+    hub.pipe("/datasets/owner/name/a.jsonl", jsonl(OBJECTS).encode())
+
+    def lines(stream):
+        yield 1, {"a": 1}
+        raise ConnectionResetError("peer")
+
+    monkeypatch.setattr(stream, "_lines", lines)
+    found = rows("owner/name", files=("*.jsonl",))
+    assert next(found) == ("owner/name/a.jsonl:1", {"a": 1})
+    with pytest.raises(UserError, match="broke off: ConnectionResetError: peer"):
+        next(found)
 
 
 def test_a_revision_of_the_hub(hub):
