@@ -205,5 +205,7 @@
     const first = show();
     first?.querySelector(".answer")?.focus(); // the keyboard goes on where the new ones begin
   });
+  byId("unscripted").remove();
+  byId("controls").hidden = false;
   choose();
 })();

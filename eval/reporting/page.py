@@ -14,7 +14,7 @@ from reporting.charts import Chart
 from reporting.figures import benchmark_names
 from reporting.labels import facts, labels, shared_facts
 from reporting.losses import breakdowns, misses
-from reporting.read import DRAFTED, PLAIN
+from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Results, Setting, Speed
 from reporting.samples import Sample, page_data
 from reporting.svg import chart_svg, legend_svg
@@ -41,7 +41,7 @@ def render(results: Results, names: list[str], charts: list[Chart], samples: lis
     settings, speeds = results.settings, results.speeds
     timed = list(zip(labels([s.kind for s in speeds], [s.file for s in speeds]), speeds, strict=True))
     best = max(settings, key=lambda s: s.totals.acceptance_length, default=None)
-    fastest_name, fastest = max(timed, key=lambda row: row[1].seen or 0, default=("", None))
+    fastest_name, fastest = max(timed, key=lambda row: row[1].decode.value if row[1].decode else 0, default=("", None))
     style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     data = {
         "settings": [visible(name) for name in names],
@@ -58,7 +58,7 @@ def render(results: Results, names: list[str], charts: list[Chart], samples: lis
     return environment.get_template("page.html.jinja").render(
         title=options.title, style=Markup(style), script=Markup(script), policy=_policy(style, script), data=json_block(data),
         settings=settings, names=names, benchmarks=_table(results), speedups=[_speed_of(s, speeds) for s in settings],
-        speeds=speeds, timed=timed, fastest=fastest if fastest and fastest.seen else None, fastest_name=fastest_name,
+        speeds=speeds, timed=timed, fastest=fastest if fastest and fastest.decode else None, fastest_name=fastest_name,
         drafted=DRAFTED, plain=PLAIN, best=best, best_name=names[settings.index(best)] if best else "",
         charts=charts, breakdowns=breakdowns(settings), misses=misses(best) if best else [],
         prompts=len({answer.key for s in settings for b in s.benchmarks for answer in b.answers}),
