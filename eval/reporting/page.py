@@ -61,7 +61,7 @@ def render(results: Results, names: list[str], charts: list[Chart], samples: lis
         speeds=speeds, timed=timed, fastest=fastest if fastest and fastest.decode else None, fastest_name=fastest_name,
         drafted=DRAFTED, plain=PLAIN, best=best, best_name=names[settings.index(best)] if best else "",
         charts=charts, breakdowns=breakdowns(settings), misses=misses(best) if best else [],
-        prompts=len({answer.key for s in settings for b in s.benchmarks for answer in b.answers}),
+        num_prompts=[len(_prompts(setting)) for setting in settings],
         shared=shared_facts(kinds), runs=results.runs, notes=_notes(results, thumbnails, pictures, samples, found, token_limit),
         num_samples=len(samples),
     )  # fmt: skip
@@ -100,6 +100,11 @@ def _speed_of(setting: Setting, speeds: Sequence[Speed]) -> Speed | None:
     return min(fitting, key=lambda speed: speed.kind.concurrency or 1, default=None)
 
 
+def _prompts(setting: Setting) -> set[tuple[str, str]]:
+    """(benchmark, id) of every prompt that was answered."""
+    return {answer.key[:2] for benchmark in setting.benchmarks for answer in benchmark.answers}
+
+
 def _notes(
     results: Results, thumbnails: Thumbnails, pictures: Sequence[Any], samples: Sequence[Sample], found: int, token_limit: int
 ) -> list[str]:
@@ -110,6 +115,8 @@ def _notes(
         for benchmark in setting.benchmarks:
             notes += [f"{benchmark.name}: skipped {count} prompts: {reason}." for reason, count in benchmark.skipped.items()]
     answers = [answer for setting in settings for benchmark in setting.benchmarks for answer in benchmark.answers]
+    if len({frozenset(_prompts(setting)) for setting in settings}) > 1:
+        notes.append("Not all settings were measured on the same prompts: their columns cannot be compared.")
     if settings and any(setting.totals.interval is None for setting in settings):
         notes.append("Some results have no intervals; acc_length.py of this version writes them.")
     if answers and not found:

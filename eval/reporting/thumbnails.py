@@ -18,7 +18,7 @@ from PIL import Image
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import open_image
 
-SIZES = ((384, 72), (288, 66), (224, 60), (160, 54), (112, 48), (80, 40))  # longest side in pixels, WebP quality
+SIZES = ((384, 80), (288, 66), (224, 60), (160, 54), (112, 48), (80, 40))  # longest side in pixels, WebP quality
 TRIED = 16  # pictures encoded to find the size that fits
 _ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+:")  # a scheme; one letter and a colon is a drive
 

@@ -150,7 +150,7 @@ def test_every_token_is_marked_by_who_wrote_it(visit, small):
     page.select_option("#setting", str(number))
     shown = page.eval_on_selector_all(
         ".sample",
-        "all => all.map(e => [...e.querySelectorAll('.tok')].map(t => [t.textContent, t.className, Number(t.dataset.forward)]))",
+        "all => all.map(e => [...e.querySelectorAll('.tok')].map(t => [t.textContent, t.className, +t.dataset.forward]))",
     )
     assert len(shown) == 24
     kinds = Counter()

@@ -156,7 +156,7 @@ def test_charts_without_data_are_left_out(tmp_path):
 def test_ticks_cover_everything_in_round_steps(values, floor, ceiling):
     series = Series("s", tuple(Point(v, v * 0.9, v * 1.1) for v in values))
     ticks = Chart("k", "t", "c", ("x",) * len(values), "x", "y", (series,), floor=floor, ceiling=ceiling).ticks()
-    assert 2 <= len(ticks) <= 9
+    assert 2 <= len(ticks) <= 10
     assert ticks[0] <= min([floor, *(0.9 * v for v in values)])
     assert ticks[-1] >= max([ceiling, floor, *(1.1 * v for v in values)]) * (1 - 1e-9)
     steps = {round(b - a, 9) for a, b in pairwise(ticks)}
