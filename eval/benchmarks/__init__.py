@@ -1,5 +1,6 @@
-"""The benchmarks: what each asks, where it comes from, and how its rows become prompts."""
+"""The benchmarks: `entries/` holds the table, one small file per benchmark; the other files turn rows into prompts."""
 
-from .load import default_names, load_benchmark, load_benchmarks
+from .entries import ENTRIES, GROUPS
+from .load import IMAGES, default_names, expand, load_benchmark, load_benchmarks
 
-__all__ = ["default_names", "load_benchmark", "load_benchmarks"]
+__all__ = ["ENTRIES", "GROUPS", "IMAGES", "default_names", "expand", "load_benchmark", "load_benchmarks"]

@@ -1,0 +1,209 @@
+"""Rows out of data files, one at a time, whether they lie on the Hub or on this machine.
+
+`datasets` finds the files of a repository and reads Parquet and whatever else it knows. JSON is read here, row by row: the
+library's reader infers one Arrow type per column, so that a single odd row (a number where the others have text) ends the whole
+file, and it takes a file that is one large array into memory at once. Nothing here decodes a picture.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+import ijson
+
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.errors import UserError
+
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
+ROW_SUFFIXES = (*JSON_SUFFIXES, ".csv", *TABLE_SUFFIXES)
+PACKED_SUFFIXES = (".gz", ".zst", ".xz", ".bz2")
+READ_AHEAD = 100  # rows of a Parquet file held at once; embedded pictures make them large
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_KNOWN = ", ".join(ROW_SUFFIXES) + ", packed or not"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+
+Row = tuple[str, Any]  # ("file:row", the row: a dict in a well-formed source; BadRow where it could not be read)
+Numbered = tuple[int, Any]  # the row's number from 1, and the row or the error that stands in its place
+
+
+def rows(
+    source: str | Path, split: str = "train", *, config: str | None = None, files: tuple[str, ...] = (), table: str = ""
+) -> Iterator[Row]:
+    """The rows of `source` in order.
+
+    Args:
+        source: a local file or folder, or a Hub dataset, `owner/name` or `owner/name@revision`.
+        split: which split of a Hub dataset; in a local folder, files whose name holds this word, or all if none does.
+        config: configuration of a Hub dataset that has several.
+        files: patterns of the files that belong to the source (relative, `*` and `**`). A local folder in which none matches is
+            read as a whole; a local file is always just that file.
+        table: for JSON documents that hold several tables, the key of the list to read, e.g. `annotations` of COCO.
+
+    Returns:
+        Pairs of `file:row`, counted from 1, and what the row holds. A row that is no JSON comes as the BadRow that says so.
+
+    Raises:
+        UserError: no such file, nothing readable in the folder, or the Hub cannot be reached.
+    """
+    for file in data_files(source, split, config=config, files=files):
+        yield from file_rows(file, name_of(file, source), table)
+
+
+def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[Row]:
+    """The rows of one file: a local path or an `hf://` address. `name` opens each row's source."""
+    name = name or file
+    kind = _suffix(file)
+    if kind not in ROW_SUFFIXES:
+        raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
+    found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
+    for number, row in found:
+        row_source = f"{name}:{number}"
+        yield (
+            row_source,
+            BadRow(row_source, "bad CSV" if kind == ".csv" else "bad JSON", _first_line(row))
+            if isinstance(row, Exception)
+            else row,
+        )
+
+
+def data_files(
+    source: str | Path, split: str = "train", *, config: str | None = None, files: tuple[str, ...] = ()
+) -> list[str]:
+    """The files of a source, sorted: local paths or `hf://` addresses. Arguments and errors as in `rows`."""
+    local = Path(source)
+    if local.is_file():
+        return [str(local)]
+    if local.is_dir():
+        return _local_files(local, split, files)
+    if is_hub_id(source):
+        return _hub_files(str(source), split, config, files)
+    raise UserError(f"{source}: no such file or folder, and no Hub dataset's name (owner/name). Check the path.")
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether `source` reads as `owner/name` or `owner/name@revision` and nothing local has that name."""
+    return bool(_HUB_ID.fullmatch(str(source))) and not Path(source).exists()
+
+
+def name_of(file: str, source: str | Path) -> str:
+    """How rows of `file` are called: the path as the user would find it again."""
+    if not file.startswith("hf://"):
+        return file
+    return f"{str(source).split('@')[0]}/{file.split('/', 5)[-1]}"
+
+
+def open_bytes(file: str) -> BinaryIO:
+    """A local or remote file for reading, unpacked if its name says that it is packed."""
+    try:
+        return fsspec.open(file, "rb", compression="infer").open()
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file.") from None
+    except (ValueError, ImportError) as error:  # a compression whose library is missing
+        raise UserError(f"{file}: cannot be opened: {error}") from None
+
+
+def _json_rows(file: str, table: str) -> Iterator[Numbered]:
+    with open_bytes(file) as stream:
+        start = _first_bytes(stream)
+        stream.seek(0)
+        if table or start[:1] == b"[":
+            yield from _items(stream, f"{table}.item" if table else "item")
+        else:
+            yield from _lines(stream)
+
+
+def _first_bytes(stream: BinaryIO) -> bytes:
+    """Where the document begins, behind a byte order mark and blanks."""
+    while piece := stream.read(4096):
+        if piece := piece.removeprefix(_BYTE_ORDER_MARK).lstrip():
+            return piece
+    return b""
+
+
+def _lines(stream: BinaryIO) -> Iterator[Numbered]:
+    for number, line in enumerate(stream, 1):
+        line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits, too deep
+                yield number, error
+
+
+def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
+    """The items of a list in one JSON document. Where it breaks, nothing after can be told apart: one bad row, then the end."""
+    if stream.read(3) != _BYTE_ORDER_MARK:
+        stream.seek(0)
+    number = 0
+    try:
+        for number, item in enumerate(ijson.items(stream, prefix, use_float=True), 1):
+            yield number, item
+    except (ijson.JSONError, ValueError) as error:
+        yield number + 1, error
+
+
+def _csv_rows(file: str) -> Iterator[Numbered]:
+    """Every field as the text that stands there: `1.50` and `NA` are no number and no gap. Where it breaks, it ends."""
+    number = 0
+    with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
+        try:
+            for number, row in enumerate(csv.DictReader(stream), 1):
+                yield number, ValueError(f"{len(row[None])} fields more than the header has") if None in row else row
+        except (csv.Error, ValueError) as error:  # a field beyond the reader's limit, not UTF-8
+            yield number + 1, error
+
+
+def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
+    import datasets
+
+    options = {"batch_size": READ_AHEAD} if kind == ".parquet" else {}
+    try:
+        table = datasets.load_dataset(TABLE_SUFFIXES[kind], data_files={"all": [file]}, split="all", streaming=True, **options)
+        yield from enumerate(table.decode(False), 1)
+    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(f"{file}: cannot be read as {TABLE_SUFFIXES[kind]}: {error}") from None
+
+
+def _local_files(folder: Path, split: str, patterns: tuple[str, ...]) -> list[str]:
+    found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    if not found:
+        found = {file for file in folder.rglob("*") if file.is_file() and _suffix(file.name) in ROW_SUFFIXES}
+        found = {file for file in found if split in file.name} or found
+    if not found:
+        raise UserError(f"{folder}: no data files. Expected {_KNOWN}.")
+    return sorted(map(str, found))
+
+
+def _hub_files(source: str, split: str, config: str | None, patterns: tuple[str, ...]) -> list[str]:
+    import datasets
+
+    repository, _, revision = source.partition("@")
+    wanted = {split: list(patterns)} if patterns else None
+    try:
+        builder = datasets.load_dataset_builder(repository, config, data_files=wanted, revision=revision or None)
+    except Exception as error:  # offline, gated, renamed, a loading script: `datasets` raises a dozen kinds
+        raise UserError(
+            f"{source}: the Hub dataset cannot be opened: {error}\n"
+            "Check the name and the connection (HF_TOKEN for gated ones), or download it and give its folder with --source."
+        ) from None
+    splits = builder.config.data_files or {}
+    if split not in splits:
+        raise UserError(f"{source}: no split {split!r}; it has {', '.join(map(str, splits)) or 'no data files'}.")
+    return [str(file) for file in splits[split]]
+
+
+def _suffix(file: str) -> str:
+    name = Path(file).name.lower()
+    for packed in PACKED_SUFFIXES:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,105 @@
+"""Images of benchmark rows: embedded ones (as `datasets` stores them) and files beside the rows. Headers are read,
+pixels not."""
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.data.images import MAX_ASPECT, MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image within our limits.
+
+    Attributes:
+        content: a file, or a file's bytes.
+        key: digest of the bytes, or the file's name.
+        kind: format, as Pillow calls it.
+    """
+
+    content: Path | bytes
+    key: str
+    kind: str
+
+    def file(self, folder: Path) -> Path:
+        """The image as a file. Bytes are written to `folder` under their digest, once."""
+        if isinstance(self.content, Path):
+            return self.content
+        file = folder / f"{self.key}.{self.kind.lower()}"
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = file.with_name(f".{file.name}.{os.getpid()}")
+            scratch.write_bytes(self.content)
+            scratch.replace(file)
+        return file
+
+
+def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> Picture:
+    """The image in a row's field: `{"bytes", "path"}`, bytes, a PIL image, or the name of a file.
+
+    Args:
+        value: what the field holds.
+        source: `file:row`, for errors.
+        folders: where a named file may lie; the first is the one that no name may leave. Empty for rows from the Hub.
+
+    Raises:
+        BadRow: no image, not readable as one, beyond our limits, or outside of the folder.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, Image.Image):
+        encoded = io.BytesIO()
+        value.save(encoded, format="PNG")
+        value = encoded.getvalue()
+    if isinstance(value, str) and value:
+        file = _inside(value, source, folders)
+        return Picture(file, file.name, _kind(file, source, str(file)))
+    if isinstance(value, bytes) and value:
+        return Picture(value, hashlib.sha256(value).hexdigest()[:24], _kind(io.BytesIO(value), source, "the embedded image"))
+    if value in (None, "", b""):
+        raise BadRow(source, "image missing", "the field is empty")
+    raise BadRow(source, "bad image", f"expected an embedded image or a file name, found {type(value).__name__}")
+
+
+def _inside(name: str, source: str, folders: tuple[Path, ...]) -> Path:
+    if not folders or "://" in name[:16]:
+        raise BadRow(
+            source, "image missing", f"{name[:80]!r} is only named, not embedded. Download the images and give the folder."
+        )
+    root = folders[0].resolve()
+    try:
+        candidates = [(folder / name).resolve() for folder in folders]
+        found = [file for file in candidates if file.is_relative_to(root) and file.is_file()]
+    except (OSError, ValueError, RuntimeError) as error:  # e.g. an embedded NUL, or a symlink to itself
+        raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name: {error}") from None
+    if found:
+        return found[0]
+    if not all(file.is_relative_to(root) for file in candidates):
+        raise BadRow(source, "path leaves folder", f"{name[:80]!r} is outside {folders[0]}; keep images beside the data file")
+    raise BadRow(source, "image missing", f"{name[:80]!r} does not exist in {', '.join(map(str, folders))}")
+
+
+def _kind(file: Path | io.BytesIO, source: str, name: str) -> str:
+    """The format in the header, if the size there is within the limits."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter one
+            with Image.open(file) as picture:
+                (width, height), kind = picture.size, picture.format or "png"
+    except Image.DecompressionBombError as error:
+        raise BadRow(source, "image too large", f"{name}: {error}") from None
+    except Exception as error:  # Pillow's plugins raise what they like: struct.error, RuntimeError, TypeError ...
+        raise BadRow(source, "image broken", f"{name}: {error}") from None
+    if width * height > MAX_PIXELS:
+        raise BadRow(source, "image too large", f"{name} has {width} x {height} pixels, limit {MAX_PIXELS:,}")
+    if max(width, height) > MAX_ASPECT * max(min(width, height), 1):
+        raise BadRow(source, "image too long", f"{name} has {width} x {height} pixels, limit {MAX_ASPECT}:1")
+    return kind

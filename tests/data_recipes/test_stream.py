@@ -1,0 +1,126 @@
+"""Rows come out of every kind of file in order, with their source, and a bad one costs only itself."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_recipes.stream import is_hub_id, name_of, rows
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.errors import UserError
+
+OBJECTS = [{"id": i, "text": f"row {i} 中", "nested": {"list": [i, None, 1.5]}} for i in range(5)]
+
+
+def write(file, text):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def jsonl(objects):
+    return "\n".join(json.dumps(o, ensure_ascii=False) for o in objects) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", jsonl(OBJECTS)),
+        ("a.json", jsonl(OBJECTS)),  # lines under the name of a document, as many sources have it
+        ("a.json", json.dumps(OBJECTS, ensure_ascii=False, indent=1)),
+        ("a.json", b"\xef\xbb\xbf \n" + json.dumps(OBJECTS).encode()),
+        ("a.jsonl", b"\xef\xbb\xbf" + jsonl(OBJECTS).encode()),
+        ("a.jsonl.gz", gzip.compress(jsonl(OBJECTS).encode())),
+        ("a.json.gz", gzip.compress(json.dumps(OBJECTS).encode())),
+    ],
+)
+def test_json_of_every_shape(tmp_path, name, content):
+    file = write(tmp_path / name, content)
+    assert list(rows(file)) == [(f"{file}:{i}", o) for i, o in enumerate(OBJECTS, 1)]
+
+
+def test_rows_of_one_column_may_differ_in_type(tmp_path):
+    odd = [{"v": "text"}, {"v": 3}, {"v": [{"a": 1}]}, {"w": None}, 7, "word", None, [1]]
+    assert [row for _, row in rows(write(tmp_path / "a.jsonl", jsonl(odd)))] == odd
+    assert [row for _, row in rows(write(tmp_path / "a.json", json.dumps(odd)))] == odd
+
+
+def test_a_bad_line_costs_only_itself(tmp_path):
+    deep = "[" * 100_000
+    file = write(tmp_path / "a.jsonl", b'{"a": 1}\n\n{"a": \n\xff\n' + deep.encode() + b'\n{"a": 2}')
+    found = list(rows(file))
+    assert [source.rsplit(":", 1)[1] for source, _ in found] == ["1", "3", "4", "5", "6"]
+    assert [isinstance(row, BadRow) for _, row in found] == [False, True, True, True, False]
+    assert {row.reason for _, row in found if isinstance(row, BadRow)} == {"bad JSON"}
+    assert found[1][1].source == f"{file}:3"
+
+
+def test_a_broken_array_gives_what_came_before_and_one_bad_row(tmp_path):
+    found = [row for _, row in rows(write(tmp_path / "a.json", '[{"a": 1}, {"a": 2}, {"a": '))]
+    assert found[:2] == [{"a": 1}, {"a": 2}]
+    assert len(found) == 3
+    assert isinstance(found[2], BadRow)
+
+
+def test_a_table_inside_a_document(tmp_path):
+    file = write(tmp_path / "captions.json", json.dumps({"info": {}, "images": [{"id": 9}], "annotations": OBJECTS}))
+    assert [row for _, row in rows(file, table="annotations")] == OBJECTS
+    assert [row for _, row in rows(file, table="images")] == [{"id": 9}]
+
+
+def test_parquet_streams_with_pictures_undecoded(tmp_path):
+    from datasets import Dataset, Features, Image, Value
+
+    broken = b"\x89PNG no picture at all"
+    Dataset.from_list(
+        [{"image": {"bytes": broken, "path": "a.png"}, "n": i} for i in range(250)],
+        features=Features({"image": Image(), "n": Value("int64")}),
+    ).to_parquet(tmp_path / "a.parquet")
+    found = list(rows(tmp_path / "a.parquet"))
+    assert [row["n"] for _, row in found] == list(range(250))
+    assert found[249] == (f"{tmp_path / 'a.parquet'}:250", {"image": {"bytes": broken, "path": "a.png"}, "n": 249})
+
+
+def test_a_folder_by_pattern_by_split_or_whole(tmp_path):
+    pq.write_table(pa.table({"n": [1]}), write(tmp_path / "data/train_sft-0.parquet", b""))
+    write(tmp_path / "data/test_sft-0.jsonl", jsonl([{"n": 2}]))
+    write(tmp_path / "notes.txt", "not data")
+    numbers = lambda **which: [row["n"] for _, row in rows(tmp_path, **which)]
+    assert numbers() == [1]
+    assert numbers(split="test") == [2]
+    assert numbers(split="validation") == [2, 1]
+    assert numbers(files=("data/*.jsonl",)) == [2]
+    assert numbers(files=("elsewhere/*.jsonl",)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "says"),
+    [
+        (None, "missing.jsonl", "no such file"),
+        (None, "a/b/c", "no such file"),
+        ("empty/notes.txt", "empty", "no data files"),
+        ("a.txt", "a.txt", "unknown kind"),
+        ("a.parquet", "a.parquet", "cannot be read as parquet"),
+    ],
+)
+def test_errors_name_the_file_and_the_cure(tmp_path, monkeypatch, make, source, says):
+    monkeypatch.chdir(tmp_path)
+    if make:
+        write(tmp_path / make, "no data")
+    with pytest.raises(UserError, match=says):
+        list(rows(source))
+
+
+def test_the_hub_out_of_reach_is_said_with_what_to_do():
+    with pytest.raises(UserError, match="--source"):
+        list(rows("nobody/no-such-dataset"))
+
+
+def test_names_of_hub_sources():
+    assert is_hub_id("owner/name")
+    assert is_hub_id("owner/name@v1.0")
+    assert not is_hub_id("a/b/c")
+    assert not is_hub_id("./a")
+    assert name_of("hf://datasets/owner/name@0123abc/data/a.jsonl", "owner/name") == "owner/name/data/a.jsonl"

@@ -1,0 +1,394 @@
+"""A small copy of every benchmark in its true schema becomes the right prompts; what is drawn depends on the seed alone."""
+
+import json
+import random
+import sys
+from fnmatch import fnmatch
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
+
+from benchmark_files import CEVAL_FIELDS, ROWS, WRITERS, ceval_row, embedded, png, write, write_csv, write_jsonl, write_parquet
+from benchmarks import ENTRIES, expand, load_benchmark, load_benchmarks
+from benchmarks.entries.ceval import subject_of
+from show_benchmarks import ShowConfig, main
+
+from vlm_eagle.cli import run_cli
+from vlm_eagle.data.conversation import ImagePart, TextPart
+from vlm_eagle.data.images import open_image
+from vlm_eagle.errors import UserError
+
+SUBJECTS = 2  # in the copies of C-Eval and CMMLU
+SIZES = {"ceval": SUBJECTS * ROWS, "cmmlu": SUBJECTS * ROWS, "ceval-104": SUBJECTS * 2}  # all others: ROWS
+
+# name -> (id, what the user says, an image as its number's place, later turns, category, language) of one of the copy's prompts
+EXPECTED = {
+    "mt-bench": ("81", "Write about a red circle.", ("Now in five words.",), "writing", "en"),
+    "mt-bench-zh": ("82", "三加四等于几?", ("三加五呢?",), "math", "zh"),
+    "gsm8k": (None, "Ann has 2 apples and buys 2. How many?", (), None, "en"),
+    "gsm8k-100": (None, "Ann has 2 apples and buys 2. How many?", (), None, "en"),
+    "humaneval": ("HumanEval/10", 'def add10(a, b):\n    """Add 10 too."""\n', (), None, "en"),
+    "math500": ("test/algebra/3.json", "Compute $\\sqrt{9}$.", (), "Algebra", "en"),
+    "ceval": (
+        "accountant-1",
+        "以下是单项选择题,请选出其中的正确答案。\n\naccountant第1题:____\nA. NA\nB. 1.50\nC. 丙\nD. 丁1",
+        (),
+        "accountant",
+        "zh",
+    ),
+    "cmmlu": (
+        "anatomy-2",
+        "以下是单项选择题,请选出其中的正确答案。\n\nanatomy第2题\nA. 甲\nB. 乙\nC. 丙\nD. 丁",
+        (),
+        "anatomy",
+        "zh",
+    ),
+    "alpaca": (None, "Translate to German.\n\na circle", (), None, "en"),
+    "mmstar": (
+        "1",
+        "<1>What is at place 1?\nOptions: A: A circle, red, B: A square, C: Nothing, D: A star",
+        (),
+        "coarse perception",
+        "en",
+    ),
+    "mmmu": ("validation_Art_1", "Which follows <1>?\nA. <2>\nB. it's <3>\nC. none", (), "Art", "en"),
+    "chartqa": (None, "<1>What is value 1?", (), "machine", "en"),
+    "textvqa": ("34603", "<1>what does sign 1 say?", (), None, "en"),
+    "docvqa": ("49154", "<1>What is line 1?", (), "handwritten, form", "en"),
+    "coco-captions": ("COCO_val2014_000000000001.jpg", "<1>Describe this image in detail.", (), None, "en"),
+    "mathvista": ("2", "<2>Hint: Please answer.\nQuestion: 有几个?", (), "figure QA", "zh"),
+    "mmspec-gqa": ("mmspec_002", "<1>About <image 1>: general vqa 1?\nOptions: ['a', 'b']", (), "default", "en"),
+    "mmspec-textvqa": ("mmspec_102", "<101>About <image 1>: text vqa 1?\nOptions: ['a', 'b']", (), "default", "en"),
+    "mmspec-coco": ("mmspec_202", "<201>About <image 1>: image captioning 1?\nOptions: ['a', 'b']", (), "default", "en"),
+    "mmspec-charxiv": ("mmspec_302", "<301>About <image 1>: chart understanding 1?\nOptions: ['a', 'b']", (), "default", "en"),
+    "mmspec-mmmu-pro": (
+        "mmspec_402",
+        "<401>About <image 1>: complex reasoning pro 1?\nOptions: ['a', 'b']",
+        (),
+        "default",
+        "en",
+    ),
+    "mmspec-multi-turn": (
+        "mmspec_502",
+        "<501>About <image 1>: multi-turn conversation 1?\nOptions: ['a', 'b']",
+        ("And why?", "Write a poem."),
+        "default",
+        "en",
+    ),
+}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads benchmarks with pictures under the test's folder."""
+    return lambda name, *rest, **more: load_benchmark(name, *rest, images=tmp_path / "pictures", **more)
+
+
+def said(prompt):
+    """The first turn, pictures as `<seed>` of the picture they are."""
+    pictures = {png(hundred + i): hundred + i for hundred in range(0, 600, 100) for i in range(6)}
+    parts = prompt.conversation.messages[-1].content
+    return "".join(p.text if isinstance(p, TextPart) else f"<{pictures[p.image.read_bytes()]}>" for p in parts)
+
+
+def test_every_entry_has_a_copy():
+    assert set(WRITERS) == set(ENTRIES)
+    assert set(EXPECTED) == set(ENTRIES) - {"ceval-104"}
+
+
+@pytest.mark.parametrize("name", list(ENTRIES))
+def test_the_true_schema_becomes_prompts(load, tmp_path, name):
+    benchmark = load(name, source=write(name, tmp_path / "copy"))
+    entry = ENTRIES[name]
+    assert (benchmark.name, benchmark.skipped) == (name, {})
+    assert len(benchmark.prompts) == SIZES.get(name, ROWS)
+    assert (benchmark.max_new_tokens, benchmark.citation) == (entry.max_new_tokens, entry.citation)
+    ids = [prompt.id for prompt in benchmark.prompts]
+    assert len(set(ids)) == len(ids)
+    assert {prompt.language for prompt in benchmark.prompts} <= set(entry.languages)
+    for prompt in benchmark.prompts:
+        (message,) = prompt.conversation.messages
+        assert message.role == "user"
+        assert prompt.has_media == (entry.modality != "text")
+        for part in message.content:
+            if isinstance(part, ImagePart):
+                assert open_image(part.image, "").size[0] > 1
+
+
+@pytest.mark.parametrize("name", list(EXPECTED))
+def test_prompts_are_word_for_word(load, tmp_path, name):
+    id_, text, follow_ups, category, language = EXPECTED[name]
+    prompts = load(name, source=write(name, tmp_path / "copy")).prompts
+    (prompt,) = [p for p in prompts if (p.id == id_ if id_ else said(p) == text)]
+    assert said(prompt) == text
+    assert (prompt.follow_ups, prompt.category, prompt.language) == (follow_ups, category, language)
+
+
+def test_modalities(load, tmp_path):
+    kinds = {p.id: p.modality for p in load("mmmu", source=write("mmmu", tmp_path / "copy")).prompts}
+    assert kinds == {"validation_Art_1": "multi-image", "validation_Math_2": "image", "validation_Math_10": "image"}
+
+
+def test_an_image_stands_at_its_first_mention_and_is_named_after(load, tmp_path):
+    prompts = {p.id: said(p) for p in load("mmmu", source=write("mmmu", tmp_path / "copy")).prompts}
+    assert prompts["validation_Math_2"] == "<4> What is shown? Look at image 1 again.\nA. a\nB. b"
+    assert prompts["validation_Math_10"] == "How many things are in <5>?"
+
+
+# other forms that the same benchmarks come in
+
+FORMS = [
+    ("mt-bench", {"prompt": ["First?", "Second?"], "prompt_id": 7, "category": "writing"}, "First?", ("Second?",)),
+    ("gsm8k", {"question_id": 3, "category": "gsm8k", "turns": ["How many?"], "reference": ["#### 2"]}, "How many?", ()),
+    ("humaneval", {"question_id": 3, "category": "humaneval", "turns": ["def f():"]}, "def f():", ()),
+    ("alpaca", {"question_id": 3, "category": "alpaca", "turns": ["Name a thing."]}, "Name a thing.", ()),
+    ("mmstar", {"question": "What?", "A": "x", "B": 2, "C": "y", "image": "a.png"}, "<1>What?\nA. x\nB. 2\nC. y", ()),
+    ("mmstar", {"question": "Q\nOptions: A: x", "image": {"bytes": None, "path": "images/a.png"}}, "<1>Q\nOptions: A: x", ()),
+    ("mmmu", {"id": "t", "question": "Q", "options": ["x", "y"], "image_1": "a.png"}, "<1>Q\nA. x\nB. y", ()),
+    ("chartqa", {"image": "images/a.png", "question": "Q?", "answer": "2", "type": "human_test"}, "<1>Q?", ()),
+    ("mathvista", {"pid": "1", "question": "Q?", "choices": ["x", "y"], "image": "images/a.png"}, "<1>Q?\nA. x\nB. y", ()),
+    ("coco-captions", {"image": "a.png", "question": "Please carefully observe"}, "<1>Describe this image in detail.", ()),
+    ("coco-captions", {"filename": "a.png", "cocoid": 3, "sentences": []}, "<1>Describe this image in detail.", ()),
+    ("ceval", {"question": "题", "A": 1, "B": 2.5, "C": 3.0, "D": "四", "subject": "逻辑"},
+     "以下是单项选择题,请选出其中的正确答案。\n\n题\nA. 1\nB. 2.5\nC. 3\nD. 四", ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "row", "text", "follow_ups"), FORMS)
+def test_other_forms(load, tmp_path, name, row, text, follow_ups):
+    write_jsonl(tmp_path / "copy" / "rows.jsonl", [row])
+    (tmp_path / "copy" / "images").mkdir()
+    (tmp_path / "copy" / "images" / "a.png").write_bytes(png(1))
+    benchmark = load(name, source=tmp_path / "copy" / "rows.jsonl")
+    (prompt,) = benchmark.prompts
+    assert (said(prompt), prompt.follow_ups) == (text, follow_ups)
+
+
+def test_ceval_is_the_same_from_archive_and_hub(load, tmp_path):
+    archive, hub = write("ceval", tmp_path / "archive"), write("ceval-104", tmp_path / "hub")
+    asked = [[(p.id, said(p)) for p in load("ceval-104", source=source).prompts] for source in (archive, hub)]
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "subject"),
+    [
+        ("ceval/ceval-exam/accountant/val-00000-of-00001.parquet", "accountant"),
+        ("ceval/val/high_school_biology_val.csv", "high_school_biology"),
+        ("haonan-li/cmmlu/agronomy/test/0000.parquet", "agronomy"),
+        ("cmmlu/test/agronomy.csv", "agronomy"),
+        ("x/logic/ceval-exam-val.parquet", "ceval-exam"),
+        ("x/questions.jsonl", None),
+    ],
+)
+def test_subjects(file, subject):
+    assert subject_of(Path(file)) == subject
+
+
+# what is drawn
+
+
+@pytest.fixture
+def gsm8k(tmp_path):
+    """A GSM8K of 300 rows, in the order of `shuffled`."""
+
+    def make(shuffled=None):
+        rows = [{"question": f"Ann has {i} apples. How many?", "answer": f"#### {i}"} for i in range(300)]
+        if shuffled is not None:
+            random.Random(shuffled).shuffle(rows)
+        file = tmp_path / f"gsm8k-{shuffled}.jsonl"
+        write_jsonl(file, rows)
+        return file
+
+    return make
+
+
+def asked(benchmark):
+    return [(p.id, said(p)) for p in benchmark.prompts]
+
+
+def test_a_draw_is_reproducible_and_does_not_depend_on_the_order_of_the_file(load, gsm8k):
+    first = asked(load("gsm8k-100", source=gsm8k()))
+    assert len(first) == 100
+    assert first == asked(load("gsm8k-100", source=gsm8k()))
+    assert first == asked(load("gsm8k-100", source=gsm8k(1)))
+    assert first != asked(load("gsm8k-100", source=gsm8k(), seed=1))
+    assert asked(load("gsm8k", source=gsm8k())) == asked(load("gsm8k", source=gsm8k(2)))
+    assert asked(load("gsm8k", 100, source=gsm8k(3))) == first
+
+
+def test_a_smaller_draw_is_part_of_a_larger_one(load, gsm8k):
+    file = gsm8k()
+    draws = [set(asked(load("gsm8k", limit, source=file))) for limit in (1, 10, 100, None)]
+    assert [len(draw) for draw in draws] == [1, 10, 100, 300]
+    assert all(small < large for small, large in pairwise(draws))
+
+
+def test_a_draw_is_a_fair_one(load, gsm8k):
+    file, times = gsm8k(), dict.fromkeys(range(300), 0)
+    for seed in range(60):
+        for _, text in asked(load("gsm8k", 30, source=file, seed=seed)):
+            times[int(text.split()[2])] += 1
+    chi_square = sum((n - 6) ** 2 / 5.4 for n in times.values())  # 60 draws of 30 in 300: mean 6, variance 5.4
+    assert 299 - 5 * 24.5 < chi_square < 299 + 5 * 24.5
+
+
+def test_ceval_104_takes_two_of_each_subject(load, tmp_path):
+    for number in range(52):
+        rows = [ceval_row(i, f"subject{number}") for i in range(20 + number)]
+        write_csv(tmp_path / "ceval" / "val" / f"subject{number}_val.csv", CEVAL_FIELDS, rows)
+    benchmark = load("ceval-104", source=tmp_path / "ceval")
+    subjects = [prompt.category for prompt in benchmark.prompts]
+    assert len(subjects) == 104
+    assert {subjects.count(f"subject{number}") for number in range(52)} == {2}
+    assert len(load("ceval-104", 10, source=tmp_path / "ceval").prompts) == 10
+    again = load("ceval-104", source=tmp_path / "ceval", seed=3)
+    assert asked(again) != asked(benchmark)
+
+
+def test_a_limit_cuts_the_draw_of_all_subjects_fairly(load, tmp_path):
+    rows = [{"id": i, "question": f"题{i}", **dict.fromkeys("ABCD", "甲"), "subject": f"s{i % 5}"} for i in range(50)]
+    drawn = []
+    for order in (rows, rows[::-1], rows[25:] + rows[:25]):
+        write_jsonl(tmp_path / "rows.jsonl", order)
+        drawn.append(asked(load("ceval-104", 4, source=tmp_path / "rows.jsonl")))
+    assert len(drawn[0]) == 4
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert set(drawn[0]) < set(asked(load("ceval-104", source=tmp_path / "rows.jsonl")))
+
+
+def test_prompts_come_in_the_order_of_their_numbers(load, tmp_path):
+    assert [p.id for p in load("mt-bench", source=write("mt-bench", tmp_path / "copy")).prompts] == ["9", "81", "101"]
+
+
+def test_pictures_decide_between_rows_that_are_alike_in_all_else(load, tmp_path):
+    rows = [{"image": embedded(i), "query": "What is it?", "label": ["x"], "human_or_machine": 0} for i in range(4)]
+    drawn = []
+    for order in (rows, rows[::-1]):
+        write_parquet(tmp_path / "copy" / "data" / "test-0.parquet", order)
+        drawn.append(asked(load("chartqa", 2, source=tmp_path / "copy")))
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 2
+
+
+def test_rows_that_occur_twice_are_told_apart(load, tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [{"question": "Twice?"}, {"question": "Once?"}, {"question": "Twice?"}])
+    ids = [prompt.id for prompt in load("gsm8k", source=tmp_path / "rows.jsonl").prompts]
+    assert len(set(ids)) == 3
+    assert any(id_.endswith("#2") for id_ in ids)
+
+
+def test_only_what_is_drawn_is_written(load, tmp_path):
+    write("chartqa", tmp_path / "copy")
+    load("chartqa", 1, source=tmp_path / "copy")
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+
+
+# names and files
+
+
+@pytest.mark.parametrize("name", ["mtbench", "mt_bench", "MT-Bench", "mt-bench"])
+def test_spellings(load, tmp_path, name):
+    source = write("mt-bench", tmp_path / "copy")
+    assert load(f"{name}={source}").name == "mt-bench"
+
+
+def test_the_names_of_the_founding_tables():
+    for name in ("humaneval", "math500", "ceval", "cmmlu", "gsm8k", "mtbench", "mt-bench-zh", "ceval-104", "gsm8k-100"):
+        with pytest.raises(UserError, match="no such file"):
+            load_benchmark(f"{name}=no/where/at-all")
+
+
+def test_a_group_stands_for_its_members(tmp_path):
+    source = write("mmspec-gqa", tmp_path / "copy")
+    loaded = load_benchmarks([f"mmspec={source}"], images=tmp_path / "pictures")
+    assert [benchmark.name for benchmark in loaded] == expand(["mmspec"])
+    assert [len(benchmark.prompts) for benchmark in loaded] == [ROWS] * 6
+    nested = load_benchmarks([f"mmspec={source / 'test'}"], images=tmp_path / "pictures")
+    assert [asked(b) for b in nested] == [asked(b) for b in loaded]
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(UserError, match="Did you mean math500"):
+        load_benchmark("math50")
+
+
+def test_a_jsonl_file_of_conversations(load, tmp_path):
+    rows = [
+        {"id": "a", "messages": [{"role": "user", "content": "三加四?"}, {"role": "assistant", "content": "七"}]},
+        {"messages": [{"role": "user", "content": "  "}]},
+        {"messages": []},
+    ]
+    write_jsonl(tmp_path / "mine.jsonl", rows)
+    benchmark = load(str(tmp_path / "mine.jsonl"))
+    (prompt,) = benchmark.prompts
+    assert (benchmark.name, benchmark.max_new_tokens, prompt.id, prompt.language) == ("mine", None, "a", "zh")
+    assert [message.role for message in prompt.conversation.messages] == ["user"]
+    assert benchmark.skipped == {"empty question": 1, "no messages": 1}
+
+
+def test_the_list_names_every_benchmark(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run_cli(main, ShowConfig, "", argv=[]) == 0
+    shown = capsys.readouterr().out
+    for entry in ENTRIES.values():
+        assert entry.name in shown
+        assert entry.citation.split()[0] in shown
+    assert "2 per category of 1,346" in shown
+    assert "describe" in shown
+
+
+def test_prompts_are_shown_before_any_model_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = write("mmspec-multi-turn", tmp_path / "copy")
+    assert run_cli(main, ShowConfig, "", argv=["--benchmarks", f"mmspec-multi-turn={source}", "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "then: Write a poem." in shown
+    assert "1 prompts, answers of at most 1024 tokens" in shown
+    assert json.dumps("x") not in shown
+
+
+def test_the_table_in_the_docs_is_the_table():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    documented = {row[0]: row[1:] for row in rows}
+    for entry in ENTRIES.values():
+        source = f"`{entry.hub}`, {entry.split}" if entry.hub else "a folder (GitHub)"
+        languages, length = ", ".join(entry.languages), f"{entry.max_new_tokens:,}"
+        assert documented[entry.name] == [entry.drawn, entry.modality, languages, length, source, entry.licence]
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES.values() if entry.hub])
+def test_the_hub_is_asked_for_the_right_files(load, monkeypatch, name):
+    entry, asked_for = ENTRIES[name], []
+    monkeypatch.setattr("benchmarks.load.data_files", lambda *rest, **more: asked_for.append((*rest, more)) or [])
+    with pytest.raises(UserError, match="no rows"):
+        load(name)
+    assert asked_for == [(entry.hub, entry.split, {"config": entry.config, "files": entry.files})]
+
+
+def test_no_file_of_this_machine_is_taken_for_one_of_the_hub(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(png(1))
+    write_jsonl(tmp_path / "rows.jsonl", [{"query": "Q", "image": "a.png"}])
+    monkeypatch.setattr("benchmarks.load.data_files", lambda *_, **__: ["rows.jsonl"])
+    with pytest.raises(UserError, match="not embedded"):
+        load("chartqa")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("ceval", "accountant/val-00000-of-00001.parquet"),
+        ("cmmlu", "agronomy/test/0000.parquet"),
+        ("mmmu", "Art/validation-00000-of-00001.parquet"),
+        ("mmstar", "mmstar.parquet"),
+        ("mt-bench-zh", "data/mt_bench_zh/question.jsonl"),
+    ],
+)
+def test_patterns_match_the_files_of_the_hub(name, path):
+    assert any(fnmatch(path, pattern) for pattern in ENTRIES[name].files)
+    assert not any(fnmatch(path.replace("val", "dev").replace("/test/", "/dev/"), p) for p in ENTRIES[name].files if "*" in p)
