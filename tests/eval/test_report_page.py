@@ -163,7 +163,7 @@ def test_a_picture_is_stored_once_whatever_its_name(tmp_path):
     assert Image.open(io.BytesIO(data)).format == "WEBP"
 
 
-@pytest.mark.parametrize("budget", [200_000, 60_000, 32_000, 2_000, 0])
+@pytest.mark.parametrize("budget", [200_000, 60_000, 40_000, 2_000, 0])
 def test_pictures_fit_their_budget(tmp_path, budget):
     thumbnails = Thumbnails([])
     for seed in range(8):
