@@ -1,7 +1,9 @@
 """What to ask: the rows of the data as dialogues, every sample of every row with a seed of its own."""
 
 import hashlib
+import json
 from collections.abc import Iterator
+from typing import Any
 
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dialogue import Dialogue, Key
@@ -39,6 +41,14 @@ class Asks:
         asked = self._asked(conversation, key)
         options = {"keep_cut": self.config.cut_answers == "keep", "is_long": asked != conversation}
         return Dialogue(key, asked, seed=seed_of(self.config.seed, key), **options)
+
+    def extras(self, key: Key) -> dict[str, Any]:
+        """What else the row says besides its id and its messages, such as where it comes from."""
+        file, _, offset = self.data.rows[key[0]]
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            row = json.loads(stream.readline())
+        return {name: value for name, value in row.items() if name not in ("id", "messages", "regenerated")}
 
     def _asked(self, conversation: Conversation, key: Key) -> Conversation:
         """The conversation with its questions as they are asked in this sample."""

@@ -12,6 +12,7 @@ from vlm_eagle.interop.engine_http import EngineHttp, Refused, Unanswered
 from vlm_eagle.interop.engine_records import Asked
 
 _MISCONFIGURED = {401: "Set OPENAI_API_KEY.", 403: "Set OPENAI_API_KEY.", 404: "Is it an OpenAI-compatible server?", 405: ""}
+_SHORT = 30.0  # seconds to say who it is
 _NEEDS_ENGINE = "top_k, min_p and thinking on or off are parameters of vLLM and SGLang. Leave them out for other servers."
 
 
@@ -27,6 +28,7 @@ class ChatServer:
     def __init__(self, url: str, config: RegenerateConfig, files: TargetFiles):
         key = os.environ.get("OPENAI_API_KEY")
         self.http = EngineHttp(url, timeout=config.timeout, connections=config.concurrency, key=key)
+        self.desk = EngineHttp(url, timeout=min(config.timeout, _SHORT), key=key)
         self.url, self.config, self.files = self.http.url, config, files
         self.kind: str | None = None
         self.model: str | None = None
@@ -38,7 +40,7 @@ class ChatServer:
             Unanswered: it does not answer now.
             UserError: it answers, and cannot be used.
         """
-        models = _checked(self.http.json, "/v1/models").get("data")
+        models = _checked(self.desk.json, "/v1/models").get("data")
         try:
             names = [str(model["id"]) for model in models]
             self.model = self.config.target if self.config.target in names else names[0]

@@ -87,7 +87,7 @@ def _train_row(asks: Asks, key: Key, outcome: Outcome, media: Media, made_by: di
         how["cut_answers"] = [i for i, reply in enumerate(outcome.replies) if reply.cut]
     if outcome.reason:
         how["ended_early"] = outcome.reason
-    return {**row, "regenerated": how}
+    return {**row, **asks.extras(key), "regenerated": how}
 
 
 def _failed_row(asks: Asks, key: Key, outcome: Outcome) -> dict[str, Any]:

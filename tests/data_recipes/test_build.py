@@ -13,8 +13,9 @@ from samples import WRITERS, answer, chat, picture, question, write
 
 from data_recipes import measure
 from data_recipes.__main__ import main
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.plan import make_plan
+from data_recipes.settings import Settings
 from vlm_eagle.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from samples import answer, chat, picture, question, write
 
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.choose import is_held_out
 from data_recipes.draw import Draw, key_of
 from data_recipes.plan import make_plan
+from data_recipes.settings import Settings
 
 
 @given(st.lists(st.integers(0, 1000), unique=True), st.integers(0, 30))
@@ -133,6 +134,12 @@ def test_duplicates_do_not_shorten_a_draw(tmp_path):
     dropped = json.loads((tmp_path / "out-a/recipe.json").read_text())["counts"]["dropped"]
     assert dropped["near duplicate"] > 3
     assert sum(dropped.values()) == 120
+
+
+def test_copies_of_one_row_do_not_fill_a_draw(tmp_path):
+    rows = [*({"conversations": chat(i)} for i in range(30)), *({"conversations": chat(3)} for _ in range(300))]
+    made = make(tmp_path, random.Random(2).sample(rows, len(rows)), "a", total=10)
+    assert len(made["train"]) + len(made["held_out"]) == 10
 
 
 def test_more_duplicates_than_the_reserve_are_said(tmp_path):

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import WRITERS
 
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.conversion import convert, draw_digest
 from data_recipes.pictures import PictureShelf
 from data_recipes.plan import make_plan
 from data_recipes.readers.turns import tidy
+from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES
 from data_recipes.stream import rows
 from vlm_eagle.data.conversation import BadRow, parse_conversation, read_conversations

@@ -1,4 +1,4 @@
-"""The command through servers that imitate real ones: what they are asked, what becomes of their answers, all their failures."""
+"""The command through servers that imitate real ones: what they are asked, what becomes of answers, and all failures."""
 
 import base64
 import io
@@ -207,6 +207,15 @@ def test_other_servers_get_openais_own_parameters_only(tmp_path, data, monkeypat
             run(tmp_path, data, urls, limit=1, top_k=5, out="other")
     assert fake.requests[0].keys() == {"model", "messages", "max_tokens", "temperature", "top_p", "seed"}
     assert fake.keys == ["Bearer a-key"]
+
+
+def test_sglang_is_told_what_it_knows(tmp_path, data):
+    fake = FakeChat(owner="sglang")
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, limit=1, top_k=5, temperature=1.0)
+    (body,) = fake.requests
+    assert (body["top_k"], body["chat_template_kwargs"]) == (5, {"enable_thinking": False})
+    assert "return_token_ids" not in body
 
 
 def test_which_model(tmp_path, data):
