@@ -284,3 +284,23 @@ def test_no_file_of_this_machine_is_taken_for_one_of_the_hub(load, tmp_path, mon
 def test_patterns_match_the_files_of_the_hub(name, path):
     assert any(fnmatch(path, pattern) for pattern in ENTRIES[name].files)
     assert not any(fnmatch(path.replace("val", "dev").replace("/test/", "/dev/"), p) for p in ENTRIES[name].files if "*" in p)
+
+
+def test_data_does_not_steer_the_terminal(tmp_path, capsys):
+    write_jsonl(tmp_path / "q.jsonl", [{"question_id": "\x1b[31m[red]", "turns": ["\x1b[2Jwiped [bold]x", "\x9b1m\r"]}])
+    assert run_cli(main, ShowConfig, "", argv=["--benchmarks", f"mt-bench={tmp_path / 'q.jsonl'}"]) == 0
+    shown = capsys.readouterr().out
+    assert not set(shown) & {"\x1b", "\x9b", "\r"}
+    assert "[red]" in shown
+    assert "wiped [bold]x" in shown
+
+
+def test_a_source_may_lie_in_the_home_folder(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("math500", tmp_path / "copies" / "math500")
+    assert len(load("math500=~/copies/math500").prompts) == ROWS
+
+
+def test_a_demo_benchmark_has_no_other_source():
+    with pytest.raises(UserError, match="generated here"):
+        load_benchmark("describe=elsewhere")
