@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         show_all(Console(stderr=not asked_for_help and bool(argv)))
         return 0 if asked_for_help or not argv else USAGE
     name, rest = argv[0], argv[1:]
+    sys.argv = [f"python -m data_recipes {name}", *rest]  # how help, errors and recipe.json call this program
     return run_cli(lambda config: _make(name, config), Config, _describe(name), argv=rest)
 
 

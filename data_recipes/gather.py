@@ -111,12 +111,13 @@ def _answers(turns: list[Turn]) -> str:
 
 
 def _shelf(part: Part, folder: Path, images: list[str]) -> PictureShelf:
-    """Where a part's pictures are looked for: the user's folders, then the source's own folder and zip files."""
+    """Where a part's pictures are looked for: the user's folders, then the source's own folder and its zip files."""
     local, recipe = Path(part.source), part.recipe
     own, archives = [], []
     if local.exists():
         own = [local if local.is_dir() else local.parent]
-        archives = sorted(map(str, own[0].rglob("*.zip"))) if recipe.modality == "pictures" else []
+        if recipe.modality == "pictures":
+            archives = sorted(map(str, local.rglob("*.zip") if local.is_dir() else local.parent.glob("*.zip")))
     elif recipe.archives and is_hub_id(part.source):
         archives = data_files(part.source, recipe.split, files=recipe.archives)
     return PictureShelf(folder / "images", [*map(Path, images), *own], archives)

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
@@ -55,7 +56,9 @@ def _mapped(file: Path, spans: list[Span], workers: int) -> Iterator[Facts]:
     if workers < 2 or len(spans) < 4:  # starting a process costs more than a few chunks
         yield from map(_measured, repeat(file), spans)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # Ctrl-C reaches all processes of a terminal; this one alone answers it
+    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), **quiet) as pool:
         yield from pool.map(_measured, repeat(file), spans)
 
 

@@ -131,7 +131,7 @@ def _parse_mix(mix: Any, file: Path, sources: Mapping[str, str]) -> Plan:
 
 
 def _parse_part(part: Any, file: Path, sources: Mapping[str, str]) -> Part:
-    if not isinstance(part, dict) or not set(part) <= _PART_KEYS or part.get("recipe") not in RECIPES:
+    if not isinstance(part, dict) or not set(part) <= _PART_KEYS or str(part.get("recipe")) not in RECIPES:
         raise UserError(
             f"{file}: a part has the keys {', '.join(sorted(_PART_KEYS))}, and recipe is one of {', '.join(RECIPES)}."
         )

@@ -181,13 +181,19 @@ def test_bad_settings_are_explained(settings, says):
         Settings(**settings)
 
 
+@pytest.fixture(autouse=True)
+def command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)  # main changes it
+
+
 def test_the_command_line(tmp_path, capsys):
     WRITERS["format-messages"](tmp_path / "mine")
     assert (
         main(["format-messages", "--source", str(tmp_path / "mine"), "--out", str(tmp_path / "out"), "--held-out", "0.5"]) == 0
     )
     assert "format-messages" in capsys.readouterr().out
-    assert (tmp_path / "out/recipe.json").is_file()
+    recipe = json.loads((tmp_path / "out/recipe.json").read_text())
+    assert recipe["command"][:2] == ["python -m data_recipes format-messages", "--source"]
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--help"], 0), (["--out", "x"], 2)])

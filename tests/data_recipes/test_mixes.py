@@ -102,6 +102,7 @@ def test_a_conversation_of_two_parts_counts_once(tmp_path):
         ("parts: [", "no readable YAML"),
         ("about: nothing", "parts is a list"),
         ("parts: [{recipe: nosuch}]", "recipe is one of"),
+        ("parts: [{recipe: [sharegpt]}]", "recipe is one of"),
         ("parts: [{recipe: sharegpt, weight: 3}]", "a part has the keys"),
         ("parts: [{recipe: sharegpt, total: -1}]", "whole number"),
         ("parts: [{recipe: sharegpt, total: true}]", "whole number"),
