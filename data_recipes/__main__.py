@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.padding import Padding
 
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.plan import load_mix, make_plan, mix_names
+from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES
 from vlm_eagle.cli import USAGE, run_cli
 from vlm_eagle.errors import UserError

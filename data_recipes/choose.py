@@ -39,11 +39,14 @@ def choose(spool: Spool, signatures: np.ndarray, totals: Sequence[int | None], h
         similarity: from which estimated similarity on two texts count as duplicates; above 1, only exact ones do.
     """
     alive, copy_of, near = spool.alive, np.full(len(spool), -1, dtype=np.int64), np.zeros(len(spool), dtype=bool)
-    rows = np.flatnonzero(alive)
+    # in the order of the draw, so that which of two duplicates stays does not depend on the source's order, and a row that is
+    # drawn in reserve ousts none
+    ranked = np.lexsort((spool.draw_keys, spool.parts))
+    rows = ranked[alive[ranked]]
     first = rows[first_copies(spool.digests[rows])] if len(rows) else rows
     copy_of[rows] = np.where(first == rows, -1, first)
     if similarity <= 1:
-        rows = np.flatnonzero(alive & (copy_of < 0))
+        rows = rows[copy_of[rows] < 0]
         found = near_copies(signatures[rows], similarity)
         near[rows] = found >= 0
         copy_of[rows[found >= 0]] = rows[found[found >= 0]]

@@ -19,6 +19,11 @@ class Draw:
     def __init__(self, total: int | None):
         self.total = total
         self._kept: list[tuple[int, int]] = []  # a heap of (-key, number): the largest key on top
+        self._keys: set[int] = set()
+
+    def holds(self, key: int) -> bool:
+        """Whether a row with this very key is drawn; never, if all are."""
+        return key in self._keys
 
     def would_keep(self, key: int) -> bool:
         """Whether a row with this key is among the smallest so far."""
@@ -28,7 +33,10 @@ class Draw:
         """Takes a row that `would_keep`; the number of the row that must give way, if any."""
         if self.total is None:
             return None
+        self._keys.add(key)
         if len(self._kept) < self.total:
             heapq.heappush(self._kept, (-key, number))
             return None
-        return heapq.heappushpop(self._kept, (-key, number))[1]
+        largest, gone = heapq.heappushpop(self._kept, (-key, number))
+        self._keys.discard(-largest)
+        return gone

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,12 +15,13 @@ from data_recipes.languages import language_of
 from data_recipes.pictures import PictureShelf
 from data_recipes.plan import Part
 from data_recipes.readers.turns import Turn, tidy
+from data_recipes.settings import Settings
 from data_recipes.spool import Spool
 from data_recipes.stream import data_files, is_hub_id
 from vlm_eagle.data.conversation import BadRow
 
 NOT_DRAWN = "not drawn"
-RESERVE = 0.1  # drawn beyond the total, to stand in for duplicates found later
+RESERVE = 0.25  # drawn beyond the total, to stand in for duplicates found later
 
 
 @dataclass
@@ -38,9 +40,8 @@ class Tally:
 
 
 def gather(
-    part: Part, number: int, spool: Spool, rejected: TextIO, folder: Path, images: list[Path], limit: int | None, seed: int,
-    step: Callable[[int], None] = lambda read: None,
-) -> Tally:  # fmt: skip
+    part: Part, number: int, spool: Spool, rejected: TextIO, folder: Path, settings: Settings, step: Callable[[int], None]
+) -> Tally:
     """Reads one part of a plan into the spool.
 
     Args:
@@ -49,73 +50,73 @@ def gather(
         spool: takes the conversations.
         rejected: takes a line per row that cannot be used.
         folder: the output folder; pictures go to `images/` in it.
-        images: folders to look for pictures in, before the source's own.
-        limit: rows to read; None for all.
-        seed: of the draw.
+        settings: of the run.
         step: is called with the number of rows read, after each.
 
     Raises:
         UserError: the source cannot be read.
     """
     tally = Tally()
-    draw = Draw(None if part.total is None else part.total + int(part.total * RESERVE) + 10)
-    shelf = PictureShelf(folder / "images", [*images, *_own_roots(part.source)], archives_of(part))
-    rows = part.recipe.stream(part.source, part.recipe.split, files=part.files)
-    try:
-        for source, row in islice(rows, limit):
+    with closing(_shelf(part, folder, settings.images)) as shelf:
+        intake = _Intake(part, number, spool, folder, shelf, settings.seed, tally)
+        for source, row in islice(part.recipe.stream(part.source, part.recipe.split, files=part.files), settings.limit):
             tally.read += 1
             try:
-                _take(row, source, part, number, draw, shelf, spool, folder, seed, tally)
+                intake.take(row, source)
             except BadRow as error:
                 tally.drop(error.reason, rejected, source, str(error).removeprefix(f"{source}: {error.reason}: "))
             step(tally.read)
-    finally:
-        shelf.close()
     return tally
 
 
-def archives_of(part: Part) -> list[str]:
-    """The zip files that may hold a part's pictures."""
-    local = Path(part.source)
-    if part.recipe.modality == "text":
-        return []
-    if local.exists():
-        folder = local if local.is_dir() else local.parent
-        return sorted(map(str, folder.rglob("*.zip")))
-    return (
-        data_files(part.source, part.recipe.split, files=part.recipe.archives)
-        if part.recipe.archives and is_hub_id(part.source)
-        else []
-    )
+class _Intake:
+    """One part's way into the spool."""
+
+    def __init__(self, part: Part, number: int, spool: Spool, folder: Path, shelf: PictureShelf, seed: int, tally: Tally):
+        self.part, self.number, self.spool, self.folder, self.shelf = part, number, spool, folder, shelf
+        self.seed, self.tally = seed, tally
+        self.draw = Draw(None if part.total is None else part.total + int(part.total * RESERVE) + 10)
+
+    def take(self, row: object, source: str) -> None:
+        """Lays a row in the spool, or counts it as not drawn.
+
+        Raises:
+            BadRow: it cannot be used.
+        """
+        if isinstance(row, BadRow):
+            raise row
+        turns, changes = tidy(self.part.recipe.read(row, source), source)
+        self._check_language(turns, source)
+        key = key_of(draw_digest(turns), self.seed)
+        if self.draw.holds(key):  # else copies of one row could fill the draw
+            raise BadRow(source, "duplicate", "repeats a row that is drawn already")
+        if not self.draw.would_keep(key):
+            self.tally.dropped[NOT_DRAWN] += 1
+            return
+        converted = convert(turns, source, self.part.recipe.name, self.folder, self.shelf)
+        converted.row["source"] = source
+        self.tally.changed.update(changes)
+        if (gone := self.draw.keep(key, self.spool.add(converted, self.number, key))) is not None:
+            self.spool.let_go(gone)
+            self.tally.dropped[NOT_DRAWN] += 1
+
+    def _check_language(self, turns: list[Turn], source: str) -> None:
+        wanted = self.part.languages
+        if wanted and (language := language_of(_answers(turns))) not in wanted:
+            raise BadRow(source, "other language", f"{language}, wanted {' or '.join(wanted)}")
 
 
-def _own_roots(source: str) -> list[Path]:
-    local = Path(source)
-    return [local if local.is_dir() else local.parent] if local.exists() else []
-
-
-def _take(
-    row: object, source: str, part: Part, number: int, draw: Draw, shelf: PictureShelf, spool: Spool, folder: Path, seed: int,
-    tally: Tally,
-) -> None:  # fmt: skip
-    if isinstance(row, BadRow):
-        raise row
-    turns, changes = tidy(part.recipe.read(row, source), source)
-    if part.languages and (language := language_of(answers_of(turns))) not in part.languages:
-        raise BadRow(source, "other language", f"{language}, wanted {' or '.join(part.languages)}")
-    key = key_of(draw_digest(turns), seed)
-    if not draw.would_keep(key):
-        tally.dropped[NOT_DRAWN] += 1
-        return
-    converted = convert(turns, source, part.recipe.name, folder, shelf)
-    converted.row["source"] = source
-    ordinal = spool.add(converted, number, key)
-    tally.changed.update(changes)
-    if (gone := draw.keep(key, ordinal)) is not None:
-        spool.let_go(gone)
-        tally.dropped[NOT_DRAWN] += 1
-
-
-def answers_of(turns: list[Turn]) -> str:
-    """The assistant's texts."""
+def _answers(turns: list[Turn]) -> str:
     return "\n".join(part for turn in turns if turn.role == "assistant" for part in turn.parts if isinstance(part, str))
+
+
+def _shelf(part: Part, folder: Path, images: list[str]) -> PictureShelf:
+    """Where a part's pictures are looked for: the user's folders, then the source's own folder and zip files."""
+    local, recipe = Path(part.source), part.recipe
+    own, archives = [], []
+    if local.exists():
+        own = [local if local.is_dir() else local.parent]
+        archives = sorted(map(str, own[0].rglob("*.zip"))) if recipe.modality == "pictures" else []
+    elif recipe.archives and is_hub_id(part.source):
+        archives = data_files(part.source, recipe.split, files=recipe.archives)
+    return PictureShelf(folder / "images", [*map(Path, images), *own], archives)

@@ -14,6 +14,8 @@ from data_recipes.duplicates import PERMUTATIONS, signature
 from data_recipes.languages import language_of
 
 CHUNK = 512  # rows to a task
+NO_ROW: dict = {"messages": []}
+Span = tuple[int, int, np.ndarray]  # bytes of the file from and to, and which of the rows in them are wanted
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Facts:
     signature: np.ndarray
 
 
-def measure(file: Path, offsets: np.ndarray, workers: int, step: Callable[[int], None] = lambda done: None) -> Facts:
-    """The facts of all rows of a spool. `step` is called with the number of rows done."""
-    starts = list(range(0, len(offsets) - 1, CHUNK))
-    spans = [(int(offsets[i]), int(offsets[min(i + CHUNK, len(offsets) - 1)])) for i in starts]
+def measure(file: Path, offsets: np.ndarray, alive: np.ndarray, workers: int, step: Callable[[int], None]) -> Facts:
+    """The facts of all rows of a spool; those of rows that were let go are empty. `step` is called with the rows done."""
+    starts = range(0, len(alive), CHUNK)
+    spans = [(int(offsets[i]), int(offsets[min(i + CHUNK, len(alive))]), alive[i : i + CHUNK]) for i in starts]
     found, done = [_facts_of([])], 0
     for facts in _mapped(file, spans, workers):
         found.append(facts)
@@ -49,7 +51,7 @@ def measure(file: Path, offsets: np.ndarray, workers: int, step: Callable[[int],
     return Facts(**{f.name: np.concatenate([getattr(facts, f.name) for facts in found]) for f in fields(Facts)})
 
 
-def _mapped(file: Path, spans: list[tuple[int, int]], workers: int) -> Iterator[Facts]:
+def _mapped(file: Path, spans: list[Span], workers: int) -> Iterator[Facts]:
     if workers < 2 or len(spans) < 4:  # starting a process costs more than a few chunks
         yield from map(_measured, repeat(file), spans)
         return
@@ -57,11 +59,12 @@ def _mapped(file: Path, spans: list[tuple[int, int]], workers: int) -> Iterator[
         yield from pool.map(_measured, repeat(file), spans)
 
 
-def _measured(file: Path, span: tuple[int, int]) -> Facts:
-    start, end = span
+def _measured(file: Path, span: Span) -> Facts:
+    start, end, alive = span
     with file.open("rb") as stream:
         stream.seek(start)
-        return _facts_of([json.loads(line) for line in stream.read(end - start).splitlines()])
+        lines = stream.read(end - start).splitlines()
+    return _facts_of([json.loads(line) if wanted else NO_ROW for line, wanted in zip(lines, alive.tolist(), strict=True)])
 
 
 def _facts_of(rows: list[dict]) -> Facts:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 
@@ -69,6 +69,6 @@ def drop_unused_pictures(folder: Path, spool: Spool, choice: Choice) -> int:
     return len(used)
 
 
-def _line(rows, offsets: np.ndarray, i: int) -> bytes:
+def _line(rows: BinaryIO, offsets: np.ndarray, i: int) -> bytes:
     rows.seek(int(offsets[i]))
     return rows.read(int(offsets[i + 1] - offsets[i]) - 1)

@@ -39,8 +39,10 @@ def resample(units: Units, resamples: int = RESAMPLES, seed: int = 0) -> np.ndar
 
 
 def resample_groups(groups: Sequence[Units], resamples: int = RESAMPLES) -> np.ndarray:
-    """(G, R, k): each group drawn from itself, because benchmarks are given and only their prompts are a sample."""
-    return np.stack([resample(units, resamples, seed) for seed, units in enumerate(groups)])
+    """(G, R, k): each group drawn from itself, because benchmarks are given and only their prompts are a sample. The order of
+    groups does not matter either."""
+    ordered = sorted(groups, key=lambda units: sorted(map(tuple, units)))
+    return np.stack([resample(units, resamples, seed) for seed, units in enumerate(ordered)])
 
 
 def grouped(groups: Sequence[Units]) -> list[Units]:

@@ -1,6 +1,7 @@
 """The ShareGPT schema: `{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}`.
 
-Its relatives are read too: `messages` or `conversation` for the list, `role` and `content` (EagleChat) or `text` for fields.
+Its relatives are read too: `messages` or `conversation` for the list, `role` and `content` (EagleChat) or `text` for fields,
+a system prompt beside the list (LLaMA-Factory).
 """
 
 import re
@@ -20,7 +21,10 @@ def read(row: Any, source: str) -> list[Turn]:
     Raises:
         BadRow: the row is not in this schema, or its answers are HTML.
     """
-    turns = [Turn(role_of(speaker(item), source), (text_of(value(item), source),)) for item in items_of(row, LISTS, source)]
+    items = items_of(row, LISTS, source)
+    turns = [Turn(role_of(speaker(item), source), (text_of(value(item), source),)) for item in items]
+    if isinstance(row.get("system"), str):
+        turns.insert(0, Turn("system", (row["system"],)))
     if any(turn.role == "assistant" and _WEB_PAGE.fullmatch(turn.parts[0]) for turn in turns):
         raise BadRow(source, "HTML answer", "an answer is HTML of a web page; use a cleaned version")
     return turns

@@ -19,14 +19,16 @@ from vlm_eagle.data.media import pixel_budget, read_headers, set_pixel_budget
 from vlm_eagle.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else []))
+WIDE = 10**8  # pixels of a whole video: what qwen_vl_utils leaves is left
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 edges = st.integers(1, 700)
 budgets = st.tuples(st.integers(1, 40_000), st.integers(1024, 300_000)).map(lambda b: (min(b), max(b)))
 
 
-def collator_for(processor, min_pixels=None, max_pixels=None, max_length=100_000) -> VisionCollator:
+def collator_for(processor, min_pixels=None, max_pixels=None, max_length=100_000, video_pixels=262_144) -> VisionCollator:
     processor = deepcopy(processor)
     set_pixel_budget(processor, min_pixels, max_pixels)
+    processor.video_processor.size = {"shortest_edge": 4096, "longest_edge": video_pixels}
     return VisionCollator(processor, max_length=max_length)
 
 
@@ -57,13 +59,32 @@ def test_images_of_any_size_in_any_budget(processor, sizes, budget):
 
 
 @few
-@given(size=st.tuples(edges, edges), frames=st.integers(1, 9), fps=st.sampled_from([0.3, 1.0, 2.0, 7.5]), budget=budgets)
-@example(size=(60, 40), frames=5, fps=2.0, budget=(4096, 262_144))
-@example(size=(9400, 47), frames=2, fps=2.0, budget=(4096, 20_000_000))
-def test_frame_lists_of_any_size_in_any_budget(processor, size, frames, fps, budget):
-    collator = collator_for(processor, *budget)
+@given(
+    size=st.tuples(edges, edges), frames=st.integers(1, 9), fps=st.sampled_from([0.3, 1.0, 2.0, 7.5]), budget=budgets,
+    video_pixels=st.sampled_from([100_000, 262_144, WIDE]),
+)  # fmt: skip
+@example(size=(60, 40), frames=5, fps=2.0, budget=(4096, 262_144), video_pixels=262_144)
+@example(size=(9400, 47), frames=2, fps=2.0, budget=(4096, 20_000_000), video_pixels=262_144)
+@example(
+    size=(64, 64), frames=1, fps=2.0, budget=(786_000, 900_000), video_pixels=WIDE
+)  # qwen_vl_utils stretches its own limit
+def test_frame_lists_of_any_size_in_any_budget(processor, size, frames, fps, budget, video_pixels):
+    collator = collator_for(processor, *budget, video_pixels=video_pixels)
     conversation = about(VideoPart(tuple(blank(*size) for _ in range(frames)), fps), blank(50, 70))
     assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
+
+
+def test_long_videos_share_a_budget(processor, monkeypatch):
+    for module in ("qwen_vl_utils.vision_process", "vlm_eagle.data.media"):
+        monkeypatch.setattr(f"{module}.MODEL_SEQ_LEN", 400)  # instead of hundreds of frames
+    collator = collator_for(processor, 4096, 500_000, video_pixels=WIDE)
+    tokens = []
+    for frames in (2, 6):
+        conversation = about(VideoPart((blank(600, 600),) * frames))
+        assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
+        ids = collator.outline(conversation)["input_ids"]
+        tokens.append(int((ids == collator.media_ids[1]).sum()) / frames)
+    assert tokens[1] < tokens[0]
 
 
 def test_images_and_videos_in_several_turns(processor):
@@ -153,7 +174,10 @@ def test_a_png_turned_by_metadata_behind_its_pixels(tmp_path):
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="8"/>')
     (tmp_path / "xmp.png").write_bytes(png_turned_by(pnginfo=notes))
-    for name in ("late.png", "xmp.png"):
+    broken = chunk[:-1] + bytes([chunk[-1] ^ 1])  # Pillow forgives a wrong checksum behind the pixels
+    (tmp_path / "broken.png").write_bytes(data[:at] + data[at + len(chunk) : end] + broken + data[end:])
+    (tmp_path / "endless.png").write_bytes(data[:end])  # nor does the last chunk have to be there
+    for name in ("late.png", "xmp.png", "broken.png", "endless.png"):
         assert upright_size(tmp_path / name, "") == open_image(tmp_path / name, "").size == (40, 60)
 
 

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -155,6 +156,8 @@ def test_nothing_is_prepared_twice_and_nothing_is_stale(folder, collator, proces
     assert work.of(dataset, collator, tmp_path) == 1
     picture.unlink()
     assert work.of(dataset, collator, tmp_path) == 1
+    picture.write_bytes(b"no picture")
+    assert work.of(dataset, collator, tmp_path) == 1
     file = tmp_path / "data" / "rows.jsonl"
     file.write_bytes(file.read_bytes().replace(b"Hello", b"Hullo"))
     assert work.of(ConversationDataset([file]), collator, tmp_path) == 1
@@ -192,6 +195,21 @@ def test_damaged_files_are_prepared_again(folder, collator, work, tmp_path):
     files[2].write_bytes(content)
     pq.write_table(pq.read_table(files[3]).slice(1), files[3])
     assert [work.of(dataset, collator, tmp_path) for _ in range(2)] == [4, 0]
+
+
+def test_no_byte_can_change_unnoticed(collator, tmp_path):
+    cache, draw = PreparedCache(tmp_path, collator), np.random.default_rng(0)
+    lists = [draw.integers(0, 2**31, 40, dtype=np.int32) for _ in range(20)]
+    columns = {"reason": [None] * 20, "token_ids": lists, "token_counts": lists}
+    columns |= {name: draw.integers(0, 2**31, 20) for name in ("length", "supervised", "image_tokens")}
+    table = cache.write("k", pa.Table.from_pydict(columns, schema=preparation.SCHEMA))
+    file = cache.folder / "k.parquet"
+    content = file.read_bytes()
+    assert cache.read("k", preparation.SCHEMA, 20).equals(table)
+    for at in range(0, len(content), 37):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        found = cache.read("k", preparation.SCHEMA, 20)
+        assert found is None or found.equals(table)
 
 
 def test_several_processes_share_the_work(folder, collator, work, tmp_path):

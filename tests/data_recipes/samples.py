@@ -46,7 +46,7 @@ def chat(i: int, turns: int = 1) -> list[dict]:
 def write(file: Path, value: object) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".jsonl":
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in value), encoding="utf-8")
+        file.write_text("".join(json.dumps(row) + "\n" for row in value))
     elif file.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(value), file)
     else:

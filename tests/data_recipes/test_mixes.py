@@ -6,8 +6,9 @@ import pytest
 import yaml
 from samples import WRITERS
 
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.plan import MIXES, load_mix, make_plan, mix_names
+from data_recipes.settings import Settings
 from vlm_eagle.errors import UserError
 
 ALONE = Settings(workers=1)

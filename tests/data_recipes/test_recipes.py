@@ -5,8 +5,9 @@ import json
 import pytest
 from samples import WRITERS, answer, chinese, question
 
-from data_recipes.build import Settings, build
+from data_recipes.build import build
 from data_recipes.plan import make_plan
+from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES
 from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart, read_conversations
 

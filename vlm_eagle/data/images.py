@@ -15,7 +15,7 @@ MAX_PIXELS = 64_000_000  # refuse to decode more: a small file can claim a pictu
 MAX_ASPECT = 200  # Qwen's processors refuse longer strips
 _TELLING = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "PPM", "JPEG2000", "TGA")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-_PNG_START, _PNG_PIXELS = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT")
+_PNG_START, _PNG_PIXELS, _PNG_END = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT"), b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def open_image(image: Path | Image.Image, source: str) -> Image.Image:
@@ -94,8 +94,11 @@ def _orientation(picture: Image.Image, file: Path) -> int:
     if picture.format != "PNG":
         return picture.getexif().get(ExifTags.Base.Orientation, 1)
     # PNG allows metadata behind the pixels, so Pillow's getexif decodes them first
-    with Image.open(io.BytesIO(_png_without_pixels(file))) as header:
-        return Image.Image.getexif(header).get(ExifTags.Base.Orientation, 1)
+    try:
+        with Image.open(io.BytesIO(_png_without_pixels(file))) as header:
+            return Image.Image.getexif(header).get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError):  # damaged metadata, which Pillow may forgive when it decodes
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _png_without_pixels(file: Path) -> bytes:
@@ -107,8 +110,8 @@ def _png_without_pixels(file: Path) -> bytes:
             length, kind = struct.unpack(">I4s", head)
             if kind in _PNG_PIXELS:
                 stream.seek(length + 4, io.SEEK_CUR)
+            elif kind == _PNG_END[4:8]:
+                break
             else:
                 kept.append(head + stream.read(length + 4))
-            if kind == b"IEND":
-                break
-    return b"".join(kept)
+    return b"".join([*kept, _PNG_END])

@@ -46,7 +46,7 @@ class DraftVocab:
             UserError: fewer than `at_least`, one twice, or one that the target does not have.
         """
         ids = torch.as_tensor(ids, dtype=torch.long).sort().values
-        if len(ids) < at_least:
+        if 0 < len(ids) < at_least:
             raise UserError(f"A draft vocabulary of {len(ids)} tokens cannot hold the {at_least} that it must. Make it larger.")
         if not len(ids) or ids[0] < 0 or ids[-1] >= vocab_size or bool((ids[1:] == ids[:-1]).any()):
             raise UserError(f"A draft vocabulary is a set of token ids from 0 to {vocab_size - 1}, none twice, and not empty.")

@@ -20,7 +20,7 @@ from vlm_eagle.config import TrainConfig
 from vlm_eagle.data.workers import ignore_interrupts
 from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import describe_run, sha256, write_json
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint, sharding
 from vlm_eagle.training.anchors import supervised_rows
@@ -241,6 +241,8 @@ class Trainer:
             settings.pop(name)
         for name in ("workers", "train", "cache"):
             settings["data"].pop(name)
+        if file := self.config.draft.vocab_file:
+            settings["draft"]["vocab_file"] = sha256([Path(file)])
         return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
 
     def _describe(self, **results: object) -> None:

@@ -54,7 +54,7 @@ ENTRIES = (
         hub="GeneZC/MT-Bench-ZH",
         files=("data/mt_bench_zh/question.jsonl",),
         languages=("zh",),
-        licence="not stated",
+        licence="Apache-2.0",
         citation="GeneZC/MiniMA, mt_bench_zh; after Zheng et al. 2023, arXiv:2306.05685",
         **_COMMON,
     ),

@@ -1,0 +1,166 @@
+"""A comparison sees a change that is there, and none that is not."""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
+
+import acc_length
+import speedup
+from compare import significant
+from results import benchmark_result, document, setting_result
+from speeds import DRAFTED, PLAIN
+
+from vlm_eagle.cli import run_cli
+
+HEAD = {
+    "draft": "d", "target": "t", "num_draft_tokens": 4, "num_speculative_tokens": 3, "topk": 1, "num_steps": 3,
+    "sampling": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}, "concurrency": 1, "image_inputs": "token",
+    "thinking": False,
+}  # fmt: skip
+
+
+def row(id_, committed):
+    return {
+        "id": id_, "question": f"q {id_}", "images": [], "language": "en", "modality": "text", "category": None, "turn": 0,
+        "output_token_ids": [1] * (1 + sum(committed)), "committed": committed, "accepted": [c - 1 for c in committed],
+        "num_forwards": len(committed), "num_committed": sum(committed),
+    }  # fmt: skip
+
+
+def result(rng, chance, *, n=40, names=("a", "b"), **head):
+    """A draft whose every token is right with this chance."""
+    benchmarks = []
+    for name in names:
+        rows = [row(f"{name}{i}", [int(min(rng.geometric(1 - chance), 4)) for _ in range(30)]) for i in range(n)]
+        benchmarks.append(benchmark_result(name, rows, {}, depth=3, max_new_tokens=99))
+    return setting_result({**HEAD, **head}, benchmarks)
+
+
+@pytest.fixture
+def judge(tmp_path, capsys):
+    """Compares two lists of settings; (exit code, what was said)."""
+
+    def run(before, after, script=acc_length, **more):
+        for name, settings in (("before", before), ("after", after)):
+            (tmp_path / name).write_text(json.dumps(document({}, settings, **{k: v[name] for k, v in more.items()})))
+        config = acc_length.AccLengthConfig if script is acc_length else speedup.SpeedupConfig
+        argv = ["--compare", str(tmp_path / "before"), str(tmp_path / "after")]
+        code = run_cli(script.main, config, "", argv=argv)
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split())
+
+    return run
+
+
+def test_a_worse_draft_fails_and_a_better_one_does_not(judge):
+    rng = np.random.default_rng(0)
+    good, bad = result(rng, 0.7), result(rng, 0.6)
+    assert judge([good], [bad])[0] == 1
+    code, said = judge([bad], [good])
+    assert (code, "3 better" in said) == (0, True)
+
+
+def test_equal_results_are_equal(judge):
+    same = result(np.random.default_rng(0), 0.7)
+    code, said = judge([same], [same])
+    assert code == 0
+    assert "0 of 3 lines significantly worse, 0 better" in said
+
+
+def test_noise_seldom_fails(judge):
+    """Two runs of one and the same chance: of 25 comparisons of 3 lines, at 2.5 % in all, few may call anything worse."""
+    rng = np.random.default_rng(3)
+    assert sum(judge([result(rng, 0.6, n=12)], [result(rng, 0.6, n=12)])[0] for _ in range(25)) <= 3
+
+
+def test_a_handful_of_prompts_proves_nothing(judge):
+    rng = np.random.default_rng(0)
+    assert judge([result(rng, 0.9, n=2)], [result(rng, 0.1, n=2)])[0] == 0
+
+
+def test_drafts_are_compared_by_tree_and_sampling(judge):
+    rng = np.random.default_rng(1)
+    hot = {"sampling": {**HEAD["sampling"], "temperature": 1.0}}
+    before = [result(rng, 0.7, draft="old"), result(rng, 0.4, draft="old", **hot)]
+    code, said = judge(before, [{**s, "draft": "new"} for s in before[::-1]])
+    assert code == 0
+    assert "0 of 6 lines significantly worse, 0 better" in said
+    code, said = judge(before, [{**before[0], "num_draft_tokens": 5, "num_steps": 4}])
+    assert code == 2
+    assert "Only in the first file" in said
+
+
+def test_two_drafts_in_a_file_keep_their_names(judge):
+    rng = np.random.default_rng(1)
+    good, bad = result(rng, 0.7, draft="good"), result(rng, 0.5, draft="bad")
+    assert judge([good, bad], [bad, good])[0] == 0
+    assert judge([good, bad], [{**bad, "draft": "good"}, bad])[0] == 1
+
+
+def test_only_common_prompts_count(judge):
+    rng = np.random.default_rng(2)
+    before = result(rng, 0.7)
+    after = copy.deepcopy(before)
+    rows = after["benchmarks"][0]["prompts"]
+    for changed in rows[:10]:  # other questions, answered badly: they are no regression
+        changed.update(row(changed["id"], [1] * 60), question="another")
+    code, said = judge([before], [after])
+    assert code == 0
+    assert "a: 30 prompts compared; 10 are in one file only, or ask something else." in said
+
+
+def test_what_cannot_be_compared_is_said(judge, tmp_path):
+    some = result(np.random.default_rng(0), 0.7)
+    assert "targets differ (t, u)" in judge([some], [{**some, "target": "u"}])[1]
+    longer = copy.deepcopy(some)
+    for benchmark in longer["benchmarks"]:
+        benchmark["max_new_tokens"] = 7
+    code, said = judge([some], [longer])
+    assert (code, "max_new_tokens 99 and 7" in said) == (2, True)
+    (tmp_path / "old").write_text(json.dumps({"settings": []}))
+    config = acc_length.AccLengthConfig
+    for files in (["old", "old"], ["old"], ["none", "none"]):
+        assert run_cli(acc_length.main, config, "", argv=["--compare", *(str(tmp_path / f) for f in files)]) == 2
+
+
+def test_losing_losslessness_fails(judge):
+    before = result(np.random.default_rng(0), 0.7)
+    before["totals"].update(answers=80, equal_to_target_alone=80)
+    after = copy.deepcopy(before)
+    after["totals"]["equal_to_target_alone"] = 79
+    assert judge([before], [before])[0] == 0
+    code, said = judge([before], [after])
+    assert (code, "are not any more" in said) == (1, True)
+
+
+def speed(gain, rng, n=40):
+    batches = []
+    for i in range(n):
+        slow = float(rng.gamma(3))
+        for method, seconds in ((PLAIN, slow), (DRAFTED, slow / gain * float(rng.normal(1, 0.05)))):
+            about = {"turns": [[f"a{i}", 0]], "method": method, "repeat": 0, "first": 0.0}
+            batches.append({**about, "seconds": seconds, "tokens": [50]})
+    return {**HEAD, "benchmarks": [{"name": "a", "max_new_tokens": 9, "batches": batches}]}
+
+
+def test_speedups_are_compared_by_batch(judge):
+    rng = np.random.default_rng(0)
+    before, after = speed(2.0, rng), speed(1.8, rng)
+    some = result(rng, 0.7)
+    code, said = judge([some], [some], speedup, speed={"before": [before], "after": [after]})
+    assert code == 1
+    assert "1 of 4 lines significantly worse" in said
+    assert judge([some], [some], speedup, speed={"before": [after], "after": [before]})[0] == 0
+
+
+def test_many_lines_need_stronger_proof():
+    assert significant([0.02]) == [True]
+    assert significant([0.02, 0.5]) == [False, False]
+    assert significant([0.012, 0.02]) == [True, True]
+    assert significant([0.5, 0.001, 0.013]) == [False, True, False]
