@@ -21,7 +21,7 @@ _WISHES_ZH = (
     "请分几段详细回答,并说明图中的依据。",
     "请一步一步给出完整而详细的回答。",
 )
-# Wishes for short answers at the end of a question; the first three are those of LLaVA-1.5's mix (arXiv 2310.03744, table 7)
+# Wishes for short answers at the end of a question; the first three are those of LLaVA-1.5's mix (arXiv 2310.03744)
 _SHORT = re.compile(
     r"\s*(?:"
     r"answer the question using a single word or phrase"

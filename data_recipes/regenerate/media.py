@@ -38,7 +38,7 @@ class Media:
             return file
         name = sha256(str(file.parent).encode()).hexdigest()[:12]
         place = self.folder / FOLDER / name / file.name
-        if not place.exists() and file.exists():
+        if not place.exists() and file.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
             scratch = place.with_name(f".{os.getpid()}.{place.name}")
             scratch.unlink(missing_ok=True)

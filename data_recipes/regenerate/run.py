@@ -63,9 +63,14 @@ def _ask(config: RegenerateConfig, asks: Asks, answerer: Answerer, journal: Jour
     if journal.unreadable:
         console.print(f"{journal.unreadable} damaged lines of it are asked again.", style="yellow")
     with RegenerateProgress(console, len(asks), done) as progress:
-        for dialogue in answerer.answers(asks[key] for key in todo):
-            journal.append(dialogue.outcome)
-            progress.finished(dialogue.outcome)
+        try:
+            for dialogue in answerer.answers(asks[key] for key in todo):
+                journal.append(dialogue.outcome)
+                progress.finished(dialogue.outcome)
+        except KeyboardInterrupt:
+            kept = done + progress.conversations
+            console.print(f"{kept:,} of {len(asks):,} are kept in {journal.file}; the same command continues.")
+            raise
     if progress.conversations != len(todo):  # whoever answers must bring all back
         raise RuntimeError(f"{len(todo)} conversations were given out, {progress.conversations} came back")
     seconds = progress.seconds

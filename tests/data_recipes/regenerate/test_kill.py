@@ -69,6 +69,7 @@ def test_ctrl_c_waits_for_nobody(tmp_path, data):
         assert time.monotonic() - started < 5
     log = (tmp_path / "log.txt").read_text()
     assert "Interrupted." in log
+    assert f"{lines(journal) - 1} of {ROWS} are kept" in log.replace("\n", "")
     assert "Traceback" not in log
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 

@@ -30,7 +30,7 @@ class FakeServer:
         return self.url
 
 
-def pool(*servers, tries=4, backoff=0.0, patience=5.0):
+def pool(*servers, tries=4, backoff=0.0, patience=60.0):
     lines = []
     made = ServerPool(servers, tries=tries, backoff=backoff, patience=patience, say=lines.append)
     made.lines = lines

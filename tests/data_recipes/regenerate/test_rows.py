@@ -102,6 +102,20 @@ def test_pictures_come_along(tmp_path):
     assert placed[2] == tmp_path / "out/images/x.png"
 
 
+@pytest.mark.parametrize("name", ["gone.png", "", "."])
+def test_what_is_no_file_costs_nothing(tmp_path, name):
+    (tmp_path / "a").mkdir()
+    row = parse_conversation({"messages": turns("q", image="x.png")}, "here", tmp_path / "a")
+    row.messages[0].content[0].image.unlink(missing_ok=True)
+    odd = parse_conversation(
+        {"messages": [{"role": "user", "content": [{"type": "image", "image": name}]}]}, "here", tmp_path / "a"
+    )
+    for conversation in (row, odd):
+        place = Media(tmp_path / "out").placed(conversation).messages[0].content[0].image
+        assert place.is_relative_to(tmp_path / "out")
+        assert not place.exists()
+
+
 def test_copies_where_links_are_not_possible(tmp_path, monkeypatch):
     def no_links(*_):
         raise OSError("no links here")
