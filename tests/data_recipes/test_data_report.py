@@ -144,7 +144,7 @@ def hostile_page(folder, collator, tmp_path) -> tuple[str, Page]:
     row = {"id": f"\ud800{HOSTILE}", "messages": [user, {"role": "assistant", "content": HOSTILE}]}
     bad = [
         {"messages": [{"role": "user", "content": [{"type": "image", "image": name}]}, ANSWER]}
-        for name in ("../<b>evil</b>.png", "half\udc80.png", "[red]markup[/blue].png")
+        for name in ("../<b>evil</b>.png", "[red]markup[/blue].png", "half\udc80.png")
     ]
     Image.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (row, *bad)))
