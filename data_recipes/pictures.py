@@ -43,7 +43,7 @@ class PictureShelf:
             BadRow: it cannot be found, is no picture, or is too large.
         """
         data = self._bytes(given, source)
-        suffix = _checked_format(data, source)
+        suffix = checked_format(data, source)
         digest = hashlib.sha256(data).hexdigest()[:32]
         file = self.folder / digest[:2] / f"{digest}{suffix}"
         if not file.exists():
@@ -152,7 +152,12 @@ def _read_inside(root: Path, name: str, source: str) -> bytes | None:
         return None
 
 
-def _checked_format(data: bytes, source: str) -> str:
+def checked_format(data: bytes, source: str) -> str:
+    """The suffix of a picture's format, read from its header.
+
+    Raises:
+        BadRow: no picture, of a format that engines do not read, or beyond our limits.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits below are the stricter ones

@@ -7,7 +7,8 @@ A Speed is one draft, tree, sampling and number of prompts side by side, against
      "benchmarks": [{"name", "methods", "speedup", "interval", ..., "batches": [...]}], "speed_model", "forecasts"}
 
 "speedup" is of tokens per second in all, prompt and images included; "decode_speedup" of the time after each answer's first
-token. Intervals are 95 %, bootstrap over batches (prompts, where concurrency is 1), both methods' seconds paired.
+token. Intervals are 95 %, bootstrap: of speedups over batches (prompts, where concurrency is 1), both methods' seconds paired;
+of the acceptance length over prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from statistics import mean
 from typing import Any
 
 from columns import answer_row
-from intervals import interval, quotient, ratio
+from intervals import interval, prompt_units, quotient, ratio
 from race import Lap
 
 PLAIN, DRAFTED, GENERATE, LOOKUP = "target alone", "with the draft", "transformers generate", "prompt lookup"
@@ -69,7 +70,7 @@ def _gains(parts: Sequence[Laps]) -> dict[str, Any]:
     """Acceptance length and speedups of benchmarks taken together; nothing without a draft."""
     if DRAFTED not in parts[0]:
         return {}
-    units = [[_accepted(lap) for lap in part[DRAFTED]] for part in parts]
+    units = [_prompt_units(part[DRAFTED]) for part in parts]
     committed, forwards = (sum(unit[i] for group in units for unit in group) for i in (0, 1))
     gains: dict[str, Any] = {
         "acceptance_length": committed / forwards if forwards else 0.0, "acceptance_interval": interval(units, ratio),
@@ -98,6 +99,16 @@ def paired_batches(rows: Sequence[dict[str, Any]], decode: bool = False) -> dict
 def _accepted(lap: Lap) -> tuple[int, int]:
     """(tokens committed, verification forwards); zeros of a method that is not ours."""
     return sum(map(sum, lap.timed.committed)), sum(map(len, lap.timed.committed))
+
+
+def _prompt_units(laps: Sequence[Lap]) -> list[tuple[int, int]]:
+    """(tokens committed, forwards) of each prompt, its turns and repeats together."""
+    rows = (
+        {"id": prompt, "num_committed": sum(committed), "num_forwards": len(committed)}
+        for lap in laps
+        for (prompt, _), committed in zip(lap.turns, lap.timed.committed, strict=True)
+    )
+    return prompt_units(rows)
 
 
 def _batches(part: Laps) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@
 
 Makes conversations with the demo's generators (a third with images, some of several turns), serves the target with a vLLM of
 another environment, answers them through data_recipes.regenerate, which is killed (kill -9) on the way, and once more in this
-process, without and with the draft. The exit code is 1 if a conversation is missing or doubled, or a token differs.
+process, without and with the draft. The exit code is 1 if a conversation is missing, doubled or misplaced, or a token differs.
 """
 
 import json
@@ -107,7 +107,8 @@ def main(config: CheckConfig) -> int:
     }
     write_json(out / "check.json", result)
     _show(console, result)
-    return int(result["server"]["missing"] + result["server"]["doubled"] + _differing(result) > 0)
+    sound = result["server"]
+    return int(sound["missing"] + sound["doubled"] + _differing(result) > 0 or not sound["in_order"])
 
 
 def conversation(number: int) -> Conversation:

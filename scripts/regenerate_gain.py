@@ -1,4 +1,4 @@
-"""What answers of the target's own are worth: two drafts, one trained on reference answers, one on the same prompts answered anew.
+"""What the target's own answers are worth: a draft trained on reference answers, one on the same prompts answered anew.
 
     python scripts/regenerate_gain.py
 

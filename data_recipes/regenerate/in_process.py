@@ -58,15 +58,15 @@ class InProcess:
         window: list[Dialogue] = []
         while True:
             new = list(islice(source, _WINDOW * size - len(window)))
-            yield from (dialogue for dialogue in new if dialogue.is_over)
-            window = [dialogue for dialogue in window + new if not dialogue.is_over]
-            window.sort(key=lambda dialogue: len(dialogue.old_answer))
-            if not window:
+            if not new and not window:
                 return
+            yield from (dialogue for dialogue in new if dialogue.is_over)
+            window = sorted((d for d in window + new if not d.is_over), key=lambda dialogue: len(dialogue.old_answer))
             for start in range(0, len(window), size):
                 batch = window[start : start + size]
                 self._answer(batch)
                 yield from (dialogue for dialogue in batch if dialogue.is_over)
+            window = [dialogue for dialogue in window if not dialogue.is_over]
 
     def summary(self) -> dict[str, Any]:
         """What the draft was worth."""

@@ -1,6 +1,7 @@
 """What a run shows while it goes: a bar with rate and time left, or a line now and then where there is no terminal."""
 
 import time
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -42,10 +43,11 @@ class RegenerateProgress:
         self.conversations += 1
         self.failed += not outcome.is_kept
         self.tokens += outcome.written
-        line = f"{self.conversations / max(self.seconds, 1e-9):.1f}/s  {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
+        completed, rate = self.done + self.conversations, self.conversations / max(self.seconds, 1e-9)
+        line = f"{rate:.1f}/s  {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
         line += f"  {self.failed} failed" if self.failed else ""
-        completed = self.done + self.conversations
         self.bar.update(self.task, completed=completed, line=line)
         if not self.console.is_terminal and time.monotonic() - self.said > _SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
-            self.console.print(f"{completed}/{self.total}  {line}")
+            left = timedelta(seconds=round((self.total - completed) / rate))
+            self.console.print(f"{completed}/{self.total}  {line}  left: {left}")

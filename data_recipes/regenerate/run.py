@@ -16,6 +16,7 @@ from data_recipes.regenerate.finish import Counts, write_data
 from data_recipes.regenerate.in_process import InProcess
 from data_recipes.regenerate.journal import Journal
 from data_recipes.regenerate.progress import RegenerateProgress
+from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256, write_json
 
 
@@ -38,6 +39,8 @@ class Answerer(Protocol):
 def regenerate(config: RegenerateConfig) -> int:
     """Runs the command; 1 if some conversations failed in a way that may pass."""
     console, out = Console(), Path(config.out)
+    if any(Path(file).resolve().parent == out.resolve() for file in config.data):
+        raise UserError(f"The data lies in {out}, where this run writes files of the same names. Give another --out.")
     asks = Asks(config)
     answerer = ByServer(config, lambda line: console.print(line, style="yellow")) if config.server else InProcess(config)
     settings = {**answerer.made_by, **config.answering(), "data": sha256(map(Path, config.data))}
@@ -63,6 +66,8 @@ def _ask(config: RegenerateConfig, asks: Asks, answerer: Answerer, journal: Jour
         for dialogue in answerer.answers(asks[key] for key in todo):
             journal.append(dialogue.outcome)
             progress.finished(dialogue.outcome)
+    if progress.conversations != len(todo):  # whoever answers must bring all back
+        raise RuntimeError(f"{len(todo)} conversations were given out, {progress.conversations} came back")
     seconds = progress.seconds
     return {
         "conversations": progress.conversations,

@@ -59,7 +59,7 @@ class Chart:
         """A value as text."""
         return f"{value:.0%}" if self.percent else f"{value:.2f}"
 
-    def ticks(self, most: int = 6) -> list[float]:
+    def ticks(self, most: int = 7) -> list[float]:
         """Round values that cover all points and intervals, at most about `most` steps of them."""
         points = [point for series in self.series for point in series.points if point]
         values = [v for point in points for v in (point.value, point.low, point.high) if v is not None]

@@ -49,6 +49,13 @@ class Fields:
             raise self._wrong(key, value, "a whole number")
         return value
 
+    def flag(self, key: str) -> bool | None:
+        """True or false."""
+        value = self.values.get(key)
+        if value is None or isinstance(value, bool):
+            return value
+        raise self._wrong(key, value, "true or false")
+
     def required(self, key: str) -> int:
         """A whole number that must be there."""
         value = self.count(key)

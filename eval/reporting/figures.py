@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from breakdowns import FIRST_STRETCH
+
 from reporting.bootstrap import tau_interval
 from reporting.charts import Chart, Point, Series
 from reporting.labels import labels
 from reporting.records import BenchmarkScore, Kind, Results, Score, Setting, Speed
-
-FIRST_BIN = 8  # tokens; each further bin ends at twice the one before
 
 
 def figures(results: Results, names: Sequence[str]) -> list[Chart]:
@@ -82,14 +82,14 @@ def tree_size(speeds: Sequence[Speed]) -> Chart:
     groups: dict[Kind, list[Speed]] = defaultdict(list)
     for speed in speeds:
         if speed.kind.num_draft_tokens:
-            groups[replace(speed.kind, num_draft_tokens=None, topk=None, num_steps=None, shape=None)].append(speed)
+            groups[replace(speed.kind, num_draft_tokens=None, topk=None, num_steps=None, fixed=False, shape=None)].append(speed)
     names = labels(list(groups), [rows[0].file for rows in groups.values()]) if len(groups) > 1 else [""]
     sizes = {s.kind.num_draft_tokens or 0 for rows in groups.values() for s in rows}
     sizes |= {f.num_draft_tokens for rows in groups.values() for s in rows for f in s.forecasts}
     axis, series = sorted(sizes), []
     for style, (name, rows) in enumerate(zip(names, groups.values(), strict=False)):
         ahead = name.removesuffix("unknown tree").rstrip(", ")
-        seen = [(s.kind.num_draft_tokens, s.seen, s.interval) for s in rows]
+        seen = [(s.kind.num_draft_tokens, s.decode.value, s.decode.interval) for s in rows if s.decode]
         predicted = [(s.kind.num_draft_tokens, s.predicted, None) for s in rows]
         predicted += [(f.num_draft_tokens, f.speedup, None) for s in rows for f in s.forecasts]
         for kind, points, dashed in (("seen", seen, False), ("predicted", predicted, True)):
@@ -112,14 +112,14 @@ def _point(score: Score | None) -> Point | None:
     )
 
 
-def bin_of(offset: int) -> int:
-    """The bin of a forward whose first token is number `offset` of its answer, counted from 0."""
-    return max(offset // FIRST_BIN, 0).bit_length()
+def bin_of(before: int) -> int:
+    """The bin of a forward with so many tokens of the answer before it: the stretches of `breakdowns.by_answer_position`."""
+    return (before // FIRST_STRETCH).bit_length()
 
 
 def _bin_name(i: int) -> str:
     """Token numbers counted from 1. The first token comes from the prefill, so verification begins at the second."""
-    return f"2-{FIRST_BIN}" if i == 0 else f"{(FIRST_BIN << i - 1) + 1}-{FIRST_BIN << i}"
+    return f"2-{FIRST_STRETCH}" if i == 0 else f"{(FIRST_STRETCH << i - 1) + 1}-{FIRST_STRETCH << i}"
 
 
 Sums = dict[tuple[str, str], list[int]]  # (benchmark, prompt) -> tokens, forwards
@@ -134,12 +134,12 @@ def _bins(setting: Setting) -> dict[int, Sums]:
 
 def _add(bins: dict[int, Sums], benchmark: BenchmarkScore) -> None:
     for answer in benchmark.answers:
-        offset = 1
+        before = 1
         for tokens in answer.committed or ():
-            sums = bins[bin_of(offset)][benchmark.name, answer.key[1]]
+            sums = bins[bin_of(before)][benchmark.name, answer.key[1]]
             sums[0] += tokens
             sums[1] += 1
-            offset += tokens
+            before += tokens
 
 
 def _bin_point(sums: Sums | None) -> Point | None:

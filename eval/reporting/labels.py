@@ -12,10 +12,13 @@ def shape_name(kind: Kind) -> str | None:
     n = kind.num_draft_tokens
     if n is None:
         return kind.shape
+    if n == 1:
+        return "target alone"
     vllm = f"vLLM: {n - 1}"
     if kind.topk == 1:
         return f"chain of {n} ({vllm})"
-    return f"tree of {n} ({vllm}" + (f"; {kind.num_steps} steps, topk {kind.topk})" if kind.topk and kind.num_steps else ")")
+    form = "fixed tree" if kind.fixed else "tree"
+    return f"{form} of {n} ({vllm}" + (f"; {kind.num_steps} steps, topk {kind.topk})" if kind.topk and kind.num_steps else ")")
 
 
 def facts(kind: Kind) -> dict[str, str]:
@@ -28,6 +31,7 @@ def facts(kind: Kind) -> dict[str, str]:
         "Sampling": kind.sampling,
         "Concurrency": None if kind.concurrency is None else f"{kind.concurrency} at a time",
         "Read at image tokens": kind.image_inputs and f"{kind.image_inputs} embeddings",
+        "Thinking": None if kind.thinking is None else "thinking" if kind.thinking else "no thinking",
     }
     return {name: value for name, value in known.items() if value}
 

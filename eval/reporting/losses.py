@@ -38,8 +38,12 @@ class Miss:
 
 
 def breakdowns(settings: Sequence[Setting]) -> dict[str, list[Breakdown]]:
-    """By modality and by language, where the prompts differ in it."""
-    by: dict[str, Callable[[Answer], str | None]] = {"Modality": lambda a: a.modality, "Language": lambda a: a.language}
+    """By modality, language and turn, where the prompts differ in it."""
+    by: dict[str, Callable[[Answer], str | None]] = {
+        "Modality": lambda answer: answer.modality,
+        "Language": lambda answer: answer.language,
+        "Turn": lambda answer: str(answer.key[2] + 1),
+    }
     found = {title: _breakdown(settings, kind) for title, kind in by.items()}
     return {title: rows for title, rows in found.items() if len(rows) > 1}
 

@@ -131,6 +131,7 @@
   function addToken(box, piece, kind, forward) {
     const text = piece === "" ? "" : piece.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t");
     const token = element("span", `tok ${kind}${/^<\|.*\|>$/.test(piece) ? " special" : ""}`, text);
+    token.title = { f: "First token, from the prefill", d: "Accepted from the draft", b: "Bonus token, from the target" }[kind];
     token.dataset.forward = forward;
     box.append(token);
   }
@@ -205,5 +206,7 @@
     const first = show();
     first?.querySelector(".answer")?.focus(); // the keyboard goes on where the new ones begin
   });
+  byId("unscripted").remove();
+  byId("controls").hidden = false;
   choose();
 })();

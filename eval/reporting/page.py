@@ -14,7 +14,7 @@ from reporting.charts import Chart
 from reporting.figures import benchmark_names
 from reporting.labels import facts, labels, shared_facts
 from reporting.losses import breakdowns, misses
-from reporting.read import DRAFTED, PLAIN
+from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Results, Setting, Speed
 from reporting.samples import Sample, page_data
 from reporting.svg import chart_svg, legend_svg
@@ -41,7 +41,7 @@ def render(results: Results, names: list[str], charts: list[Chart], samples: lis
     settings, speeds = results.settings, results.speeds
     timed = list(zip(labels([s.kind for s in speeds], [s.file for s in speeds]), speeds, strict=True))
     best = max(settings, key=lambda s: s.totals.acceptance_length, default=None)
-    fastest_name, fastest = max(timed, key=lambda row: row[1].seen or 0, default=("", None))
+    fastest_name, fastest = max(timed, key=lambda row: row[1].decode.value if row[1].decode else 0, default=("", None))
     style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     data = {
         "settings": [visible(name) for name in names],
@@ -58,10 +58,10 @@ def render(results: Results, names: list[str], charts: list[Chart], samples: lis
     return environment.get_template("page.html.jinja").render(
         title=options.title, style=Markup(style), script=Markup(script), policy=_policy(style, script), data=json_block(data),
         settings=settings, names=names, benchmarks=_table(results), speedups=[_speed_of(s, speeds) for s in settings],
-        speeds=speeds, timed=timed, fastest=fastest if fastest and fastest.seen else None, fastest_name=fastest_name,
+        speeds=speeds, timed=timed, fastest=fastest if fastest and fastest.decode else None, fastest_name=fastest_name,
         drafted=DRAFTED, plain=PLAIN, best=best, best_name=names[settings.index(best)] if best else "",
         charts=charts, breakdowns=breakdowns(settings), misses=misses(best) if best else [],
-        prompts=len({answer.key for s in settings for b in s.benchmarks for answer in b.answers}),
+        num_prompts=[len(_prompts(setting)) for setting in settings],
         shared=shared_facts(kinds), runs=results.runs, notes=_notes(results, thumbnails, pictures, samples, found, token_limit),
         num_samples=len(samples),
     )  # fmt: skip
@@ -100,6 +100,11 @@ def _speed_of(setting: Setting, speeds: Sequence[Speed]) -> Speed | None:
     return min(fitting, key=lambda speed: speed.kind.concurrency or 1, default=None)
 
 
+def _prompts(setting: Setting) -> set[tuple[str, str]]:
+    """(benchmark, id) of every prompt that was answered."""
+    return {answer.key[:2] for benchmark in setting.benchmarks for answer in benchmark.answers}
+
+
 def _notes(
     results: Results, thumbnails: Thumbnails, pictures: Sequence[Any], samples: Sequence[Sample], found: int, token_limit: int
 ) -> list[str]:
@@ -110,6 +115,8 @@ def _notes(
         for benchmark in setting.benchmarks:
             notes += [f"{benchmark.name}: skipped {count} prompts: {reason}." for reason, count in benchmark.skipped.items()]
     answers = [answer for setting in settings for benchmark in setting.benchmarks for answer in benchmark.answers]
+    if len({frozenset(_prompts(setting)) for setting in settings}) > 1:
+        notes.append("Not all settings were measured on the same prompts: their columns cannot be compared.")
     if settings and any(setting.totals.interval is None for setting in settings):
         notes.append("Some results have no intervals; acc_length.py of this version writes them.")
     if answers and not found:

@@ -1,17 +1,17 @@
 """Result files to records. Old files are read as far as they go; what they lack becomes a note on the page."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from reporting.fields import Fields, read_fields
-from reporting.records import Answer, BenchmarkScore, Forecast, Interval, Kind, Method, Results, Score, Setting, Speed
-from vlm_eagle.errors import UserError
+from results import SCHEMA
 
-SCHEMA = "vlm_eagle.eval/1"
-DRAFTED, PLAIN = "with the draft", "target alone"  # methods of speedup.py
-_SHAPE = r"(?P<form>chain|tree \(steps (?P<steps>\d+), topk (?P<topk>\d+)\)) of (?P<n>\d+) draft tokens"  # str(TreeShape)
+from reporting.fields import Fields, read_fields
+from reporting.read_kind import read_interval, read_kind
+from reporting.read_speed import read_speed
+from reporting.records import Answer, BenchmarkScore, Results, Score, Setting
+from vlm_eagle.errors import UserError
 
 
 def read_results(files: Sequence[Path]) -> Results:
@@ -27,14 +27,26 @@ def read_results(files: Sequence[Path]) -> Results:
         config = row.child("run").child("config")
         for setting in row.children("settings"):
             if "methods" in setting:  # speedup.py before it had a schema
-                results.speeds.append(_speed(setting, file, config))
+                results.speeds.append(read_speed(setting, file, config))
             else:
                 results.settings.append(_setting(setting, file, config, results.notes))
-        results.speeds += [_speed(speed, file, config) for speed in row.children("speed")]
+        results.speeds += [read_speed(speed, file, config) for speed in row.children("speed")]
         results.runs.append((file, _run(row.child("run"))))
+    results.settings = _without_doubles(results)
     if not results.settings and not results.speeds:
         raise UserError(f"{', '.join(map(str, files))}: no setting was measured. Run acc_length.py or speedup.py first.")
     return results
+
+
+def _without_doubles(results: Results) -> list[Setting]:
+    """The settings, less those that speedup.py counted beside its timings if acc_length.py counted the same on more prompts."""
+    timed = {speed.file for speed in results.speeds}
+    identity = lambda setting: replace(setting.kind, concurrency=None, shape=None)
+    counted = [identity(setting) for setting in results.settings if setting.file not in timed]
+    kept = [setting for setting in results.settings if setting.file not in timed or identity(setting) not in counted]
+    if len(kept) < len(results.settings):
+        results.notes.append("Acceptance is that of acc_length.py; what speedup.py counted of the same settings is not shown.")
+    return kept
 
 
 def _check(row: Fields, file: Path) -> None:
@@ -53,53 +65,22 @@ def _check(row: Fields, file: Path) -> None:
 
 def _setting(row: Fields, file: Path, config: Fields, notes: list[str]) -> Setting:
     benchmarks = tuple(_benchmark(b, notes) for b in row.children("benchmarks"))
-    return Setting(_kind(row, config), row.number("average_acceptance_length"), _score(row.child("totals")), benchmarks, file)
-
-
-def _kind(row: Fields, config: Fields) -> Kind:
-    """What a setting does not say itself, its run's configuration says, where that has one value."""
-    engine = row.child("engine")
-    draft = None if "kind" in engine else _one(config, "draft")  # a server's draft was chosen when it was started
-    nodes, topk, steps = (row.count(key) for key in ("num_draft_tokens", "topk", "num_steps"))
-    if nodes is None and (words := re.match(_SHAPE, row.text("shape") or "")):
-        nodes = int(words["n"])
-        topk, steps = (1, nodes - 1) if words["form"] == "chain" else (int(words["topk"]), int(words["steps"]))
-    return Kind(
-        draft=row.text("draft") or draft,
-        target=row.text("target") or _one(config, "target"),
-        num_draft_tokens=nodes,
-        topk=topk,
-        num_steps=steps,
-        sampling=_sampling(row.child("sampling")) or _sampling(config, top_k="sample_top_k"),
-        concurrency=row.count("concurrency"),
-        image_inputs=row.text("image_inputs"),
-        engine=" ".join(filter(None, (engine.text("kind"), engine.text("version")))) or None,
-        shape=row.text("shape"),
-    )
-
-
-def _one(config: Fields, key: str) -> str | None:
-    return config.text(key) if isinstance(config.values.get(key), str) else None
-
-
-def _sampling(row: Fields, top_k: str = "top_k") -> str | None:
-    temperature = row.number("temperature") if not isinstance(row.values.get("temperature"), list) else None
-    if not temperature:
-        return None if temperature is None else "greedy"
-    filters = (("top-p", row.number("top_p"), 1), ("top-k", row.number(top_k), 0), ("min-p", row.number("min_p"), 0))
-    return ", ".join([f"T={temperature:g}", *(f"{n} {v:g}" for n, v, off in filters if v is not None and v != off)])
+    for name in row.child("unanswered").values:
+        notes.append(f"{name}: no prompt was answered: {', '.join(row.child('unanswered').child(name).values)}.")
+    average = row.number("average_acceptance_length"), read_interval(row, "average_interval")
+    return Setting(read_kind(row, config), *average, _score(row.child("totals")), benchmarks, file)
 
 
 def _score(row: Fields) -> Score:
     return Score(
-        row.required("tokens"), row.required("forwards"), row.number("acceptance_length") or 0.0, _interval(row),
-        row.numbers("by_position"), row.numbers("conditional"),
+        row.required("tokens"), row.required("forwards"), row.number("acceptance_length") or 0.0, read_interval(row),
+        row.numbers("by_position"), row.numbers("conditional"), _equal(row),
     )  # fmt: skip
 
 
-def _interval(row: Fields) -> Interval | None:
-    found = row.numbers("interval")
-    return (found[0], found[1]) if len(found) == 2 else None
+def _equal(row: Fields) -> tuple[int, int] | None:
+    equal, answers = row.count("equal_to_target_alone"), row.count("answers")
+    return None if equal is None or answers is None else (equal, answers)
 
 
 def _benchmark(row: Fields, notes: list[str]) -> BenchmarkScore:
@@ -116,7 +97,7 @@ def _benchmark(row: Fields, notes: list[str]) -> BenchmarkScore:
             f"{row.place}: {len(broken)} of {len(answers)} samples are not shown, because pieces, committed, accepted and "
             f"output_token_ids disagree (the first: {broken[0]})."
         )
-    sums = sum(a.num_tokens - 1 for a in answers if a.num_tokens), sum(a.forwards for a in answers)
+    sums = sum(max(a.num_tokens - 1, 0) for a in answers), sum(a.forwards for a in answers)
     if answers and sums != (score.tokens, score.forwards):
         notes.append(
             f"{row.place}: the file says {score.tokens} tokens in {score.forwards} forwards, its prompts add up to "
@@ -131,7 +112,7 @@ def _answer(row: Fields, key: tuple[str, str, int, int], broken: list[str]) -> A
     accepted = row.counts("accepted")
     if accepted is None and committed is not None:
         accepted = tuple(max(c - 1, 0) for c in committed)
-    length = len(ids) or len(pieces or ())
+    length = len(ids) or len(pieces or ()) or 1 + (row.count("num_committed") or 0)
     if committed is not None and not _consistent(length, pieces, committed, accepted):
         broken.append(row.text("id") or row.place)
         pieces = committed = accepted = None
@@ -151,34 +132,6 @@ def _consistent(
         and len(accepted) == len(committed)
         and all(0 <= c - a <= 1 and c > 0 for a, c in zip(accepted, committed, strict=True))
     )
-
-
-def _speed(row: Fields, file: Path, config: Fields) -> Speed:
-    methods = tuple(_method(name, values) for name, values in row.child("methods").items())
-    model = row.child("speed_model")
-    seen = row.number("speedup") or model.number("seen_speedup") or _ratio(methods)
-    benchmarks = {}
-    for benchmark in row.children("benchmarks"):
-        if (speedup := benchmark.number("speedup")) is not None:
-            benchmarks[benchmark.text("name") or "unnamed"] = speedup, _interval(benchmark)
-    forecasts = [(f.count("num_draft_tokens"), f.number("speedup")) for f in row.children("forecasts")]
-    return Speed(
-        _kind(row, config), seen, _interval(row), model.number("predicted_speedup"), methods, benchmarks,
-        tuple(Forecast(n, s) for n, s in forecasts if n and s is not None), file,
-    )  # fmt: skip
-
-
-def _method(name: str, row: Fields) -> Method:
-    return Method(
-        name, row.number("decode_tokens_per_second") or 0.0, row.number("end_to_end_tokens_per_second") or 0.0,
-        row.number("first_token_seconds"), row.number("acceptance_length"), row.count("equal_to_target_alone"),
-        row.count("answers"),
-    )  # fmt: skip
-
-
-def _ratio(methods: Sequence[Method]) -> float | None:
-    rates = {method.name: method.decode_rate for method in methods}
-    return rates[DRAFTED] / rates[PLAIN] if rates.get(PLAIN) and DRAFTED in rates else None
 
 
 def _run(row: Fields) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ class Score:
         interval: 95 % interval of it.
         by_position: P(i-th proposed token accepted), i = 1..
         conditional: the same, given that all before it were.
+        equal: answers equal to those of the target alone, of how many; None where that was not looked at.
     """
 
     tokens: int
@@ -28,6 +29,7 @@ class Score:
     interval: Interval | None = None
     by_position: tuple[float, ...] = ()
     conditional: tuple[float, ...] = ()
+    equal: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Answer:
         images: files as the results name them.
         language: such as en or zh.
         modality: text, image, multi-image or video.
-        num_tokens: of the answer.
+        num_tokens: of the answer, the first one from the prefill included.
         forwards: verification forwards.
         pieces: the text of every token; None when the file has none.
         committed: tokens of every verification forward in order; with the first token they are the answer.
@@ -76,12 +78,14 @@ class Kind:
     Attributes:
         draft: name or path.
         target: name or path.
-        num_draft_tokens: nodes verified per forward, the root included.
+        num_draft_tokens: nodes verified per forward, the root included; 1 is the target alone.
         topk: 1 is a chain.
         num_steps: depth of the tree.
+        fixed: whether the tree's nodes were given, not chosen by the draft.
         sampling: greedy, or temperature and filters, in words.
         concurrency: prompts decoded side by side.
         image_inputs: what the draft read at image tokens.
+        thinking: whether the chat template asked for it.
         engine: of a server; None for our own loop.
         shape: in the file's own words, where the numbers are not given.
     """
@@ -91,9 +95,11 @@ class Kind:
     num_draft_tokens: int | None = None
     topk: int | None = None
     num_steps: int | None = None
+    fixed: bool = False
     sampling: str | None = None
     concurrency: int | None = None
     image_inputs: str | None = None
+    thinking: bool | None = None
     engine: str | None = None
     shape: str | None = None
 
@@ -104,6 +110,7 @@ class Setting:
 
     kind: Kind
     average: float | None
+    average_interval: Interval | None
     totals: Score
     benchmarks: tuple[BenchmarkScore, ...]
     file: Path
@@ -123,6 +130,14 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A speedup and its 95 % interval."""
+
+    value: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What the speed model says of one tree."""
 
@@ -132,14 +147,25 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Speed:
-    """One timed setting. Speedups are those of the decode phase: with the draft over the target alone."""
+    """One timed setting: tokens per second with the draft over those of the target alone.
+
+    Attributes:
+        kind: what was timed.
+        decode: speedup of the time after each answer's first token, with its interval.
+        whole: speedup in all, prompt and images included, with its interval.
+        predicted: decode speedup by the speed model.
+        methods: all timed ways to write the answers.
+        benchmarks: decode speedup of each.
+        forecasts: of other trees.
+        file: where it comes from.
+    """
 
     kind: Kind
-    seen: float | None
-    interval: Interval | None
+    decode: Gain | None
+    whole: Gain | None
     predicted: float | None
     methods: tuple[Method, ...]
-    benchmarks: dict[str, tuple[float, Interval | None]]
+    benchmarks: dict[str, Gain]
     forecasts: tuple[Forecast, ...]
     file: Path
 

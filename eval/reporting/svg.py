@@ -7,7 +7,7 @@ from markupsafe import Markup
 from reporting.charts import Chart, Point
 from reporting.text import visible
 
-WIDTH, LINE_HEIGHT = 400.0, 264.0  # units of the drawing; a page column is about as many pixels wide, so 12 units are 12 pixels
+WIDTH, LINE_HEIGHT = 360.0, 250.0  # units of the drawing; a narrow page is as many pixels wide, so 12 units are 12 pixels
 STYLES, MARKERS = 8, 4
 _RIGHT, _TOP = 14.0, 12.0
 
@@ -62,7 +62,7 @@ def _lines(chart: Chart) -> ET.Element:
 
 
 def _dots(chart: Chart) -> ET.Element:
-    left, bottom, row = 118.0, 40.0, 12.0 * len(chart.series) + 12.0
+    left, bottom, row = 112.0, 40.0, 12.0 * len(chart.series) + 12.0
     height = _TOP + row * len(chart.categories) + bottom
     root = _root(chart, height)
     ticks = chart.ticks()

@@ -18,7 +18,8 @@ from PIL import Image
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import open_image
 
-SIZES = ((384, 72), (288, 66), (224, 60), (160, 54), (112, 48), (80, 40))  # longest side in pixels, WebP quality
+SIZES = ((384, 80), (288, 66), (224, 60), (160, 54), (112, 48), (80, 40))  # longest side in pixels, WebP quality
+TRIED = 16  # pictures encoded to find the size that fits
 _ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+:")  # a scheme; one letter and a colon is a drive
 
 
@@ -38,7 +39,7 @@ class Thumbnails:
         """`folders`: where pictures may lie, besides that of the file that names them."""
         self.folders = [folder.resolve() for folder in folders]
         self.refused: Counter[str] = Counter()
-        self._encoded: list[bytes] = []
+        self._kept: list[bytes] = []  # JPEG, at the largest size
         self._known: dict[Path | str, int | str] = {}
 
     def add(self, name: str, beside: Path) -> int | str:
@@ -56,11 +57,14 @@ class Thumbnails:
 
     def encode(self, budget: int) -> list[Thumbnail | None]:
         """All pictures in order, in at most `budget` characters together; None for those that do not fit even at 80 pixels."""
-        encoded = self._encoded
-        for size, quality in SIZES[1:]:
-            if sum(map(_characters, encoded)) <= budget:
-                break
-            encoded = [_webp(Image.open(io.BytesIO(data)), size, quality) for data in encoded]
+        some = self._kept[:: max(len(self._kept) // TRIED, 1)]
+        encoded: list[bytes] = []
+        for look in SIZES:
+            estimate = sum(_characters(_webp(data, *look)) for data in some) * len(self._kept) / max(len(some), 1)
+            if estimate <= budget or look == SIZES[-1]:
+                encoded = [_webp(data, *look) for data in self._kept]
+                if sum(map(_characters, encoded)) <= budget:
+                    break
         thumbnails: list[Thumbnail | None] = []
         for data in encoded:
             budget -= _characters(data)
@@ -81,22 +85,29 @@ class Thumbnails:
 
     def _open(self, file: Path) -> int | str:
         try:
-            data = _webp(open_image(file, str(file)), *SIZES[0])
+            data = _jpeg(open_image(file, str(file)))
         except BadRow as error:
             return error.reason
         key = hashlib.sha256(data).hexdigest()
         if key not in self._known:
-            self._known[key] = len(self._encoded)
-            self._encoded.append(data)
+            self._known[key] = len(self._kept)
+            self._kept.append(data)
         return self._known[key]
 
 
-def _webp(picture: Image.Image, size: int, quality: int) -> bytes:
-    """At most `size` pixels on the longer side, without metadata."""
-    picture = picture.convert("RGB")
-    picture.thumbnail((size, size))
+def _jpeg(picture: Image.Image) -> bytes:
+    """Reduced to the largest size, nearly without loss, quickly, without metadata."""
     data = io.BytesIO()
-    picture.save(data, "WEBP", quality=quality, method=2)
+    picture.thumbnail((SIZES[0][0], SIZES[0][0]))
+    picture.save(data, "JPEG", quality=95, subsampling=0)
+    return data.getvalue()
+
+
+def _webp(kept: bytes, size: int, quality: int) -> bytes:
+    """At most `size` pixels on the longer side."""
+    picture, data = Image.open(io.BytesIO(kept)), io.BytesIO()
+    picture.thumbnail((size, size))
+    picture.convert("RGB").save(data, "WEBP", quality=quality, method=2)
     return data.getvalue()
 
 

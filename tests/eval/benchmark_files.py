@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_eagle.data.benchmark import Benchmark, Prompt
+from vlm_eagle.data.conversation import TextPart
 from vlm_eagle.demo.scenes import draw, random_scene
 
 ROWS = 3  # in each copy; C-Eval and CMMLU have as many in each of two subjects
@@ -25,6 +27,18 @@ def write(name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     WRITERS[name](folder)
     return folder
+
+
+def said(prompt: Prompt) -> str:
+    """The first turn, pictures as `<seed>` of the picture they are."""
+    pictures = {png(hundred + i): hundred + i for hundred in range(0, 600, 100) for i in range(6)}
+    parts = prompt.conversation.messages[-1].content
+    return "".join(p.text if isinstance(p, TextPart) else f"<{pictures[p.image.read_bytes()]}>" for p in parts)
+
+
+def asked(benchmark: Benchmark) -> list[tuple[str, str]]:
+    """Ids and first turns."""
+    return [(p.id, said(p)) for p in benchmark.prompts]
 
 
 @functools.cache

@@ -1,7 +1,8 @@
-"""Result files for the report's tests: invented answers with known counts, in the form that acc_length.py and speedup.py write."""
+"""Result files for the report's tests: invented answers with known counts, in the form of `eval/results.py`."""
 
 import json
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ WORDS = [
     ",\n",
 ]
 
+EVIL = (
+    "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
+    "]]>--><svg onload=document.title='pwned'>{{ 7*7 }}'\"&lt;\u202egnp.exe\u2066\x00\ud800javascript:alert(1)"
+)
+
 
 def prompt_row(rng: random.Random, number: int, depth: int, length: int, pieces: list[str], **more: Any) -> dict[str, Any]:
     """One prompt decoded with a chain of `depth` proposed tokens; the last forward may be cut."""
@@ -45,9 +51,9 @@ def prompt_row(rng: random.Random, number: int, depth: int, length: int, pieces:
         committed.append(min(kept + 1, left))
         left -= committed[-1]
     return {
-        "id": f"p{number}", "question": f"Question {number}?", "images": [], "language": "en", "modality": "text", "category": None,
-        "turn": 0, "output_token_ids": list(range(length)), "pieces": pieces, "committed": committed, "accepted": accepted,
-        "num_forwards": len(committed), **more,
+        "id": f"p{number}", "question": f"Question {number}?", "images": [], "language": "en", "modality": "text",
+        "category": None, "turn": 0, "output_token_ids": list(range(length)), "pieces": pieces,
+        "committed": committed, "accepted": accepted, "num_forwards": len(committed), **more,
     }  # fmt: skip
 
 
@@ -124,26 +130,54 @@ def speed(nodes: int, seen: float) -> dict[str, Any]:
     method = {"end_to_end_tokens_per_second": 20.0, "first_token_seconds": 0.05, "answers": 12, "equal_to_target_alone": 12}
     return {
         "draft": "drafts/one", "target": "demo", "num_draft_tokens": nodes, "num_speculative_tokens": nodes - 1, "topk": 1,
-        "num_steps": nodes - 1, "sampling": {"temperature": 0.0}, "concurrency": 1, "speedup": seen, "interval": [seen - 0.1, seen + 0.1],
+        "num_steps": nodes - 1, "sampling": {"temperature": 0.0}, "concurrency": 1,
+        "speedup": seen - 0.3, "interval": [seen - 0.4, seen - 0.2],
+        "decode_speedup": seen, "decode_interval": [seen - 0.1, seen + 0.1],
         "speed_model": {"predicted_speedup": seen + 0.25, "seen_speedup": seen},
         "methods": {
             "target alone": {**method, "decode_tokens_per_second": 30.0, "acceptance_length": 1.0},
             "with the draft": {**method, "decode_tokens_per_second": 30.0 * seen, "acceptance_length": 3.0},
         },
-        "benchmarks": [{"name": "vqa", "speedup": seen + 0.05, "interval": [seen, seen + 0.1]}],
+        "benchmarks": [{"name": "vqa", "decode_speedup": seen + 0.05}],
     }  # fmt: skip
 
 
 def write_image(file: Path, seed: int, side: int = 96) -> None:
-    """Noise over a gradient: about what a photograph costs after compression, and no two alike."""
-    rng = np.random.default_rng(seed)
+    """Blocks and noise: about what a photograph costs after compression, and no two alike."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    ramp = np.linspace(0, 200, side)[:, None, None] * np.ones((1, side, 3))
-    coarse = np.kron(rng.integers(0, 90, (side // 8, side // 8, 3)), np.ones((8, 8, 1)))
-    ramp[: coarse.shape[0], : coarse.shape[1]] += coarse
-    Image.fromarray((ramp + rng.integers(0, 25, ramp.shape)).clip(0, 255).astype(np.uint8)).save(file, quality=85)
+    Image.fromarray(np.roll(_noise(side), (seed % side, seed // side), (0, 1))).save(file, quality=85)
+
+
+@cache
+def _noise(side: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.integers(0, 200, (side // 8, side // 8, 3)), np.ones((8, 8, 1)))
+    return (coarse + rng.integers(0, 25, coarse.shape)).astype(np.uint8)
 
 
 def write(file: Path, value: Any) -> Path:
     file.write_text(json.dumps(value), encoding="utf-8")
     return file
+
+
+def hostile(folder: Path) -> Path:
+    """A file in which everything that is text is an attack."""
+    pieces = [EVIL, "<b>", "javascript:alert(1)", "\u202e", "</script>", "<!--"]
+    row = prompt_row(
+        random.Random(0), 1, 3, 6, pieces, question=EVIL, images=["data:image/svg+xml,<svg onload=alert(1)>", EVIL]
+    )
+    row |= {"id": EVIL, "language": EVIL, "modality": EVIL}
+    other = {**row, "id": "x", "language": "</table>", "modality": "<i>"}
+    column = setting({EVIL: [row, other]}, 3, draft=EVIL, target=EVIL)
+    column["benchmarks"][0]["skipped"] = {EVIL: 2}
+    second = {**column, "draft": EVIL + "2", "concurrency": 4}
+    value = results([column, second])
+    value["run"]["command"], value["run"]["versions"] = [EVIL, EVIL], {EVIL: EVIL}
+    timing = {
+        "methods": {EVIL: {"decode_tokens_per_second": 1.0}},
+        "decode_speedup": 2.0,
+        "shape": EVIL,
+        "benchmarks": [{"name": EVIL, "decode_speedup": 1}],
+    }
+    value["speed"] = [timing]
+    return write(folder / "hostile.json", value)

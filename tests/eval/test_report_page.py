@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from report import ReportConfig, main
-from report_results import invent, prompt_row, results, setting, write, write_image
+from report_results import EVIL, hostile, invent, write, write_image
 from reporting import page as page_module
 from reporting.png import COLOURS
 from reporting.samples import _shares
@@ -24,11 +24,6 @@ from reporting.text import json_block, visible
 from reporting.thumbnails import Thumbnails
 
 from vlm_eagle.cli import run_cli
-
-EVIL = (
-    "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
-    "]]>--><svg onload=document.title='pwned'>{{ 7*7 }}'\"&lt;\u202egnp.exe\u2066\x00\ud800javascript:alert(1)"
-)
 
 
 class Page(HTMLParser):
@@ -67,31 +62,6 @@ def report(*files, out, options=()):
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     return folder, report(invent(folder, prompts=12), out=folder / "page.html")
-
-
-def hostile(folder: Path) -> Path:
-    """A file in which everything that is text is an attack."""
-    import random
-
-    pieces = [EVIL, "<b>", "javascript:alert(1)", "\u202e", "</script>", "<!--"]
-    row = prompt_row(
-        random.Random(0), 1, 3, 6, pieces, question=EVIL, images=["data:image/svg+xml,<svg onload=alert(1)>", EVIL]
-    )
-    row |= {"id": EVIL, "language": EVIL, "modality": EVIL}
-    other = {**row, "id": "x", "language": "</table>", "modality": "<i>"}
-    column = setting({EVIL: [row, other]}, 3, draft=EVIL, target=EVIL)
-    column["benchmarks"][0]["skipped"] = {EVIL: 2}
-    second = {**column, "draft": EVIL + "2", "concurrency": 4}
-    value = results([column, second])
-    value["run"]["command"], value["run"]["versions"] = [EVIL, EVIL], {EVIL: EVIL}
-    timing = {
-        "methods": {EVIL: {"decode_tokens_per_second": 1.0}},
-        "speedup": 2.0,
-        "shape": EVIL,
-        "benchmarks": [{"name": EVIL, "speedup": 1}],
-    }
-    value["speed"] = [timing]
-    return write(folder / "hostile.json", value)
 
 
 def test_text_from_data_stays_text(tmp_path, made):
@@ -193,7 +163,7 @@ def test_a_picture_is_stored_once_whatever_its_name(tmp_path):
     assert Image.open(io.BytesIO(data)).format == "WEBP"
 
 
-@pytest.mark.parametrize("budget", [200_000, 60_000, 20_000, 2_000, 0])
+@pytest.mark.parametrize("budget", [200_000, 60_000, 40_000, 2_000, 0])
 def test_pictures_fit_their_budget(tmp_path, budget):
     thumbnails = Thumbnails([])
     for seed in range(8):
@@ -225,7 +195,7 @@ def test_long_answers_are_cut_and_said_so(tmp_path, monkeypatch):
 
 def test_the_page_says_what_is_missing(tmp_path):
     value = json.loads(invent(tmp_path, prompts=8).read_text())
-    del value["speed"], value["settings"][0]["totals"]["interval"]
+    del value["speed"], value["settings"][0]["totals"]["interval"], value["settings"][1]["benchmarks"][-1]
     value["settings"][0]["benchmarks"][0]["skipped"] = {"image missing": 3}
     for file in (tmp_path / "images").iterdir():
         file.unlink()
@@ -234,9 +204,10 @@ def test_the_page_says_what_is_missing(tmp_path):
     ).text
     for sentence in (
         "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: skipped 3 prompts: image missing",
-        "3 of 8 samples are shown", "1 pictures are not shown: file missing",
+        "not all settings were measured on the same prompts", "3 of 8 samples are shown",
+        "1 pictures are not shown: file missing",
     ):  # fmt: skip
-        assert sentence in text
+        assert sentence.lower() in text.lower()
 
 
 def test_pngs_lie_beside_the_page(made):

@@ -25,7 +25,8 @@ CONTEXT.set_forkserver_preload(
 
 
 class Script:
-    """One of scripts/, running with `argv`, in `ranks` processes that know of each other. Output goes to the file `output`."""
+    """One of scripts/ (or a path from there), running with `argv`, in `ranks` processes that know of each other. Output goes to
+    the file `output`."""
 
     def __init__(self, name, argv, output, ranks=1):
         self.output, port = Path(output), _free_port()
@@ -74,6 +75,7 @@ def _main(script, argv, output, environment):
     os.dup2(file, 1)
     os.dup2(file, 2)
     sys.argv = [script, *argv]
+    sys.path.insert(0, str(Path(script).parent))  # as when Python is given a script
     runpy.run_path(script, run_name="__main__")
 
 

@@ -209,6 +209,15 @@ def test_other_servers_get_openais_own_parameters_only(tmp_path, data, monkeypat
     assert fake.keys == ["Bearer a-key"]
 
 
+def test_sglang_is_told_what_it_knows(tmp_path, data):
+    fake = FakeChat(owner="sglang")
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, limit=1, top_k=5, temperature=1.0)
+    (body,) = fake.requests
+    assert (body["top_k"], body["chat_template_kwargs"]) == (5, {"enable_thinking": False})
+    assert "return_token_ids" not in body
+
+
 def test_which_model(tmp_path, data):
     fake = FakeChat(models=["a", "b"])
     with serving(fake) as urls, pytest.raises(UserError, match="serves a, b"):

@@ -6,6 +6,7 @@ import pytest
 from chats import picture, read, spoken, turns, write
 from conftest import make_imitating_draft
 
+from data_recipes.regenerate import in_process
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.run import regenerate
 from vlm_eagle.data.collator import VisionCollator
@@ -75,6 +76,16 @@ def test_greedy_answers_are_the_targets_own(demo, chats, tmp_path):
     assert said == [[demo.tokenizer.decode(tokens) for tokens in answers] for answers in expected]
     assert rows[0]["regenerated"]["target"] == "demo"
     assert rows[0]["regenerated"]["weights"] == demo.fingerprint
+
+
+def test_more_rows_than_fit_into_the_window(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_process, "_WINDOW", 2)
+    rows = [{"id": f"{i}", "messages": turns(f"What is 1 + {i}?", "x" * (i % 4 + 1))} for i in range(9)]
+    rows[2:2] = ["no json"] * 5  # more than a window of them
+    rows.append({"id": "two", "messages": turns("What is 1 + 1?", "a", "What is 2 + 2?")})
+    _, kept = run(write(tmp_path / "d.jsonl", rows), tmp_path / "out", batch_size=2, max_new_tokens=2)
+    assert [row["id"] for row in kept] == [*map(str, range(9)), "two"]
+    assert len(kept[-1]["messages"]) == 4
 
 
 def test_a_draft_changes_no_token_and_needs_fewer_forwards(demo, chats, tmp_path):

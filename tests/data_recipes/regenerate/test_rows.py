@@ -12,6 +12,7 @@ from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dialogue import Reply
 from data_recipes.regenerate.media import Media
 from vlm_eagle.data.conversation import BadRow, Conversation, parse_conversation, read_conversations
+from vlm_eagle.errors import UserError
 
 ANY = st.recursive(
     st.none()
@@ -62,7 +63,7 @@ def through(monkeypatch):
     return answered
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROW, min_size=1, max_size=4), replies=st.lists(REPLY, min_size=1, max_size=3), keep=st.booleans())
 def test_read_is_written_and_failed(through, tmp_path_factory, rows, replies, keep):
     folder = tmp_path_factory.mktemp("rows")
@@ -111,6 +112,13 @@ def test_copies_where_links_are_not_possible(tmp_path, monkeypatch):
     place = Media(tmp_path / "out").placed(row).messages[0].content[0].image
     assert place.read_bytes() == (tmp_path / "a" / "x.png").read_bytes()
     assert [file.name for file in place.parent.iterdir()] == ["x.png"]
+
+
+def test_data_is_not_written_over(through, tmp_path):
+    data = write(tmp_path / "train.jsonl", [{"messages": turns("q")}])
+    with pytest.raises(UserError, match="Give another --out"):
+        through([Reply("a", 1)], data, tmp_path)
+    assert read(data) == [{"messages": turns("q")}]
 
 
 def test_what_else_a_row_says_stays(through, tmp_path):

@@ -1,0 +1,182 @@
+"""Speeds are tokens over seconds of the same prompts, and the answers behind them are those that acc_length.py scores."""
+
+import sys
+from pathlib import Path
+
+import evaluations
+import pytest
+from conftest import make_imitating_draft
+from evaluations import Evaluation, benchmarks, figures, prompt
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
+
+import speed_runs
+import speedup
+from methods import Timed, our_loop
+from race import Course, Lap, groups_of, race
+from speeds import DRAFTED, GENERATE, PLAIN, paired_batches, speed_result
+
+from vlm_eagle.data.benchmark import Benchmark
+from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.errors import UserError
+
+SMALL = ("--trees", "3,2,6", "--max-new-tokens", "7", "--baselines", "[]")
+
+
+@pytest.fixture(scope="module")
+def folder(target, tmp_path_factory):
+    return evaluations.save_pair(target, tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture
+def evaluate(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed_runs, "CYCLES", 2)
+    return Evaluation(folder, tmp_path, monkeypatch)
+
+
+def lap(benchmark, ids, method, seconds, first, lengths, forwards=None, repeat=0):
+    """Answers of 9s; a forward commits as many tokens as fit evenly."""
+    tokens = [[9] * n for n in lengths]
+    committed = [[(n - 1) // f] * f for n, f in zip(lengths, forwards, strict=True)] if forwards else []
+    accepted = [[c - 1 for c in row] for row in committed]
+    return Lap(benchmark, tuple((i, 0) for i in ids), method, repeat, Timed(tokens, first, seconds, committed, accepted))
+
+
+LAPS = [
+    lap("one", "ab", "plain", 4.0, 1.0, (9, 5), (8, 4)), lap("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2)),
+    lap("one", "c", "plain", 6.0, 1.0, (11,), (10,)), lap("one", "c", "drafted", 1.0, 0.5, (11,), (2,)),
+    lap("two", "d", "plain", 3.0, 1.0, (7,), (6,)), lap("two", "d", "drafted", 3.0, 1.0, (7,), (6,)),
+]  # fmt: skip
+NAMES = {"plain": PLAIN, "drafted": DRAFTED}
+
+
+def test_sums_are_divided_not_ratios_averaged():
+    speed = speed_result({}, LAPS, NAMES, greedy=True)
+    one, two = speed["benchmarks"]
+    assert one["methods"][PLAIN]["end_to_end_tokens_per_second"] == 25 / 10
+    assert one["methods"][DRAFTED]["decode_tokens_per_second"] == (12 + 10) / (1.5 + 0.5)
+    assert one["speedup"] == pytest.approx((25 / 3) / (25 / 10))
+    assert one["decode_speedup"] == pytest.approx((22 / 2) / (22 / 8))
+    assert one["acceptance_length"] == one["methods"][DRAFTED]["acceptance_length"] == 22 / 8
+    assert (two["speedup"], two["interval"], two["acceptance_length"]) == (1.0, None, 1.0)
+    assert speed["speedup"] == pytest.approx((32 / 6) / (32 / 13))
+    assert speed["acceptance_length"] == 28 / 14
+    low, high = one["interval"]
+    assert low == pytest.approx(2.0)
+    assert high == pytest.approx(6.0)
+
+
+def test_equal_answers_are_counted_by_batch_and_only_where_they_must_be():
+    changed = lap("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2))
+    changed.timed.tokens[1][4] = 8
+    speed = speed_result({}, [LAPS[0], changed, *LAPS[2:]], NAMES, greedy=True)
+    assert [b["methods"][DRAFTED]["equal_to_target_alone"] for b in speed["benchmarks"]] == [2, 1]
+    assert speed["methods"][DRAFTED]["answers"] == speed["methods"][PLAIN]["equal_to_target_alone"] == 4
+    sampled = speed_result({}, LAPS, NAMES, greedy=False)
+    assert sampled["methods"][DRAFTED]["equal_to_target_alone"] is None
+
+
+def test_repeats_are_one_unit():
+    again = [lap("one", "c", "plain", 2.0, 1.0, (11,), (10,), 1), lap("one", "c", "drafted", 3.0, 0.5, (11,), (2,), 1)]
+    (one, _) = speed_result({}, LAPS + again, NAMES, greedy=True)["benchmarks"]
+    pairs = paired_batches(one["batches"])
+    assert sorted(pairs.values()) == [(14, 2.0, 14, 4.0), (22, 4.0, 22, 8.0)]
+    assert paired_batches(one["batches"], decode=True)[(("c", 0),)] == (20, 3.0, 20, 6.0)
+    assert one["methods"][DRAFTED]["equal_to_target_alone"] == 4
+
+
+def test_without_a_baseline_there_is_no_speedup():
+    speed = speed_result({}, LAPS[1::2], {"drafted": DRAFTED}, greedy=True)
+    assert "speedup" not in speed
+    assert speed["acceptance_length"] == 2.0
+
+
+def test_every_method_meets_the_same_prompts_in_a_changing_order(target):
+    seen = []
+
+    def method(name):
+        def timed(batch, seeds, max_new_tokens):
+            seen.append((name, batch.ids, tuple(seeds), max_new_tokens, tuple(map(tuple, batch.input_ids.tolist()))))
+            return Timed([[1] for _ in seeds], 0.1, 0.2)
+
+        return timed
+
+    course = Course(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
+    turns = [turn for b in benchmarks() for turn in course.turns(b, b.prompts, 6)]
+    groups = groups_of(turns, 2)
+    assert [len(group) for group in groups] == [2, 2, 1, 2, 2, 1]
+    laps = race({"a": method("a"), "b": method("b")}, course, groups, 2, lambda: None)
+    warm, timed = seen[:4], seen[4:]
+    assert {len(ids) for _, ids, *_ in warm} == {1, 2}
+    assert len(timed) == len(laps) == 2 * 2 * len(groups)
+    assert sorted(row[1:] for row in timed if row[0] == "a") == sorted(row[1:] for row in timed if row[0] == "b")
+    assert len({row[2] for row in timed}) == len(groups)
+    starts = [name for name, *_ in timed[::2]]
+    assert starts == ["a", "b"] * 3 + ["b", "a"] * 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_later_turns_follow_one_answer(target, temperature):
+    """Whatever is timed is asked the same; at temperature 0 it is the target's own answer."""
+    sampling = Sampling(temperature)
+    draft = make_imitating_draft(target)
+    asked = [prompt("code", 2, "And the other way round?")]
+    courses = [
+        Course(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
+        Course(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
+    ]
+    first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in courses)
+    assert len(first) == 2
+    assert first[1].messages[-1].content[0].text == "And the other way round?"
+    assert temperature or first == second
+    tokens = courses[0].answer(courses[0].batch(courses[0].turns(Benchmark("b", asked), asked, 6)[:1]), [0], 6).tokens[0]
+    assert temperature or first[1].messages[-2].content[0].text == target.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def test_answers_are_those_of_acc_length(evaluate):
+    options = ("--samplings", "greedy", "sampled", "--seed", "3")
+    code, timed = evaluate(*SMALL, *options, "--concurrency", "1", "3", script=speedup)
+    assert code == 0
+    _, scored = evaluate("--trees", "3,2,6", "--max-new-tokens", "7", *options)
+    found = figures(timed)
+    first_turns = lambda rows: {key: row for key, row in rows.items() if key[2] == 0}
+    for i, concurrency in enumerate((1, 3)):
+        greedy, sampled = found[2 * i : 2 * i + 2]
+        assert greedy == figures(scored)[0], concurrency
+        assert first_turns(sampled) == first_turns(figures(scored)[1]), concurrency
+    for setting, speed in zip(timed["settings"], timed["speed"], strict=True):
+        assert setting["totals"]["acceptance_length"] == speed["acceptance_length"]
+        assert setting["totals"]["interval"] == speed["acceptance_interval"]
+        assert speed["speed_model"]["seen_speedup"] == speed["decode_speedup"]
+    rows = timed["speed"][0]["methods"]
+    assert rows[DRAFTED]["equal_to_target_alone"] == rows[DRAFTED]["answers"] == 10
+
+
+def test_a_tree_found_by_measuring_comes_with_its_forecasts(evaluate, monkeypatch):
+    from vlm_eagle.decoding.auto import Forecast
+
+    forecasts = [Forecast(TreeShape(1), 1.0, 1.0, 1.0), Forecast(TreeShape(5, 2, 3), 2.0, 3.0, 0.7)]
+    monkeypatch.setattr(speed_runs, "choose_shape", lambda *_, **__: forecasts)
+    words = [Benchmark("words", [prompt("code", 1)])]
+    code, result = evaluate("--tree", "auto", "--max-new-tokens", "5", on=words, script=speedup)
+    (speed,) = result["speed"]
+    assert (code, speed["num_draft_tokens"], speed["topk"], speed["num_steps"]) == (0, 5, 2, 3)
+    assert [row["num_draft_tokens"] for row in speed["forecasts"]] == [1, 5]
+    assert set(speed["methods"]) == {PLAIN, DRAFTED, GENERATE, "prompt lookup"}
+
+
+def test_baselines_alone(evaluate):
+    words = [Benchmark("words", [prompt("code", 1)])]
+    code, result = evaluate("--mode", "baseline", "--max-new-tokens", "5", on=words, script=speedup)
+    assert (code, result["settings"], result["speed"][0]["draft"]) == (0, [], None)
+
+
+def test_bad_choices_are_refused():
+    for wrong in ({"baselines": ["vllm"]}, {"draft": ["a", "a"]}, {"trees": ["5,4,16"], "depth": 3}, {"concurrency": [0]}):
+        with pytest.raises(UserError):
+            speedup.SpeedupConfig(**wrong)
+    for tree in ("5,4", "chain", "tree4"):
+        with pytest.raises(UserError, match="is no tree"):
+            _ = speedup.SpeedupConfig(trees=[tree]).shapes
+    assert speedup.SpeedupConfig(trees=["5,4,16", "chain8"]).shapes == [TreeShape(16, 4, 5), TreeShape(8)]
