@@ -23,6 +23,7 @@ from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.target.target import Target
 
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 torch.set_num_threads(1)  # tests run side by side (pytest-xdist); small models gain nothing from more
 
 
@@ -110,3 +111,16 @@ def data(target, processor, tmp_path_factory):
     write_jsonl(folder / "train.jsonl", samples)
     write_jsonl(folder / "held_out.jsonl", samples[:3])
     return folder
+
+
+@pytest.fixture(scope="module")  # no longer: while it is open, asyncio.run cannot be called
+def browser():
+    """A Chromium that is installed; the copies that playwright would download are never used."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)}); `make chromium` installs one on Debian")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_recipes.report.samples import ShownSample
-from data_recipes.report.tables import printable
+from data_recipes.report.text import printable
 
 
 def render(summary: dict[str, Any], samples: Sequence[ShownSample], about: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data_recipes.languages import language_of
+from data_recipes.report.text import printable
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, TextPart, VideoPart
 from vlm_eagle.data.preparation import Preparation
 from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
@@ -93,7 +94,7 @@ def collect(
             error = preparation.explain(i)
             found.dropped[row.reason] += 1
             if len(found.examples[row.reason]) < EXAMPLES:
-                found.examples[row.reason].append(str(error))
+                found.examples[row.reason].append(printable(str(error)))
             drop(i, error)
             continue
         conversation = preparation.dataset[i]

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 TOP = 12  # languages shown
 
@@ -48,7 +49,7 @@ def _dropped(summary: dict[str, Any]) -> Table:
     for name in ("reason", "rows", "for example"):
         table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
     for reason, count in summary["dropped"].items():
-        table.add_row(reason, f"{count:,}", printable(summary["examples"][reason][0])[:200])
+        table.add_row(reason, f"{count:,}", Text(summary["examples"][reason][0][:200]))
     return table
 
 
@@ -74,19 +75,3 @@ def _languages(summary: dict[str, Any]) -> Table:
     if (more := len(summary["languages"]) - TOP) > 0:
         table.caption = f"and {more} more"
     return table
-
-
-def printable(text: object) -> str:
-    """Text that shows its control characters instead of obeying them: those of terminals, and those that turn the direction of
-    writing. Lone surrogates, which no file can hold, come out the same way."""
-    text = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c in "\n\t" or not _hidden(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _hidden(character: str) -> bool:
-    return (
-        character < " "
-        or "\x7f" <= character <= "\x9f"
-        or character in "\u200e\u200f\u2028\u2029\u061c"
-        or ("\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069")
-    )

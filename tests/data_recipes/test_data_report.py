@@ -17,7 +17,8 @@ from data_recipes.report.page import render
 from data_recipes.report.samples import shown
 from data_recipes.report.statistics import _reservoir, collect
 from data_recipes.report.summary import _distribution, summarise
-from data_recipes.report.tables import printable, show
+from data_recipes.report.tables import show
+from data_recipes.report.text import printable
 from vlm_eagle.commands import data_report
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
@@ -26,6 +27,7 @@ from vlm_eagle.data.preparation import Preparation
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import write_json
 
 TASKS = ("describe", "arithmetic", "multi-image", "chinese", "code", "chinese-image")
 HOSTILE = "</mark></script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \u202eevil\u2066 \x1b[31m & \"'"
@@ -140,11 +142,16 @@ class Page(HTMLParser):
 def hostile_page(folder, collator, tmp_path) -> tuple[str, Page]:
     user = {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": HOSTILE}]}
     row = {"id": f"\ud800{HOSTILE}", "messages": [user, {"role": "assistant", "content": HOSTILE}]}
-    bad = {"messages": [{"role": "user", "content": [{"type": "image", "image": "../<b>evil</b>.png"}]}]}
+    bad = [
+        {"messages": [{"role": "user", "content": [{"type": "image", "image": name}]}, ANSWER]}
+        for name in ("../<b>evil</b>.png", "[red]markup[/blue].png", "half\udc80.png")
+    ]
     Image.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(bad) + "\n")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (row, *bad)))
     dataset = ConversationDataset([tmp_path / "rows.jsonl"])
     found = collect(Preparation(dataset, collator), 1280, samples=2)
+    write_json(tmp_path / "report.json", summarise(found))
+    show(summarise(found), Console(file=io.StringIO()))
     text = render(summarise(found), [shown(dataset[row], collator) for row in found.chosen], {"data": HOSTILE})
     text.encode()  # nothing that a file cannot hold
     return text, Page(text)
@@ -190,9 +197,11 @@ def test_a_picture_that_only_decoding_shows_to_be_broken(collator, folder, tmp_p
     assert "image broken" in sample.pictures[0].problem
 
 
-@pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2067", "\u200f", "\u2028"])
+@pytest.mark.parametrize(
+    "character", ["\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2067", "\u200f", "\u2028", "\ud800", "\ufeff"]
+)
 def test_control_characters_are_shown(character):
-    assert printable(f"a{character}b") == f"a{character.encode('unicode_escape').decode()}b"
+    assert printable(f"a{character}b") == f"a{character.encode('unicode_escape', 'surrogatepass').decode()}b"
     assert printable("a\n\tb é 水 👩‍🍳") == "a\n\tb é 水 👩‍🍳"
 
 

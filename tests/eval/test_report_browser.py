@@ -5,7 +5,6 @@
 
 import json
 import re
-import shutil
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -18,21 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from report import ReportConfig, main
 from report_results import hostile, invent
-
-NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A Chromium that is installed; the copies that playwright would download are never used."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); `make chromium` installs one on Debian")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

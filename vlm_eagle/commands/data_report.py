@@ -14,27 +14,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.report.page import render
 from data_recipes.report.samples import shown
 from data_recipes.report.statistics import DataStatistics, collect
 from data_recipes.report.summary import SIZES, summarise
 from data_recipes.report.tables import show
-from vlm_eagle.commands.reading import Reading, open_data
+from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.data.media import pixel_budget
-from vlm_eagle.data.preparation import Preparation
-from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.target.load import read_config
 
 
 @dataclass(kw_only=True)
-class Config(Reading):
+class Config(Preparing):
     """What to report on.
 
     Attributes:
@@ -42,20 +39,17 @@ class Config(Reading):
         samples: how many samples to show, drawn at random.
         seed: of that draw.
         vocab_sizes: draft vocabularies whose coverage is compared.
-        workers: processes that tokenise.
-        cache: as data.cache in training.
     """
 
     out: str = "outputs/data_report"
     samples: int = 24
     seed: int = 0
     vocab_sizes: list[int] = field(default_factory=lambda: list(SIZES))
-    workers: int = os.cpu_count() or 1
-    cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 0 or self.workers < 0 or not self.vocab_sizes or min(self.vocab_sizes) < 1:
-            raise UserError("samples and workers may not be negative, and vocab_sizes are numbers greater than 0.")
+        super().__post_init__()
+        if self.samples < 0 or not self.vocab_sizes or min(self.vocab_sizes) < 1:
+            raise UserError("samples may not be negative, and vocab_sizes are numbers greater than 0.")
 
 
 def main(config: Config) -> None:
@@ -79,19 +73,13 @@ def main(config: Config) -> None:
 def _collect(
     config: Config, dataset: ConversationDataset, collator: VisionCollator, vocab_size: int, dropped: Path, console: Console
 ) -> DataStatistics:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     dropped.parent.mkdir(parents=True, exist_ok=True)
     scratch = dropped.with_name(f".{dropped.name}.{os.getpid()}")
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar, scratch.open("w") as file:
+    with prepared(config, dataset, collator, console) as preparation, scratch.open("w") as file:
 
         def drop(row: int, error: BadRow) -> None:
             file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
 
-        task = bar.add_task("Reading", total=len(dataset))
-        preparation = Preparation(
-            dataset, collator, cache=PreparedCache(config.cache, collator), workers=config.workers,
-            done=lambda rows: bar.advance(task, rows),
-        )  # fmt: skip
         found = collect(preparation, vocab_size, config.samples, config.seed, drop)
     scratch.replace(dropped)
     return found

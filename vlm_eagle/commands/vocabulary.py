@@ -9,21 +9,17 @@ taken. Special tokens (ends of turns, <think>, tools, ...) are in any case, and 
 or ids. So a language that the data holds little of, or a word that must not be missed, is not left to counting.
 """
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from data_recipes.report.statistics import collect
 from data_recipes.report.summary import SIZES
 from data_recipes.vocabulary import Size, as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
-from vlm_eagle.commands.reading import Reading, open_data
-from vlm_eagle.data.preparation import Preparation
-from vlm_eagle.data.prepared_cache import PreparedCache
+from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.draft.vocab_file import write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256
@@ -33,7 +29,7 @@ LANGUAGES = 5  # columns of the table
 
 
 @dataclass(kw_only=True)
-class Config(Reading):
+class Config(Preparing):
     """What to cover.
 
     Attributes:
@@ -47,8 +43,6 @@ class Config(Reading):
         force_text: text files whose tokens are held in any case.
         dtype: of the draft's weights, for what a step costs.
         out: file for the chosen vocabulary; none only compares.
-        workers: processes that tokenise.
-        cache: as data.cache in training.
     """
 
     sizes: list[int] = field(default_factory=lambda: list(SIZES))
@@ -61,10 +55,9 @@ class Config(Reading):
     force_text: list[str] = field(default_factory=list)
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     out: str | None = None
-    workers: int = os.cpu_count() or 1
-    cache: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         shares = [share for share in (self.coverage, self.every_language) if share is not None]
         if any(not 0 < share <= 1 for share in shares):
             raise UserError(f"coverage and every_language are shares: give numbers from 0 to 1, found {shares}.")
@@ -72,8 +65,8 @@ class Config(Reading):
             raise UserError("size and a wanted coverage contradict each other. Give one of them.")
         if self.out and self.size is None and not shares:
             raise UserError("What should the vocabulary in --out hold? Give --size, or --coverage, or --every-language.")
-        if min([self.multiple, *self.sizes, 1 if self.size is None else self.size]) < 1 or self.workers < 0:
-            raise UserError("sizes, size and multiple must be greater than 0, and workers not negative.")
+        if min([self.multiple, *self.sizes, 1 if self.size is None else self.size]) < 1:
+            raise UserError("sizes, size and multiple must be greater than 0.")
 
 
 def main(config: Config) -> None:
@@ -81,8 +74,8 @@ def main(config: Config) -> None:
     console = Console()
     dataset, collator = open_data(config, console)
     target = read_config(config.target)
-    preparation = Preparation(dataset, collator, cache=PreparedCache(config.cache, collator), workers=config.workers)
-    found = collect(_Tracked(preparation, console), target.get_text_config().vocab_size)
+    with prepared(config, dataset, collator, console) as preparation:
+        found = collect(preparation, target.get_text_config().vocab_size)
     counts = as_tensors(found.counts)
     if not sum(counts.values()).any():
         raise UserError("The data holds no answer tokens: every row is bad or has no assistant message.")
@@ -106,18 +99,6 @@ def main(config: Config) -> None:
         vocab = choose(counts, chosen, forced)
         write_vocabulary(Path(config.out), vocab, **about)
         console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)
-
-
-class _Tracked:
-    """A preparation with a progress bar."""
-
-    def __init__(self, preparation: Preparation, console: Console):
-        self.dataset, self.explain = preparation.dataset, preparation.explain
-        self.rows, self.console = preparation, console
-
-    def __iter__(self):
-        total, hidden = len(self.dataset), not self.console.is_terminal
-        return iter(track(self.rows, "Reading", total, console=self.console, transient=True, disable=hidden))
 
 
 def _table(rows: list[Size], languages: list[str], chosen: int | None) -> Table:
