@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait for work go to sleep soon: as fast as the default on an idle machine, several times faster on a busy one.
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: demo test lint help clean
+.PHONY: demo test lint chromium help clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -23,6 +23,10 @@ test: $(INSTALLED)  ## run all tests
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+chromium:  ## install the headless Chromium that the report's tests open it in (Debian, as root)
+	command -v chromium-headless-shell || command -v chromium || command -v google-chrome || \
+		(apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium-headless-shell)
 
 clean:  ## remove what the demo wrote
 	rm -rf outputs

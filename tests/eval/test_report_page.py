@@ -1,0 +1,274 @@
+"""The report as a file: escaping, pictures, size, colours, and the command line."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from report import ReportConfig, main
+from report_results import EVIL, hostile, invent, write, write_image
+from reporting import page as page_module
+from reporting.png import COLOURS
+from reporting.samples import _shares
+from reporting.text import json_block, visible
+from reporting.thumbnails import Thumbnails
+
+from vlm_eagle.cli import run_cli
+
+
+class Page(HTMLParser):
+    """All elements of a page with their attributes, and the text of its JSON block."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements, self.text, self.data, self._inside = [], "", "", None
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = ("data" if dict(attrs).get("id") == "data" else tag) if tag in ("script", "style") else self._inside
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._inside = None
+
+    def handle_data(self, data):
+        if self._inside == "data":
+            self.data += data
+        elif self._inside is None:
+            self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def report(*files, out, options=()):
+    assert run_cli(main, ReportConfig, "", argv=["--results", *map(str, files), "--out", str(out), *options]) == 0
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    return folder, report(invent(folder, prompts=12), out=folder / "page.html")
+
+
+def test_text_from_data_stays_text(tmp_path, made):
+    html = report(
+        hostile(tmp_path), out=tmp_path / "h.html", options=["--title", EVIL.replace("\x00", "").replace("\ud800", "")]
+    )
+    found, clean = Page(html), Page(made[1])
+    assert {tag for tag, _ in found.elements} <= {tag for tag, _ in clean.elements} | {"bdi"}
+    assert len(found.all("script")) == len(clean.all("script")) == 2
+    known = {(tag, name) for tag, attrs in clean.elements for name in attrs}
+    assert {(tag, name) for tag, attrs in found.elements for name in attrs} <= known | {
+        ("details", "open"),
+        ("details", "class"),
+    }
+    assert not [name for _, attrs in found.elements for name in attrs if name.startswith("on")]
+    assert "document.title='pwned'" in found.text  # shown as text
+    assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|\b49\b", found.text)  # and never run as a template
+    for control in ("\u202e", "\u2066", "\x00", "\ud800"):
+        assert control not in html
+    sample = json.loads(found.data)["samples"][0]
+    assert sample["q"] == visible(EVIL)
+    assert "⟨U+202E⟩" in sample["q"]
+    assert sample["im"] == []
+
+
+def test_the_page_asks_nothing_of_anyone(made):
+    page = Page(made[1])
+    for tag, attrs in page.elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset", "style"):
+            assert attrs.get(name, "#").startswith("#") or (tag, attrs[name]) == ("link", "data:,")
+    assert not re.search(r"@import|url\(", (page_module.HERE / "page.css").read_text())
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp", (page_module.HERE / "page.js").read_text()
+    )
+
+
+def test_the_policy_allows_exactly_this_script_and_style(made):
+    html = made[1]
+    (policy,) = [attrs["content"] for attrs in Page(html).all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("text", ["</script>", "<!--", "&lt;", "\u2028", "\ud83d", "a\u202eb\u2069", "\x1b[0m"])
+def test_json_block_holds_anything(text):
+    block = json_block({"x": visible(text)})
+    assert not set("<>&") & set(block)
+    block.encode("utf-8")
+    assert json.loads(block)["x"] == visible(text)
+    assert visible("tab\tline\n中文 😀 \u200d") == "tab\tline\n中文 😀 \u200d"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("http://example.org/a.png", "an address"),
+        ("data:image/png;base64,AAAA", "an address"),
+        ("javascript:alert(1)", "an address"),
+        ("file:///etc/passwd", "an address"),
+        ("../outside/secret.png", "outside the folders"),
+        ("/etc/hostname", "outside the folders"),
+        ("link.png", "outside the folders"),
+        ("missing.png", "file missing"),
+        (".", "file missing"),
+        ("text.png", "image broken"),
+        ("nul\x00.png", "no usable path"),
+        ("x" * 5000, "file missing"),
+    ],
+)
+def test_pictures_that_are_not_opened(tmp_path, name, reason):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    write_image(outside / "secret.png", 1)
+    inside.mkdir()
+    (inside / "link.png").symlink_to(outside / "secret.png")
+    (inside / "text.png").write_text("no picture")
+    thumbnails = Thumbnails([])
+    refused = thumbnails.add(name, inside)
+    assert isinstance(refused, str)
+    assert refused.startswith(reason) or (len(name) > 1000 and refused == "no usable path")
+    assert thumbnails.refused == {refused: 1}
+    assert thumbnails.encode(10**6) == []
+    assert Thumbnails([outside]).add("../outside/secret.png", inside) == 0  # once the user has named the folder
+
+
+def test_a_picture_is_stored_once_whatever_its_name(tmp_path):
+    write_image(tmp_path / "a.png", 1, 600)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    write_image(tmp_path / "c.png", 2)
+    thumbnails = Thumbnails([])
+    assert [thumbnails.add(name, tmp_path) for name in ("a.png", "b.png", "c.png", "./a.png")] == [0, 0, 1, 0]
+    large, small = thumbnails.encode(10**7)
+    assert (large.width, large.height) == (384, 384)
+    assert (small.width, small.height) == (96, 96)  # never enlarged
+    data = base64.b64decode(large.url.removeprefix("data:image/webp;base64,"))
+    assert Image.open(io.BytesIO(data)).format == "WEBP"
+
+
+@pytest.mark.parametrize("budget", [200_000, 60_000, 40_000, 2_000, 0])
+def test_pictures_fit_their_budget(tmp_path, budget):
+    thumbnails = Thumbnails([])
+    for seed in range(8):
+        write_image(tmp_path / f"{seed}.jpg", seed, 400)
+        thumbnails.add(f"{seed}.jpg", tmp_path)
+    encoded = thumbnails.encode(budget)
+    assert len(encoded) == 8
+    assert sum(len(t.url) for t in encoded if t) <= budget
+    assert (None in encoded) == (budget <= 2_000)
+    assert len({t.width for t in encoded if t}) <= 1
+
+
+def test_shares():
+    assert _shares([90, 3, 50], 20) == [9, 3, 8]
+    assert _shares([5, 5], 100) == [5, 5]
+    assert _shares([5, 5, 5], 2) == [0, 1, 1] or sum(_shares([5, 5, 5], 2)) == 2
+    assert _shares([], 5) == []
+
+
+def test_long_answers_are_cut_and_said_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "TEXT_BUDGET", 3000)
+    html = report(invent(tmp_path, prompts=12, length=150, images=False), out=tmp_path / "r.html", options=["--png", "false"])
+    data = json.loads(Page(html).data)
+    longest = max(len(answer) for sample in data["samples"] for answer in sample["a"])
+    assert longest == 32
+    assert f"cut after {longest} tokens" in html
+    assert any(r[4] > longest for sample in data["samples"] for r in sample["r"])  # the whole length is still told
+
+
+def test_the_page_says_what_is_missing(tmp_path):
+    value = json.loads(invent(tmp_path, prompts=8).read_text())
+    del value["speed"], value["settings"][0]["totals"]["interval"], value["settings"][1]["benchmarks"][-1]
+    value["settings"][0]["benchmarks"][0]["skipped"] = {"image missing": 3}
+    for file in (tmp_path / "images").iterdir():
+        file.unlink()
+    text = Page(
+        report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false", "--samples", "3"])
+    ).text
+    for sentence in (
+        "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: skipped 3 prompts: image missing",
+        "not all settings were measured on the same prompts", "3 of 8 samples are shown",
+        "1 pictures are not shown: file missing",
+    ):  # fmt: skip
+        assert sentence.lower() in text.lower()
+
+
+def test_pngs_lie_beside_the_page(made):
+    folder, _ = made
+    names = {file.name for file in folder.glob("page-*.png")}
+    assert names == {
+        f"page-{key}.png" for key in ("by-benchmark", "by-position", "by-position-given", "over-answer", "tree-size")
+    }
+    for name in names:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 500
+            assert len(picture.convert("RGB").getcolors(2**20)) > 20  # something is drawn
+    assert not list(folder.glob(".*"))  # no scratch files
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    file = invent(tmp_path, prompts=4)
+    assert run_cli(main, ReportConfig, "", argv=["--out", "x.html"]) == 2
+    assert "Give at least one result file" in capsys.readouterr().err
+    assert run_cli(main, ReportConfig, "", argv=["--results", str(file), "--out", str(tmp_path / "x.pdf")]) == 2
+    assert "does not end in .html" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert run_cli(main, ReportConfig, "", argv=["--results", str(file), "--out", str(tmp_path / "file" / "x.html")]) == 2
+    assert "Cannot write" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run_cli(main, ReportConfig, "", argv=["--results", str(file), "--out", str(tmp_path / "x.html")]) == 2
+    assert "vlm-eagle[report]" in capsys.readouterr().err
+    assert (tmp_path / "x.html").is_file()  # the page needs no matplotlib
+
+
+def colours(css: str, dark: bool) -> dict[str, str]:
+    blocks = re.findall(r":root \{(.*?)\}", css, re.S)
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[1] if dark else blocks[0]))
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2.2's contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_can_be_told_apart(dark):
+    """Text 4.5 to 1, lines and marks 3 to 1, on everything they stand on."""
+    c = colours((page_module.HERE / "page.css").read_text(), dark)
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    for text, grounds in (
+        ("text", ("page", "card", "band", "mark", "draft")), ("muted", ("page", "card", "band")),
+        ("link", ("page", "card")), ("draft-text", ("draft",)),
+    ):  # fmt: skip
+        for ground in grounds:
+            assert contrast(c[text], c[ground]) >= 4.5, (text, ground)
+    for mark in ("bonus", "first", "focus", *(f"s{i}" for i in range(8))):
+        assert contrast(c[mark], c["card"]) >= 3, mark
+        assert contrast(c[mark], c["page"]) >= 3, mark
+    assert contrast(c["s2"], c["card"]) >= 4.5  # speedups are written in it
+    if not dark:
+        assert tuple(c[f"s{i}"] for i in range(8)) == COLOURS  # PNGs look like the page
