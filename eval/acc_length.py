@@ -27,7 +27,7 @@ from columns import OurColumn
 from compare import compare
 from journal import Journal, digest
 from models import load_pairs, processes
-from prompts import answer_length
+from prompts import answer_length, check_names
 from results import document
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -126,6 +126,7 @@ def main(config: AccLengthConfig) -> int:
     columns, tokenizer, text_only = make(config, samplings, state, console)
     with state.main_process_first():
         benchmarks = load_benchmarks(config.benchmarks or default_names(text_only), config.limit, console=console)
+    check_names(benchmarks)
     lengths = [answer_length(config.max_new_tokens, benchmark) for benchmark in benchmarks]
     parts = list(zip(benchmarks, lengths, strict=True))
     plan = [(column, [(b, length, tasks_of(column, b, length, config.seed)) for b, length in parts]) for column in columns]
