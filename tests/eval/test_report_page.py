@@ -21,7 +21,7 @@ from reporting import page as page_module
 from reporting.png import COLOURS
 from reporting.samples import _shares
 from reporting.text import json_block, visible
-from reporting.thumbnails import Thumbnails
+from reporting.thumbnails import TRIED, Thumbnails
 
 from vlm_eagle.cli import run_cli
 
@@ -174,6 +174,21 @@ def test_pictures_fit_their_budget(tmp_path, budget):
     assert sum(len(t.url) for t in encoded if t) <= budget
     assert (None in encoded) == (budget <= 2_000)
     assert len({t.width for t in encoded if t}) <= 1
+
+
+def test_a_wrong_estimate_of_the_size_is_noticed(tmp_path):
+    """The pictures that are tried, every other one, are plain; the ones between are not."""
+    thumbnails = Thumbnails([])
+    for number in range(2 * TRIED):
+        file = tmp_path / f"{number}.png"
+        if number % 2:
+            write_image(file, number, 400)
+        else:
+            Image.new("RGB", (400, 400), (number, 0, 0)).save(file)
+        thumbnails.add(file.name, tmp_path)
+    encoded = thumbnails.encode(250_000)
+    assert None not in encoded
+    assert 150_000 < sum(len(t.url) for t in encoded) <= 250_000
 
 
 def test_shares():

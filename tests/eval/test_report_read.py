@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import results as results_module
+import speeds
 from report_results import invent, results, setting, speed, write
-from reporting.figures import figures
+from reporting.figures import figures, over_answer
 from reporting.labels import labels, shared_facts
+from reporting.losses import breakdowns
 from reporting.read import read_results
+from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Kind
 from reporting.samples import collect
 
@@ -50,6 +54,62 @@ def test_a_whole_file(file):
     assert [s.whole.value for s in found.speeds] == [pytest.approx(1.5), pytest.approx(1.9)]
     assert [s.predicted for s in found.speeds] == [pytest.approx(2.05), pytest.approx(2.45)]
     assert ("Command", "acc_length.py --draft-tokens 4") in found.runs[0][1]
+
+
+def test_what_results_py_writes_is_read_whole(tmp_path, file):
+    """Files in the form of `results.py`, made by it: sums, intervals, breakdowns, and a server's rows."""
+    raw = json.loads(file.read_text())["settings"][1]
+    rows = {b["name"]: [{**row, "num_committed": sum(row["committed"])} for row in b["prompts"]] for b in raw["benchmarks"]}
+    head = {key: raw[key] for key in ("draft", "target", "num_draft_tokens", "topk", "num_steps", "sampling", "concurrency")}
+    head |= {"image_inputs": "token", "thinking": False}
+    benchmarks = [
+        results_module.benchmark_result(name, own, {"too long": 2}, depth=7, max_new_tokens=80) for name, own in rows.items()
+    ]
+    ours = results_module.setting_result(head, benchmarks)
+    ours["totals"] |= {"answers": 8, "equal_to_target_alone": 7}
+    served = [
+        {"id": "a", "output_token_ids": None, "num_committed": 9, "num_forwards": 3, "accepted_at": [3, 2, 1], "text": "x",
+         "language": "en", "modality": "text", "category": None, "turn": 0, "question": "q", "images": []},
+        {"id": "b", "output_token_ids": [5, 6, 7], "num_committed": 2, "num_forwards": 1, "accepted_at": [1, 0, 0], "text": "y",
+         "language": "en", "modality": "text", "category": None, "turn": 0, "question": "q", "images": []},
+    ]  # fmt: skip
+    engine = {
+        "engine": {"kind": "vllm", "version": "1", "model": "m", "url": "u"},
+        "num_draft_tokens": 4,
+        "topk": 1,
+        "num_steps": 3,
+    }
+    server = results_module.setting_result(
+        engine, [results_module.benchmark_result("vqa", served, {}, depth=3, max_new_tokens=80)]
+    )
+    written = results_module.document({}, [ours, server])
+    found = read_results([write(tmp_path / "written.json", written)])
+    assert found.notes == []
+    mine, theirs = found.settings
+    assert list(mine.totals.interval) == ours["totals"]["interval"]
+    assert mine.totals.equal == (7, 8)
+    assert theirs.kind.engine == "vllm 1"
+    assert theirs.kind.draft is None
+    assert (theirs.totals.tokens, theirs.totals.forwards) == (11, 4)
+    stretches = {s["from"]: s["acceptance_length"] for s in ours["breakdowns"]["answer_position"]}
+    points = over_answer([mine], ["mine"]).series[0].points
+    assert [p.value for p in points if p] == pytest.approx(list(stretches.values()))
+    for point in (p for rows in breakdowns([mine]).values() for row in rows for p in row.points):
+        assert point.low is None or point.low <= point.value <= point.high
+    assert {row.name: row.points[0].value for row in breakdowns([mine])["Modality"]} == {
+        name: pytest.approx(row["acceptance_length"]) for name, row in ours["breakdowns"]["modality"].items()
+    }
+    assert (DRAFTED, PLAIN) == (speeds.DRAFTED, speeds.PLAIN)
+
+
+def test_acc_length_counts_for_a_setting_that_both_measured(tmp_path, file):
+    timed = json.loads(file.read_text())
+    counted = copy.deepcopy(timed)
+    del counted["speed"], counted["settings"][1]
+    found = read_results([write(tmp_path / "acc.json", counted), write(tmp_path / "speed.json", timed)])
+    assert [(s.file.name, s.kind.num_draft_tokens) for s in found.settings] == [("acc.json", 4), ("speed.json", 8)]
+    assert len(found.speeds) == 2
+    assert any("what speedup.py counted" in note for note in found.notes)
 
 
 def test_files_of_today_and_yesterday_are_read_together(tmp_path, file):
@@ -139,6 +199,7 @@ def test_sums_that_do_not_add_up_are_remarked(file):
         lambda row: row["pieces"].pop(),
         lambda row: row["committed"].append(1),
         lambda row: row["accepted"].append(0),
+        lambda row: (row["committed"].append(1), row["accepted"].append(1)),
         lambda row: row.update(accepted=[n + 1 for n in row["committed"]]),
         lambda row: row.update(accepted=[0] * len(row["committed"])),
     ],
