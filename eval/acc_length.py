@@ -233,8 +233,9 @@ def _progress(console: Console) -> Progress:
 
 def _checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The settings with a draft; greedy ones compared with the one without, if there is one."""
-    drafted = [s for s in settings if s["num_draft_tokens"] > 1]
-    for alone in (s for s in settings if s["num_draft_tokens"] == 1):
+    is_alone = lambda setting: setting["draft"] is None and "engine" not in setting  # a server does not say its draft
+    drafted = [setting for setting in settings if not is_alone(setting)]
+    for alone in filter(is_alone, settings):
         for setting in drafted:
             if setting["sampling"]["temperature"] == 0:
                 compare_answers(setting, alone)
