@@ -163,7 +163,9 @@ def _our_columns(
         for sampling in samplings
         for shape in shapes
     ]
-    if config.check and Sampling() in samplings:
+    if config.check:
+        if all(sampling.temperature for sampling in samplings):
+            raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
         alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
         columns.append(OurColumn(target, None, ROOT_ALONE, Sampling(), **alone, **options))
     return columns, target.tokenizer, config.llm_only or not target.is_vision
@@ -231,10 +233,11 @@ def _progress(console: Console) -> Progress:
 
 def _checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The settings with a draft; greedy ones compared with the one without, if there is one."""
-    drafted = [s for s in settings if s["num_draft_tokens"] > 1]
-    for alone in (s for s in settings if s["num_draft_tokens"] == 1):
+    is_alone = lambda setting: setting["draft"] is None and "engine" not in setting  # a server does not say its draft
+    drafted = [setting for setting in settings if not is_alone(setting)]
+    for alone in filter(is_alone, settings):
         for setting in drafted:
-            if setting["sampling"] == alone["sampling"]:
+            if setting["sampling"]["temperature"] == 0:
                 compare_answers(setting, alone)
     return drafted
 

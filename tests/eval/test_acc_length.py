@@ -188,6 +188,15 @@ def test_a_journal_of_other_settings_is_not_used(evaluate, monkeypatch, other):
     assert len(count) == 3
 
 
+def test_a_journal_of_other_code_is_not_used(evaluate, monkeypatch):
+    few = [Benchmark("words", [prompt("code", i) for i in range(3)])]
+    interrupted(evaluate, monkeypatch, 2, on=few)
+    monkeypatch.setattr(columns, "code_digest", lambda: "changed")
+    count = counting(monkeypatch)
+    evaluate(*SMALL, on=few)
+    assert len(count) == 3
+
+
 def test_results_are_not_made_twice_and_not_kept_for_too_long(evaluate, monkeypatch, capsys):
     evaluate(*SMALL)
     count = counting(monkeypatch)
@@ -234,6 +243,13 @@ def test_an_answer_that_differs_is_noticed(evaluate):
     alone["benchmarks"][1]["prompts"][0]["output_token_ids"][-1] += 1
     compare_answers(drafted, alone)
     assert [b["equal_to_target_alone"] for b in drafted["benchmarks"]] == [5, 4]
+
+
+def test_sampled_answers_cannot_be_checked(evaluate, capsys):
+    assert evaluate(*SMALL, "--check", "--samplings", "sampled")[0] == 2
+    assert "add greedy" in capsys.readouterr().err
+    _, result = evaluate(*SMALL, "--check", "--samplings", "sampled", "greedy", on=[Benchmark("words", [prompt("code", 1)])])
+    assert [("answers" in setting["totals"]) for setting in result["settings"]] == [False, True]
 
 
 def test_pictures_are_named_so_that_a_report_finds_them(evaluate, tmp_path):
