@@ -40,7 +40,7 @@ def render(results: Results, names: list[str], charts: list[Chart], samples: lis
     pictures = thumbnails.encode(IMAGE_BUDGET)
     settings, speeds = results.settings, results.speeds
     timed = list(zip(labels([s.kind for s in speeds], [s.file for s in speeds]), speeds, strict=True))
-    best = max(settings, key=lambda s: s.totals.acceptance_length, default=None)
+    best = max(settings, key=lambda s: (len(_prompts(s)), s.totals.acceptance_length), default=None)
     fastest_name, fastest = max(timed, key=lambda row: row[1].decode.value if row[1].decode else 0, default=("", None))
     style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     data = {
@@ -87,16 +87,7 @@ def _table(results: Results) -> list[dict[str, Any]]:
 
 def _speed_of(setting: Setting, speeds: Sequence[Speed]) -> Speed | None:
     """The timing of the same draft, tree and sampling; at the lowest concurrency if there are several."""
-    ours = setting.kind
-    fitting = [
-        speed
-        for speed in speeds
-        if all(
-            getattr(speed.kind, name) in (None, getattr(ours, name))
-            for name in ("draft", "target", "num_draft_tokens", "topk", "num_steps", "sampling")
-        )
-        and speed.kind.num_draft_tokens
-    ]
+    fitting = [speed for speed in speeds if speed.kind.num_draft_tokens and speed.kind.fits(setting.kind)]
     return min(fitting, key=lambda speed: speed.kind.concurrency or 1, default=None)
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from results import SCHEMA
@@ -41,9 +40,8 @@ def read_results(files: Sequence[Path]) -> Results:
 def _without_doubles(results: Results) -> list[Setting]:
     """The settings, less those that speedup.py counted beside its timings if acc_length.py counted the same on more prompts."""
     timed = {speed.file for speed in results.speeds}
-    identity = lambda setting: replace(setting.kind, concurrency=None, shape=None)
-    counted = [identity(setting) for setting in results.settings if setting.file not in timed]
-    kept = [setting for setting in results.settings if setting.file not in timed or identity(setting) not in counted]
+    counted = [setting.kind for setting in results.settings if setting.file not in timed]
+    kept = [s for s in results.settings if s.file not in timed or not any(kind.fits(s.kind) for kind in counted)]
     if len(kept) < len(results.settings):
         results.notes.append("Acceptance is that of acc_length.py; what speedup.py counted of the same settings is not shown.")
     return kept

@@ -103,6 +103,14 @@ class Kind:
     engine: str | None = None
     shape: str | None = None
 
+    def fits(self, other: "Kind") -> bool:
+        """Whether both may be one setting: the same tree, and nothing else that both state differs. Answers do not depend on
+        how many prompts are decoded side by side."""
+        if (self.num_draft_tokens, self.topk, self.num_steps) != (other.num_draft_tokens, other.topk, other.num_steps):
+            return False
+        stated = ("draft", "target", "fixed", "sampling", "image_inputs", "thinking", "engine")
+        return all(a is None or b is None or a == b for a, b in ((getattr(self, n), getattr(other, n)) for n in stated))
+
 
 @dataclass(frozen=True)
 class Setting:
