@@ -152,7 +152,7 @@ def test_a_shared_target_teaches_what_a_whole_one_does(data, tmp_path):
     train(data, tmp_path / "alone", shard_target="true", **more | {"max_steps": 1}).finish()
     store = {"data__features": tmp_path / "store", "shard_target": "true"}
     said = Script("capture_features.py", options(data, tmp_path, **store), tmp_path / "capture.txt", 2)
-    assert set(said.wait()) == {2}
+    assert 2 in said.wait()  # the other one may notice first that its partner is gone
     assert "Start one process" in said.output.read_text()
 
 
