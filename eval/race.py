@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
+from typing import Any
 
+from journal import Journal, digest
 from methods import Method, Timed
 from prompts import content, seed_of
 
@@ -91,22 +93,34 @@ def groups_of(turns: Sequence[Turn], size: int) -> list[list[Turn]]:
 
 
 def race(
-    methods: Mapping[str, Method], course: Course, groups: Sequence[list[Turn]], repeats: int, done: Callable[[], None]
-) -> list[Lap]:
+    methods: Mapping[str, Method], course: Course, groups: Sequence[list[Turn]], repeats: int, done: Callable[[], None],
+    journal: Journal, identity: Any,
+) -> list[Lap]:  # fmt: skip
     """Every group by every method in turn, in an order that changes from group to group. Before, every method runs once on a
-    group of each size, untimed."""
+    group of each size, untimed. Groups that the journal holds under `identity` (all that laps depend on besides the prompts)
+    are not run again: a group is timed by all methods in one go, or not at all."""
     names, laps = list(methods), []
-    for group in {len(group): group for group in groups}.values():
+    keys = [[digest([identity, repeat, *map(_identity, group)]) for group in groups] for repeat in range(repeats)]
+    waiting = [group for row in keys for key, group in zip(row, groups, strict=True) if key not in journal.found]
+    for group in {len(group): group for group in waiting}.values():
         for name in names:
             _run(methods[name], course, group)
-    for repeat in range(repeats):
-        for i, group in enumerate(groups):
-            shift = (i + repeat) % len(names)
-            for name in names[shift:] + names[:shift]:
-                turns = tuple((turn.prompt.id, turn.number) for turn in group)
-                laps.append(Lap(group[0].benchmark, turns, name, repeat, _run(methods[name], course, group)))
+    for repeat, row in enumerate(keys):
+        for i, (key, group) in enumerate(zip(row, groups, strict=True)):
+            timed = journal.found.get(key)
+            if timed is None:
+                shift = (i + repeat) % len(names)
+                order = names[shift:] + names[:shift]
+                timed = {name: asdict(_run(methods[name], course, group)) for name in order}
+                journal.record(key, timed)
+            turns = tuple((turn.prompt.id, turn.number) for turn in group)
+            laps += [Lap(group[0].benchmark, turns, name, repeat, Timed(**took)) for name, took in timed.items()]
             done()
     return laps
+
+
+def _identity(turn: Turn) -> list[Any]:
+    return [turn.benchmark, content(turn.prompt), turn.number, turn.seed, turn.max_new_tokens]
 
 
 def _run(method: Method, course: Course, group: Sequence[Turn]) -> Timed:

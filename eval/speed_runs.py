@@ -9,7 +9,8 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from assemble import prompt_rows
-from columns import shape_head
+from columns import code_digest, shape_head
+from journal import Journal
 from methods import Method, our_loop, prompt_lookup, transformers_generate
 from models import Pair
 from prompts import answer_length
@@ -58,6 +59,14 @@ class Setup:
     state: PartialState
     console: Console
     out: Path
+    journal: Journal
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that answers and their speed depend on, besides prompts, methods and sampling."""
+        precision = [str(self.target.embed_tokens.weight.dtype), self.target.device.type]
+        models = [self.target.fingerprint, *(pair.digests for pair in self.pairs)]
+        return [models, precision, code_digest(), self.ways.image_inputs, self.thinking, self.llm_only]
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[d
     groups = groups_of(turns, concurrency)
     with Progress(console=setup.console, disable=not setup.console.is_terminal, transient=True) as progress:
         bar = progress.add_task("timing", total=len(groups) * setup.repeats)
-        own = race(methods, course, groups, setup.repeats, lambda: progress.advance(bar))
+        identity = [setup.identity, list(methods), asdict(sampling), concurrency]
+        own = race(methods, course, groups, setup.repeats, lambda: progress.advance(bar), setup.journal, identity)
     laps, skipped = _gathered(own, course, setup)
     if not laps:
         raise UserError(f"No prompt could be asked: {skipped}.")

@@ -18,6 +18,7 @@ from accelerate import PartialState
 from benchmarks import default_names, load_benchmarks
 from choices import parse_samplings, parse_trees
 from compare import compare
+from journal import Journal
 from models import load_pairs, processes
 from prompts import check_names
 from results import document
@@ -156,8 +157,11 @@ def main(config: SpeedupConfig) -> int:
     out = Path(config.output_dir) / "speedup.json"
     setup = Setup(
         target, pairs, ways, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only, config.thinking,
-        state, console, out,
+        state, console, out, Journal(out, state.process_index),
     )  # fmt: skip
+    if setup.journal.found:
+        console.print(f"Going on: {len(setup.journal.found)} groups of prompts were timed before.")
+    state.wait_for_everyone()  # all have read the journals before any writes to its own
     settings, speeds = [], []
     for concurrency in config.concurrency:
         for sampling in samplings:
@@ -167,6 +171,7 @@ def main(config: SpeedupConfig) -> int:
     _show_founding(console, speeds)
     if state.is_main_process:
         write_json(out, document(describe_run(config=asdict(config)), settings, speed=speeds))
+        setup.journal.remove()
         console.print(f"Written to {out}")
     return 0
 

@@ -20,6 +20,8 @@ def test_forwards_count_where_they_begin():
         (0, 16, 15, 3), (16, 32, 16, 2), (32, 64, 32, 2), (64, 128, 2, 1),
     ]  # fmt: skip
     assert stretches[1]["acceptance_length"] == 8
+    long = by_answer_position([row("a", [20, 20, 60, 3])])  # before them 1, 21, 41 and 101
+    assert [(s["from"], s["tokens"]) for s in long] == [(0, 20), (16, 20), (32, 60), (64, 3)]
 
 
 def test_servers_say_nothing_about_places():

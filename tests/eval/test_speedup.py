@@ -10,8 +10,10 @@ from evaluations import Evaluation, benchmarks, figures, prompt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
+import race as race_module
 import speed_runs
 import speedup
+from journal import Journal
 from methods import Timed, our_loop
 from race import Course, Lap, groups_of, race
 from speeds import DRAFTED, GENERATE, PLAIN, paired_batches, speed_result
@@ -92,7 +94,7 @@ def test_without_a_baseline_there_is_no_speedup():
     assert speed["acceptance_length"] == 2.0
 
 
-def test_every_method_meets_the_same_prompts_in_a_changing_order(target):
+def test_every_method_meets_the_same_prompts_in_a_changing_order(target, tmp_path):
     seen = []
 
     def method(name):
@@ -106,7 +108,7 @@ def test_every_method_meets_the_same_prompts_in_a_changing_order(target):
     turns = [turn for b in benchmarks() for turn in course.turns(b, b.prompts, 6)]
     groups = groups_of(turns, 2)
     assert [len(group) for group in groups] == [2, 2, 1, 2, 2, 1]
-    laps = race({"a": method("a"), "b": method("b")}, course, groups, 2, lambda: None)
+    laps = race({"a": method("a"), "b": method("b")}, course, groups, 2, lambda: None, Journal(tmp_path / "x.json"), "")
     warm, timed = seen[:4], seen[4:]
     assert {len(ids) for _, ids, *_ in warm} == {1, 2}
     assert len(timed) == len(laps) == 2 * 2 * len(groups)
@@ -151,6 +153,31 @@ def test_answers_are_those_of_acc_length(evaluate):
         assert speed["speed_model"]["seen_speedup"] == speed["decode_speedup"]
     rows = timed["speed"][0]["methods"]
     assert rows[DRAFTED]["equal_to_target_alone"] == rows[DRAFTED]["answers"] == 10
+
+
+def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
+    run, count = race_module._run, []
+
+    def counted(method, course, group):
+        count.append([(turn.prompt.id, turn.number) for turn in group])
+        if len(count) == limit:
+            raise KeyboardInterrupt
+        return run(method, course, group)
+
+    monkeypatch.setattr(race_module, "_run", counted)
+    limit, few = 8, [Benchmark("words", [prompt("code", i) for i in range(5)])]
+    assert evaluate(*SMALL, on=few, script=speedup) == (130, None)  # 2 to get warm, 2 x 2 timed, half of the third
+    count.clear()
+    limit = 0
+    code, result = evaluate(*SMALL, on=few, script=speedup)
+    assert (code, len(count)) == (0, 2 + 2 * 3)
+    assert not {("code-0", 0), ("code-1", 0)} & {turn for group in count for turn in group}
+    count.clear()
+    _, whole = evaluate(*SMALL, on=few, script=speedup)
+    assert len(count) == 2 + 2 * 5
+    assert figures(result) == figures(whole)
+    assert result["speed"][0]["methods"][PLAIN]["answers"] == 5
+    assert not list(evaluate.out.glob("*journal*"))
 
 
 def test_a_tree_found_by_measuring_comes_with_its_forecasts(evaluate, monkeypatch):

@@ -1,0 +1,36 @@
+"""What is finished is kept through kills, and read by whoever goes on."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
+
+from journal import Journal, digest
+
+
+def test_lines_outlive_kills(tmp_path):
+    """Two processes, each killed in the middle of a line, twice."""
+    for number in range(2):
+        for rank in range(2):
+            journal = Journal(tmp_path / "x.json", rank)
+            assert len(journal.found) == 2 * number + rank
+            for name in ("a", "b"):
+                journal.record(f"{name} {rank} {number}", {"n": number})
+            file = tmp_path / f"x.journal.{rank}.jsonl"
+            file.write_bytes(file.read_bytes()[:-5])
+    found = Journal(tmp_path / "x.json", 5).found
+    assert found == {f"a {rank} {number}": {"n": number} for rank in range(2) for number in range(2)}
+
+
+def test_only_the_journals_of_these_results_are_touched(tmp_path):
+    ours, other = Journal(tmp_path / "x.json"), Journal(tmp_path / "xy.json")
+    for journal in (ours, other):
+        journal.record("key", {})
+    (tmp_path / "x.journal.1.jsonl").write_text('rubbish\n[1]\n{"key": 1}\n')
+    assert Journal(tmp_path / "x.json").found == {"key": {}}
+    ours.remove()
+    assert [file.name for file in tmp_path.iterdir()] == ["xy.journal.0.jsonl"]
+
+
+def test_digests_are_of_content():
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
