@@ -1,17 +1,18 @@
 """Rows out of data files, one at a time, whether they lie on the Hub or on this machine.
 
-`datasets` finds the files of a repository and reads Parquet and whatever else it knows. JSON is read here, row by row: the
-library's reader infers one Arrow type per column, so that a single odd row (a number where the others have text) ends the whole
-file, and it takes a file that is one large array into memory at once. Nothing here decodes a picture.
+`datasets` knows which files make up a split, and streams Parquet. JSON is read here, row by row: the library's reader infers
+one Arrow type per column, so that a single odd row (a number where the others have text) ends the whole file, and it takes a
+file that is one large array into memory at once. Nothing here decodes a picture.
 """
 
 import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import fsspec
 import ijson
@@ -29,7 +30,18 @@ _KNOWN = ", ".join(ROW_SUFFIXES) + ", packed or not"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 Row = tuple[str, Any]  # ("file:row", the row: a dict in a well-formed source; BadRow where it could not be read)
-Numbered = tuple[int, Any]  # the row's number from 1, and the row or the error that stands in its place
+BREAKS_OFF = "file breaks off"  # the reason of a bad row after which nothing of its file could be read
+Numbered = tuple[int, Any]  # the row's number from 1, and the row or the _Unreadable that stands in its place
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    reason: str
+    error: Exception
+
+    @property
+    def detail(self) -> str:
+        return (str(self.error).strip() or type(self.error).__name__).splitlines()[0][:200]
 
 
 def rows(
@@ -41,8 +53,8 @@ def rows(
         source: a local file or folder, or a Hub dataset, `owner/name` or `owner/name@revision`.
         split: which split of a Hub dataset; in a local folder, files whose name holds this word, or all if none does.
         config: configuration of a Hub dataset that has several.
-        files: patterns of the files that belong to the source (relative, `*` and `**`). A local folder in which none matches is
-            read as a whole; a local file is always just that file.
+        files: patterns of the files that belong to the source (relative, `*` and `**`). In a local folder in which none
+            matches, files of those names anywhere in it, or else all; a local file is always just that file.
         table: for JSON documents that hold several tables, the key of the list to read, e.g. `annotations` of COCO.
 
     Returns:
@@ -62,14 +74,22 @@ def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[R
     if kind not in ROW_SUFFIXES:
         raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
     found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
-    for number, row in found:
+    for number, row in _connected(found, name) if file.startswith("hf://") else found:
         row_source = f"{name}:{number}"
-        yield (
-            row_source,
-            BadRow(row_source, "bad CSV" if kind == ".csv" else "bad JSON", _first_line(row))
-            if isinstance(row, Exception)
-            else row,
-        )
+        yield row_source, BadRow(row_source, row.reason, row.detail) if isinstance(row, _Unreadable) else row
+
+
+def _connected(found: Iterator[Numbered], name: str) -> Iterator[Numbered]:
+    """The same rows; what goes wrong on the way from the Hub, the user can do something about."""
+    try:
+        yield from found
+    except UserError:
+        raise
+    except Exception as error:  # of sockets, of HTTP, of the Hub's client
+        raise UserError(
+            f"{name}: reading from the Hub broke off: {type(error).__name__}: {error}\n"
+            "Run it again, or download the dataset and give its folder with --source."
+        ) from None
 
 
 def data_files(
@@ -98,10 +118,14 @@ def name_of(file: str, source: str | Path) -> str:
     return f"{str(source).split('@')[0]}/{file.split('/', 5)[-1]}"
 
 
-def open_bytes(file: str) -> BinaryIO:
-    """A local or remote file for reading, unpacked if its name says that it is packed."""
+def open_bytes(file: str, unpack: bool = True) -> BinaryIO:
+    """A local or remote file for reading, by default unpacked if its name says that it is packed.
+
+    Raises:
+        UserError: there is no such file, or nothing here unpacks it.
+    """
     try:
-        return fsspec.open(file, "rb", compression="infer").open()
+        return fsspec.open(file, "rb", compression="infer" if unpack else None).open()
     except FileNotFoundError:
         raise UserError(f"{file}: no such file.") from None
     except (ValueError, ImportError) as error:  # a compression whose library is missing
@@ -133,7 +157,7 @@ def _lines(stream: BinaryIO) -> Iterator[Numbered]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits, too deep
-                yield number, error
+                yield number, _Unreadable("bad JSON", error)
 
 
 def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
@@ -145,7 +169,7 @@ def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
         for number, item in enumerate(ijson.items(stream, prefix, use_float=True), 1):
             yield number, item
     except (ijson.JSONError, ValueError) as error:
-        yield number + 1, error
+        yield number + 1, _Unreadable(BREAKS_OFF, error)
 
 
 def _csv_rows(file: str) -> Iterator[Numbered]:
@@ -154,9 +178,11 @@ def _csv_rows(file: str) -> Iterator[Numbered]:
     with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
         try:
             for number, row in enumerate(csv.DictReader(stream), 1):
-                yield number, ValueError(f"{len(row[None])} fields more than the header has") if None in row else row
+                surplus = row.get(None)
+                more = surplus and ValueError(f"{len(surplus)} fields more than the header has")
+                yield number, _Unreadable("bad CSV", more) if more else row
         except (csv.Error, ValueError) as error:  # a field beyond the reader's limit, not UTF-8
-            yield number + 1, error
+            yield number + 1, _Unreadable(BREAKS_OFF, error)
 
 
 def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
@@ -171,7 +197,7 @@ def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
 
 
 def _local_files(folder: Path, split: str, patterns: tuple[str, ...]) -> list[str]:
-    found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    found = _matching(folder, patterns) or _matching(folder, (f"**/{pattern.rsplit('/', 1)[-1]}" for pattern in patterns))
     if not found:
         found = {file for file in folder.rglob("*") if file.is_file() and _suffix(file.name) in ROW_SUFFIXES}
         found = {file for file in found if split in file.name} or found
@@ -180,22 +206,42 @@ def _local_files(folder: Path, split: str, patterns: tuple[str, ...]) -> list[st
     return sorted(map(str, found))
 
 
-def _hub_files(source: str, split: str, config: str | None, patterns: tuple[str, ...]) -> list[str]:
-    import datasets
+def _matching(folder: Path, patterns: Iterable[str]) -> set[Path]:
+    return {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
 
+
+def _hub_files(source: str, split: str, config: str | None, patterns: tuple[str, ...]) -> list[str]:
     repository, _, revision = source.partition("@")
-    wanted = {split: list(patterns)} if patterns else None
     try:
-        builder = datasets.load_dataset_builder(repository, config, data_files=wanted, revision=revision or None)
-    except Exception as error:  # offline, gated, renamed, a loading script: `datasets` raises a dozen kinds
+        if patterns:
+            hub = fsspec.filesystem("hf")
+            base = f"datasets/{repository}@{revision}" if revision else f"datasets/{repository}"
+            return sorted({f"hf://{file}" for pattern in patterns for file in hub.glob(f"{base}/{pattern}")}) or _none(
+                source, patterns
+            )
+        splits = _splits(repository, config, revision)
+    except UserError:
+        raise
+    except Exception as error:  # offline, gated, renamed, a loading script: the libraries raise a dozen kinds
         raise UserError(
             f"{source}: the Hub dataset cannot be opened: {error}\n"
             "Check the name and the connection (HF_TOKEN for gated ones), or download it and give its folder with --source."
         ) from None
-    splits = builder.config.data_files or {}
     if split not in splits:
         raise UserError(f"{source}: no split {split!r}; it has {', '.join(map(str, splits)) or 'no data files'}.")
     return [str(file) for file in splits[split]]
+
+
+def _splits(repository: str, config: str | None, revision: str) -> Mapping[str, Iterable[str]]:
+    import datasets
+
+    return datasets.load_dataset_builder(repository, config, revision=revision or None).config.data_files or {}
+
+
+def _none(source: str, patterns: tuple[str, ...]) -> NoReturn:
+    raise UserError(
+        f"{source}: no file there matches {', '.join(patterns)}. Has the dataset changed? Give other ones with --files."
+    )
 
 
 def _suffix(file: str) -> str:
@@ -203,7 +249,3 @@ def _suffix(file: str) -> str:
     for packed in PACKED_SUFFIXES:
         name = name.removesuffix(packed)
     return Path(name).suffix
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -27,7 +27,7 @@ from columns import OurColumn
 from compare import compare
 from journal import Journal, digest
 from models import load_pairs, processes
-from prompts import answer_length
+from prompts import answer_length, check_names
 from results import document
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -126,6 +126,7 @@ def main(config: AccLengthConfig) -> int:
     columns, tokenizer, text_only = make(config, samplings, state, console)
     with state.main_process_first():
         benchmarks = load_benchmarks(config.benchmarks or default_names(text_only), config.limit, console=console)
+    check_names(benchmarks)
     lengths = [answer_length(config.max_new_tokens, benchmark) for benchmark in benchmarks]
     parts = list(zip(benchmarks, lengths, strict=True))
     plan = [(column, [(b, length, tasks_of(column, b, length, config.seed)) for b, length in parts]) for column in columns]
@@ -162,7 +163,9 @@ def _our_columns(
         for sampling in samplings
         for shape in shapes
     ]
-    if config.check and Sampling() in samplings:
+    if config.check:
+        if all(sampling.temperature for sampling in samplings):
+            raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
         alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
         columns.append(OurColumn(target, None, ROOT_ALONE, Sampling(), **alone, **options))
     return columns, target.tokenizer, config.llm_only or not target.is_vision
@@ -230,10 +233,11 @@ def _progress(console: Console) -> Progress:
 
 def _checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The settings with a draft; greedy ones compared with the one without, if there is one."""
-    drafted = [s for s in settings if s["num_draft_tokens"] > 1]
-    for alone in (s for s in settings if s["num_draft_tokens"] == 1):
+    is_alone = lambda setting: setting["draft"] is None and "engine" not in setting  # a server does not say its draft
+    drafted = [setting for setting in settings if not is_alone(setting)]
+    for alone in filter(is_alone, settings):
         for setting in drafted:
-            if setting["sampling"] == alone["sampling"]:
+            if setting["sampling"]["temperature"] == 0:
                 compare_answers(setting, alone)
     return drafted
 

@@ -1,14 +1,18 @@
 """Our loop as a column of the table: one draft, one tree, one sampling."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from huggingface_hub import snapshot_download
 from methods import our_loop
 from scoring import Answer, Question, Skip
 
+import vlm_eagle
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.detokenize import TextStream
@@ -49,7 +53,8 @@ class OurColumn:
         options = {"image_inputs": image_inputs, "thinking": thinking}
         self.head = {"draft": names[1], "target": names[0], **chosen, "concurrency": side_by_side, **options}
         precision = [str(target.embed_tokens.weight.dtype), target.device.type]
-        self.identity = {"models": digests, **chosen, **options, "llm_only": llm_only, "precision": precision}
+        code = [code_digest(), torch.__version__, transformers.__version__]
+        self.identity = {"models": digests, **chosen, **options, "llm_only": llm_only, "precision": precision, "code": code}
 
     def answer(self, questions: Sequence[Question]) -> list[Answer | Skip]:
         """All at once, those that can be read."""
@@ -104,6 +109,13 @@ def shape_head(shape: TreeShape) -> dict[str, Any]:
     head = {"num_draft_tokens": n, "num_speculative_tokens": n - 1, "topk": shape.topk, "num_steps": shape.num_steps}
     fixed = shape.paths is not None and not shape.is_chain
     return head | ({"paths": [".".join(map(str, path)) for path in shape.paths]} if fixed else {})
+
+
+@functools.cache
+def code_digest() -> str:
+    """Of the code that answers depend on, so that what one version left is not finished by another."""
+    package = Path(vlm_eagle.__file__).parent
+    return sha256(file for part in ("data", "decoding", "draft", "target") for file in sorted((package / part).glob("*.py")))
 
 
 def model_digest(name: str, folder: Path) -> str:

@@ -9,22 +9,25 @@ two tokens must lie within the rounding error that the 16-bit logits show there.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from benchmarks import default_names, load_benchmark
+from benchmarks import default_names, load_benchmarks
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch
 from vlm_eagle.target.load import load_target
@@ -41,8 +44,9 @@ class LosslessConfig:
         target: folder or hub id of the target, or demo.
         draft: folder or hub id of the draft.
         dtype: of both models; a 16-bit one needs room for a float32 copy of the target as well.
-        benchmarks: demo benchmark names, or paths to JSONL files of conversations; none for all demo benchmarks.
-        limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of a file.
+        benchmarks: names of benchmarks, name=source, or JSONL files of conversations; none for all demo benchmarks. Of
+            conversations with later turns only the first is asked.
+        limit: prompts per benchmark at most; none for the benchmark's own number.
         max_new_tokens: longest answer.
         llm_only: text benchmarks only, without the vision tower.
         json: file for the results.
@@ -92,22 +96,25 @@ def main(config: LosslessConfig) -> int:
     table = Table("Benchmark", "prompts", "tokens", *(s.label for s in SHAPES), title="Answers equal to the target's")
     rows: list[dict[str, Any]] = []
     partings: list[Parting] = []
-    for name in names:
-        benchmark = load_benchmark(name, config.limit)
-        tokens, differing = 0, {shape.label: 0 for shape in SHAPES}
+    for benchmark in load_benchmarks(names, config.limit, console=console):
+        count, tokens, differing = 0, 0, {shape.label: 0 for shape in SHAPES}
         conversations = [prompt.conversation for prompt in benchmark.prompts]
-        prompts = track(conversations, name, console=console, disable=not console.is_terminal, transient=True)
-        for alone, found in _compare(prompts, target, exact, draft, config):
-            tokens += alone
+        prompts = track(conversations, benchmark.name, console=console, disable=not console.is_terminal, transient=True)
+        for alone, found in _compare(prompts, target, exact, draft, config, skipped := Counter(benchmark.skipped)):
+            count, tokens = count + 1, tokens + alone
             partings += found
             for parting in found:
                 differing[parting.shape] += 1
-        count = len(benchmark.prompts)
-        rows.append({"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing})
+        row = {"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing}
+        rows.append({**row, "skipped": dict(skipped)})
+        if skipped:
+            console.print(f"{benchmark.name}: skipped {dict(skipped)}", style="yellow")
         table.add_row(benchmark.name, str(count), f"{tokens:,}", *(str(count - n) for n in differing.values()))
     console.print(table)
     ties = [p for p in partings if p.is_tie]
     total, written = sum(r["prompts"] for r in rows), sum(r["tokens"] for r in rows)
+    if not total:
+        raise UserError("Every prompt was skipped. Look at the reasons above.")
     console.print(f"{total} prompts, {written:,} tokens, {len(SHAPES)} trees, {config.dtype}: {len(partings)} answers differ.")
     if partings:
         gap, rounding = max(p.gap for p in partings), max(p.rounding for p in partings)
@@ -118,13 +125,18 @@ def main(config: LosslessConfig) -> int:
 
 
 def _compare(
-    prompts: Any, target: Target, exact: Target, draft: Eagle3Draft, config: LosslessConfig
+    prompts: Any, target: Target, exact: Target, draft: Eagle3Draft, config: LosslessConfig, skipped: Counter[str]
 ) -> Iterator[tuple[int, list[Parting]]]:
-    """(tokens of the target's own answer, where answers with the draft leave it) of every prompt."""
+    """(tokens of the target's own answer, where answers with the draft leave it) of every prompt that can be asked; the others
+    are added to `skipped`."""
     limit = target.config.max_position_embeddings - config.max_new_tokens
     collator = VisionCollator(target.processor, max_length=limit, for_generation=True, llm_only=config.llm_only, strict=True)
     for conversation in prompts:
-        batch, found = collator([conversation]).to(target.device), []
+        try:
+            batch, found = collator([conversation]).to(target.device), []
+        except BadRow as error:
+            skipped[error.reason] += 1
+            continue
         alone = generate(target, batch, max_new_tokens=config.max_new_tokens)[0].tokens
         for shape in SHAPES:
             drafted = generate(target, batch, draft, shape=shape, max_new_tokens=config.max_new_tokens)[0].tokens

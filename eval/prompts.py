@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.conversation import Conversation, ImagePart, Part, TextPart
+from vlm_eagle.errors import UserError
 
 DEFAULT_LENGTH = 160  # tokens of an answer at most, where neither the user nor the benchmark says
 QUESTION = 2000  # characters of a question that results keep
@@ -20,6 +21,15 @@ _PICTURE = 768  # pixels on the longer side of a picture from memory that result
 def answer_length(given: int | None, benchmark: Benchmark) -> int:
     """Tokens an answer may have: what the user gave, else the benchmark's own habit."""
     return given or benchmark.max_new_tokens or DEFAULT_LENGTH
+
+
+def check_names(benchmarks: Sequence[Benchmark]) -> None:
+    """Raises UserError where two benchmarks have one name, because results are kept by it."""
+    names = [benchmark.name for benchmark in benchmarks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(
+            f"Several benchmarks are called {', '.join(twice)}. Results are kept by name: rename a file, or leave one out."
+        )
 
 
 def content(prompt: Prompt) -> str:

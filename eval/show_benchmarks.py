@@ -18,6 +18,8 @@ from vlm_eagle.data.conversation import TextPart
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.benchmarks import DEMO_LIMIT, DEMO_PROMPTS
 
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")  # data shall not steer the terminal
+
 
 @dataclass(kw_only=True)
 class ShowConfig:
@@ -74,13 +76,14 @@ def _show(console: Console, benchmark: Benchmark) -> None:
 
 def _show_prompt(console: Console, prompt: Prompt) -> None:
     about = ", ".join(filter(None, [prompt.modality, prompt.language, prompt.category]))
-    console.print(f"[bold]{escape(prompt.id)}[/bold] [dim]{escape(about)}[/dim]")
+    console.print(f"[bold]{escape(prompt.id)}[/bold] [dim]{escape(about)}[/dim]".translate(_CONTROLS))
     for message in prompt.conversation.messages:
-        for part in message.content:
-            shown = part.text if isinstance(part, TextPart) else f"<{getattr(part, 'image', 'video')}>"
-            console.print(f"  {message.role}: {shown}", markup=False, highlight=False)
+        shown = [
+            part.text if isinstance(part, TextPart) else f"<{getattr(part, 'image', 'video')}>" for part in message.content
+        ]
+        console.print(f"  {message.role}: {''.join(shown)}".translate(_CONTROLS), markup=False, highlight=False)
     for turn in prompt.follow_ups:
-        console.print(f"  then: {turn}", markup=False, highlight=False)
+        console.print(f"  then: {turn}".translate(_CONTROLS), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

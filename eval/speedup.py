@@ -19,6 +19,7 @@ from benchmarks import default_names, load_benchmarks
 from choices import parse_samplings, parse_trees
 from compare import compare
 from models import load_pairs, processes
+from prompts import check_names
 from results import document
 from rich.console import Console
 from speed_runs import Setup, Ways, time_all
@@ -181,6 +182,7 @@ def _benchmarks(config: SpeedupConfig, text_only: bool, state: PartialState, con
     for benchmark in found:
         benchmark.prompts = benchmark.prompts[config.question_begin :]
     found = [benchmark for benchmark in found if benchmark.prompts]
+    check_names(found)
     if not found:
         raise UserError("No prompts are left. Lower question_begin, or give more.")
     return found

@@ -54,6 +54,9 @@ def breakdown_table(settings: Sequence[dict[str, Any]]) -> Table:
     for start, end in sorted({edge for rows in stretches for edge in rows}):
         found = [rows.get((start, end)) for rows in stretches]
         table.add_row(f"tokens {start}-{end - 1}", *(f"{row['acceptance_length']:.2f}" if row else "-" for row in found))
+    table.add_section()
+    lengths = [setting["breakdowns"]["answer_tokens"] for setting in settings]
+    table.add_row("answer's tokens", *(f"mean {row['mean']:.0f}, max {row['max']}" for row in lengths))
     return table
 
 

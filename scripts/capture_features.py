@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import TrainConfig
+from vlm_eagle.config import TrainCommand
 from vlm_eagle.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
 
 
-def main(config: TrainConfig) -> int:
+def main(command: TrainCommand) -> int:
     """Captures training and held-out data into data.features; returns the exit code (130 after Ctrl-C)."""
     import torch
     from accelerate.utils import gather_object
@@ -30,6 +30,9 @@ def main(config: TrainConfig) -> int:
     from vlm_eagle.training.launch import make_accelerator
     from vlm_eagle.training.setup import OnlineData
 
+    config = command.run()
+    if command.dry_run:
+        raise UserError("A dry run is train_vlm.py's: it says how much disk the features of this configuration take.")
     if not config.data.features:
         raise UserError("Where to? Give a folder for the features, as in --data.features features.")
     accelerator = make_accelerator()
@@ -104,4 +107,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(main, TrainConfig, __doc__, default_config=CONFIGS / "demo.yaml"))
+    sys.exit(run_cli(main, TrainCommand, __doc__, default_config=CONFIGS / "demo.yaml"))

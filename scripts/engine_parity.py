@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from qwen_vl_utils import fetch_image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -29,6 +28,7 @@ from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engine_process import free_port, running, vllm_command
+from vlm_eagle.interop.engine_prompts import resizer
 from vlm_eagle.interop.engines import Asked, Engine, EngineName, connect
 from vlm_eagle.interop.parity import Parity, answer_here, compare
 from vlm_eagle.provenance import describe_run, write_json
@@ -134,7 +134,8 @@ def _measure(
     console: Console,
 ) -> list[Parity]:
     """All prompts, asked there and answered here."""
-    asked = Asked(max_new_tokens=config.max_new_tokens, stop_ids=tuple(target.eos_ids), prepare=_resizer(target))
+    prepare = resizer(target.processor.image_processor) if target.is_vision else None
+    asked = Asked(max_new_tokens=config.max_new_tokens, stop_ids=tuple(target.eos_ids), prepare=prepare)
     groups = {kind: Parity(kind, engine.shape) for kind in ("text", "images")}
     for prompt in track(prompts, "prompts", console=console, disable=not console.is_terminal, transient=True):
         try:
@@ -151,15 +152,6 @@ def _measure(
     if not measured:
         raise UserError("Every prompt was skipped. Look at the reasons above.")
     return measured
-
-
-def _resizer(target: Target):
-    """Pictures leave at the size our own processor would give them, so that an engine has nothing left to resample."""
-    if not target.is_vision:
-        return None
-    processor = target.processor.image_processor
-    size = {"min_pixels": processor.size["shortest_edge"], "max_pixels": processor.size["longest_edge"]}
-    return lambda picture: fetch_image({"image": picture, **size}, image_patch_size=processor.patch_size)
 
 
 def _show(console: Console, engine: Engine, groups: list[Parity]) -> None:

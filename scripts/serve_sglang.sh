@@ -4,9 +4,10 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: scripts/serve_sglang.sh TARGET DRAFT [--preset NAME] [--port PORT] [--print] [-- OPTIONS OF sglang.launch_server]
+usage: scripts/serve_sglang.sh TARGET [DRAFT] [--preset NAME] [--port PORT] [--print] [-- OPTIONS OF sglang.launch_server]
 
-Serves TARGET with the EAGLE-3 DRAFT (folders or hub ids) in SGLang, which drafts trees and chains.
+Serves TARGET with the EAGLE-3 DRAFT (folders or hub ids) in SGLang, which drafts trees and chains. Without DRAFT the target
+decodes alone: so the answers for its first draft are written (python -m data_recipes.regenerate).
 
   --preset tree16   steps 5, topk 4, 16 draft tokens, the default: for few requests at a time
   --preset tree32   steps 6, topk 10, 32 draft tokens: longer still, where verifying 32 tokens costs little more than 16
@@ -43,7 +44,7 @@ while (($#)); do
     esac
     shift
 done
-((${#models[@]} == 2)) || fail "expected TARGET and DRAFT, found ${#models[@]} names"
+((${#models[@]} == 1 || ${#models[@]} == 2)) || fail "expected TARGET and perhaps DRAFT, found ${#models[@]} names"
 
 case $preset in
     tree16) steps=5 topk=4 tokens=16 ;;
@@ -54,11 +55,14 @@ case $preset in
 esac
 
 python=${PYTHON:-python3}
-command=(
-    "$python" -m sglang.launch_server --model-path "${models[0]}" --port "$port"
-    --speculative-algorithm EAGLE3 --speculative-draft-model-path "${models[1]}"
-    --speculative-num-steps "$steps" --speculative-eagle-topk "$topk" --speculative-num-draft-tokens "$tokens" "$@"
-)
+command=("$python" -m sglang.launch_server --model-path "${models[0]}" --port "$port")
+if ((${#models[@]} == 2)); then
+    command+=(
+        --speculative-algorithm EAGLE3 --speculative-draft-model-path "${models[1]}"
+        --speculative-num-steps "$steps" --speculative-eagle-topk "$topk" --speculative-num-draft-tokens "$tokens"
+    )
+fi
+command+=("$@")
 if $show; then
     printf '%q ' "${command[@]}" && echo
     exit

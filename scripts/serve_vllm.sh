@@ -4,9 +4,10 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: scripts/serve_vllm.sh TARGET DRAFT [--preset NAME] [--port PORT] [--print] [-- OPTIONS OF vllm serve]
+usage: scripts/serve_vllm.sh TARGET [DRAFT] [--preset NAME] [--port PORT] [--print] [-- OPTIONS OF vllm serve]
 
-Serves TARGET with the EAGLE-3 DRAFT (folders or hub ids) in vLLM, which drafts chains.
+Serves TARGET with the EAGLE-3 DRAFT (folders or hub ids) in vLLM, which drafts chains. Without DRAFT the target decodes alone:
+so the answers for its first draft are written (python -m data_recipes.regenerate).
 
   --preset chain3   num_speculative_tokens 3, the default: 4 tokens verified per forward
   --preset chain7   num_speculative_tokens 7: 8 tokens verified per forward
@@ -40,7 +41,7 @@ while (($#)); do
     esac
     shift
 done
-((${#models[@]} == 2)) || fail "expected TARGET and DRAFT, found ${#models[@]} names"
+((${#models[@]} == 1 || ${#models[@]} == 2)) || fail "expected TARGET and perhaps DRAFT, found ${#models[@]} names"
 
 case $preset in
     chain3) k=3 ;;
@@ -49,9 +50,12 @@ case $preset in
     *) fail "no preset $preset; there are chain3 and chain7" ;;
 esac
 
-draft=${models[1]//\\/\\\\}
-speculative="{\"method\": \"eagle3\", \"model\": \"${draft//\"/\\\"}\", \"num_speculative_tokens\": $k}"
-command=(vllm serve "${models[0]}" --port "$port" --speculative-config "$speculative" "$@")
+command=(vllm serve "${models[0]}" --port "$port")
+if ((${#models[@]} == 2)); then
+    draft=${models[1]//\\/\\\\}
+    command+=(--speculative-config "{\"method\": \"eagle3\", \"model\": \"${draft//\"/\\\"}\", \"num_speculative_tokens\": $k}")
+fi
+command+=("$@")
 if $show; then
     printf '%q ' "${command[@]}" && echo
     exit

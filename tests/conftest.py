@@ -1,8 +1,12 @@
 """Small targets and drafts for all tests: real mechanisms, random weights, built in a second and never saved to disk."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vlm-eagle-tests-")  # processes that tests start inherit it
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.target.target import Target
 
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 torch.set_num_threads(1)  # tests run side by side (pytest-xdist); small models gain nothing from more
 
 

@@ -26,6 +26,7 @@ def sources(root: Path) -> dict[Path, str]:
     """Every source file with the room it belongs to."""
     package = {file: file.relative_to(root / "vlm_eagle").parts[0] for file in (root / "vlm_eagle").rglob("*.py")}
     outside = {file: room for room in OUTSIDE for file in (root / room).rglob("*.py")}
+    outside |= {file: "commands" for file in outside if file.name == "__main__.py"}  # what python -m runs
     return {file: room.removesuffix(".py") for file, room in (package | outside).items()}
 
 
@@ -95,6 +96,7 @@ def test_nothing_imports_upward_or_sideways():
         ("vlm_eagle/cli.py", "from vlm_eagle.config import x", True),
         ("vlm_eagle/__init__.py", "from vlm_eagle.errors import x", True),
         ("data_recipes/a.py", "from vlm_eagle.cli import x", True),
+        ("data_recipes/a/__main__.py", "from vlm_eagle.cli import x", False),
         ("eval/a.py", "import scripts.train_vlm", True),
         ("vlm_eagle/data/a.py", "import torch\nfrom . import images\nfrom ..records import Batch", False),
         ("vlm_eagle/data/a.py", "from vlm_eagle import __version__", False),

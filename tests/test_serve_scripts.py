@@ -50,6 +50,12 @@ def test_vllm_presets(preset, k):
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_without_a_draft_the_target_decodes_alone(engine):
+    said = shlex.split(serve(engine, "a target", "--port", "81", "--print", "--", "--dtype", "half").stdout)
+    assert said[-5:] == ["a target", "--port", "81", "--dtype", "half"]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_help(engine):
     result = serve(engine, "--help")
     assert result.returncode == 0
@@ -59,7 +65,8 @@ def test_help(engine):
 @pytest.mark.parametrize(
     ("engine", "words", "message"),
     [
-        ("vllm", ["target"], "expected TARGET and DRAFT"),
+        ("vllm", [], "expected TARGET and perhaps DRAFT"),
+        ("sglang", ["target", "draft", "third"], "expected TARGET and perhaps DRAFT"),
         ("vllm", ["target", "draft", "--preset", "tree16"], "vLLM drafts chains only"),
         ("vllm", ["target", "draft", "--preset"], "--preset needs a value"),
         ("sglang", ["target", "draft", "--preset", "tree17"], "no preset tree17"),

@@ -19,6 +19,10 @@ class DataConfig:
         train: JSONL files of conversations, or the single word `demo` for the embedded demo data.
         held_out: JSONL files for held-out evaluation; `demo` likewise; empty to skip evaluation.
         max_length: longest sample in tokens, image tokens included.
+        min_pixels: images with fewer pixels are scaled up to so many; none for the processor's own budget.
+        max_pixels: images with more pixels are scaled down to so many, which costs fewer tokens; none likewise. Serve the draft
+            with the same budget.
+        cache: folder of token counts of data rows, kept from run to run; none for the user's cache folder.
         features: folder of a feature store (scripts/capture_features.py): train from it, without the target's layers; with
             `fill`, the folder to fill.
         fill: run the target in the first epoch, keep what it says in `features`, and read it from there afterwards.
@@ -30,6 +34,9 @@ class DataConfig:
     train: list[str] = field(default_factory=lambda: ["demo"])
     held_out: list[str] = field(default_factory=lambda: ["demo"])
     max_length: int = 2048
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    cache: str | None = None
     features: str | None = None
     fill: bool = False
     features_dtype: Literal["auto", "float32", "bfloat16", "float16", "float8"] = "auto"
@@ -43,6 +50,7 @@ class DraftConfig:
 
     Attributes:
         vocab_size: size of the draft vocabulary; the most frequent answer tokens are taken.
+        vocab_file: a vocabulary chosen with `vlm-eagle vocabulary`, instead.
         ttt_length: training-time-test steps S.
         decay: step k weighs decay ** k in the loss.
         loss: soft cross-entropy, or an LK loss, which aims at the acceptance of drawn tokens (temperature > 0).
@@ -56,6 +64,7 @@ class DraftConfig:
     """
 
     vocab_size: int = 32000
+    vocab_file: str | None = None
     ttt_length: int = 7
     decay: float = 0.9
     loss: Literal["soft_cross_entropy", "lk_alpha", "lk_lambda"] = "soft_cross_entropy"
@@ -111,6 +120,8 @@ class TrainConfig:
         resume: continue from the last checkpoint in `out`, if there is one.
         shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, the
             same results.
+        shard_target: for a target that does not fit one device: with several processes, each keeps a part of every decoder
+            layer and gets the rest when the layer runs (FSDP2); with one process, its layers are laid over all GPUs.
         tracker: experiment tracker, through accelerate.
         seed: of initial weights and data order.
     """
@@ -132,6 +143,7 @@ class TrainConfig:
     keep_checkpoints: int = 2
     resume: bool = True
     shard: bool = False
+    shard_target: bool = False
     tracker: Tracker = "none"
     seed: int = 0
 

@@ -47,11 +47,13 @@ def load_benchmark(
     if Path(name).is_file():
         return demo.load_benchmark(name, limit)
     name, _, given = name.partition("=")
-    source = source or given or None
+    source = source or (Path(given).expanduser() if given.startswith("~") else given) or None  # the shell leaves x=~/y alone
     entry = ENTRIES.get(_plain_name(name))
     if entry is not None:
         return _load(entry, source, limit, seed, images)
-    if name in mix.TASKS and source is None:
+    if name in mix.TASKS:
+        if source is not None:
+            raise UserError(f"{name} is a demo benchmark, which is generated here: it has no other source than itself.")
         return demo.load_benchmark(name, limit)
     known = [*mix.TASKS, *ENTRIES, *GROUPS]
     close = difflib.get_close_matches(name, known, n=1)

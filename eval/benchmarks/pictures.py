@@ -4,15 +4,15 @@ pixels not."""
 import hashlib
 import io
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from data_recipes.pictures import checked_format
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.data.images import MAX_ASPECT, MAX_PIXELS
+from vlm_eagle.data.images import upright_size
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class Picture:
     Attributes:
         content: a file, or a file's bytes.
         key: digest of the bytes, or the file's name.
-        kind: format, as Pillow calls it.
+        suffix: that of a file with these bytes.
     """
 
     content: Path | bytes
     key: str
-    kind: str
+    suffix: str
 
     def file(self, folder: Path) -> Path:
         """The image as a file. Bytes are written to `folder` under their digest, once."""
         if isinstance(self.content, Path):
             return self.content
-        file = folder / f"{self.key}.{self.kind.lower()}"
+        file = folder / f"{self.key}{self.suffix}"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             scratch = file.with_name(f".{file.name}.{os.getpid()}")
@@ -61,9 +61,10 @@ def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> Picture:
         value = encoded.getvalue()
     if isinstance(value, str) and value:
         file = _inside(value, source, folders)
-        return Picture(file, file.name, _kind(file, source, str(file)))
+        upright_size(file, source)  # for what it raises
+        return Picture(file, file.name, file.suffix)
     if isinstance(value, bytes) and value:
-        return Picture(value, hashlib.sha256(value).hexdigest()[:24], _kind(io.BytesIO(value), source, "the embedded image"))
+        return Picture(value, hashlib.sha256(value).hexdigest()[:24], checked_format(value, source))
     if value in (None, "", b""):
         raise BadRow(source, "image missing", "the field is empty")
     raise BadRow(source, "bad image", f"expected an embedded image or a file name, found {type(value).__name__}")
@@ -85,21 +86,3 @@ def _inside(name: str, source: str, folders: tuple[Path, ...]) -> Path:
     if not all(file.is_relative_to(root) for file in candidates):
         raise BadRow(source, "path leaves folder", f"{name[:80]!r} is outside {folders[0]}; keep images beside the data file")
     raise BadRow(source, "image missing", f"{name[:80]!r} does not exist in {', '.join(map(str, folders))}")
-
-
-def _kind(file: Path | io.BytesIO, source: str, name: str) -> str:
-    """The format in the header, if the size there is within the limits."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter one
-            with Image.open(file) as picture:
-                (width, height), kind = picture.size, picture.format or "png"
-    except Image.DecompressionBombError as error:
-        raise BadRow(source, "image too large", f"{name}: {error}") from None
-    except Exception as error:  # Pillow's plugins raise what they like: struct.error, RuntimeError, TypeError ...
-        raise BadRow(source, "image broken", f"{name}: {error}") from None
-    if width * height > MAX_PIXELS:
-        raise BadRow(source, "image too large", f"{name} has {width} x {height} pixels, limit {MAX_PIXELS:,}")
-    if max(width, height) > MAX_ASPECT * max(min(width, height), 1):
-        raise BadRow(source, "image too long", f"{name} has {width} x {height} pixels, limit {MAX_ASPECT}:1")
-    return kind

@@ -71,14 +71,14 @@ def test_what_cannot_be_cut_is_skipped(processor, collator):
     conversation = Conversation("c", (*chat("Hello", "One two three.").messages, *second))
     ids = collator.encode(conversation)["input_ids"][0].tolist()
     start, end = (ids.index(processor.tokenizer.convert_tokens_to_ids(f"<|vision_{name}|>")) for name in ("start", "end"))
-    answer = len(ids) - len(collator.survey(Conversation("c", second))[0]) - 1  # the "\n" after <|im_end|>
+    answer = len(ids) - int(collator.outline(Conversation("c", second))["supervised"].sum()) - 1  # the "\n" after <|im_end|>
 
     def supervised(limit: int, **options):
         batch = VisionCollator(processor, max_length=limit, **options)([conversation])
         assert batch.skipped in ({}, {"too long": 1})
         return None if batch.skipped else int(batch.supervised.sum())
 
-    first = len(collator.survey(chat("Hello", "One two three."))[0])
+    first = int(collator.outline(chat("Hello", "One two three."))["supervised"].sum())
     assert [supervised(limit) for limit in (start, start + 1, start + 2, end, end + 1)] == [None] * 4 + [first]
     assert supervised(answer + 1) == first + 1
     assert supervised(len(ids)) == supervised(len(ids) + 1) == supervised(len(ids) - 1) == len(ids) - answer - 1 + first

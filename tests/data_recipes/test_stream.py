@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_recipes import stream
 from data_recipes.stream import is_hub_id, name_of, rows
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
@@ -61,7 +62,7 @@ def test_a_broken_array_gives_what_came_before_and_one_bad_row(tmp_path):
     found = [row for _, row in rows(write(tmp_path / "a.json", '[{"a": 1}, {"a": 2}, {"a": '))]
     assert found[:2] == [{"a": 1}, {"a": 2}]
     assert len(found) == 3
-    assert isinstance(found[2], BadRow)
+    assert found[2].reason == "file breaks off"
 
 
 def test_a_table_inside_a_document(tmp_path):
@@ -92,7 +93,8 @@ def test_a_folder_by_pattern_by_split_or_whole(tmp_path):
     assert numbers(split="test") == [2]
     assert numbers(split="validation") == [2, 1]
     assert numbers(files=("data/*.jsonl",)) == [2]
-    assert numbers(files=("elsewhere/*.jsonl",)) == [1]
+    assert numbers(files=("another/place/*.jsonl",)) == [2]
+    assert numbers(files=("nothing/*.arrow",)) == [1]
 
 
 @pytest.mark.parametrize(
@@ -124,3 +126,56 @@ def test_names_of_hub_sources():
     assert not is_hub_id("a/b/c")
     assert not is_hub_id("./a")
     assert name_of("hf://datasets/owner/name@0123abc/data/a.jsonl", "owner/name") == "owner/name/data/a.jsonl"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A file system in memory in the place of the Hub's."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Hub(MemoryFileSystem):
+        protocol, store, pseudo_dirs, root_marker = "hf", {}, [""], ""
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return "/" + path.removeprefix("hf://").strip("/")
+
+        def glob(self, path, **more):
+            return [found.lstrip("/") for found in super().glob("/" + path, **more)]
+
+    fsspec.register_implementation("hf", Hub, clobber=True)
+    yield Hub()
+    from huggingface_hub import HfFileSystem
+
+    fsspec.register_implementation("hf", HfFileSystem, clobber=True)
+
+
+def test_files_of_the_hub_by_pattern(hub):
+    hub.pipe("/datasets/owner/name/data/a-0.jsonl", jsonl(OBJECTS).encode())
+    hub.pipe("/datasets/owner/name/data/a-1.json", json.dumps(OBJECTS[:2]).encode())
+    hub.pipe("/datasets/owner/name/other.jsonl", b"{}")
+    found = list(rows("owner/name", files=("data/a-*.json*",)))
+    assert [row for _, row in found] == [*OBJECTS, *OBJECTS[:2]]
+    assert [found[0][0], found[5][0]] == ["owner/name/data/a-0.jsonl:1", "owner/name/data/a-1.json:1"]
+    with pytest.raises(UserError, match="no file there matches"):
+        list(rows("owner/name", files=("nothing*",)))
+
+
+def test_a_broken_connection_is_no_traceback(hub, monkeypatch):
+    hub.pipe("/datasets/owner/name/a.jsonl", jsonl(OBJECTS).encode())
+
+    def lines(stream):
+        yield 1, {"a": 1}
+        raise ConnectionResetError("peer")
+
+    monkeypatch.setattr(stream, "_lines", lines)
+    found = rows("owner/name", files=("*.jsonl",))
+    assert next(found) == ("owner/name/a.jsonl:1", {"a": 1})
+    with pytest.raises(UserError, match="broke off: ConnectionResetError: peer"):
+        next(found)
+
+
+def test_a_revision_of_the_hub(hub):
+    hub.pipe("/datasets/owner/name@v2/a.jsonl", b'{"n": 2}')
+    assert list(rows("owner/name@v2", files=("*.jsonl",))) == [("owner/name/a.jsonl:1", {"n": 2})]

@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_eagle.data.benchmark import Benchmark, Prompt
+from vlm_eagle.data.conversation import TextPart
 from vlm_eagle.demo.scenes import draw, random_scene
 
 ROWS = 3  # in each copy; C-Eval and CMMLU have as many in each of two subjects
@@ -25,6 +27,18 @@ def write(name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     WRITERS[name](folder)
     return folder
+
+
+def said(prompt: Prompt) -> str:
+    """The first turn, pictures as `<seed>` of the picture they are."""
+    pictures = {png(hundred + i): hundred + i for hundred in range(0, 600, 100) for i in range(6)}
+    parts = prompt.conversation.messages[-1].content
+    return "".join(p.text if isinstance(p, TextPart) else f"<{pictures[p.image.read_bytes()]}>" for p in parts)
+
+
+def asked(benchmark: Benchmark) -> list[tuple[str, str]]:
+    """Ids and first turns."""
+    return [(p.id, said(p)) for p in benchmark.prompts]
 
 
 @functools.cache
@@ -63,6 +77,7 @@ def _mt_bench(folder: Path) -> None:  # FastChat's question.jsonl
         {"question_id": 9, "category": "coding", "turns": ["Write a loop.", "Make it count down."]},
     ]
     write_jsonl(folder / "question.jsonl", rows)
+    write_jsonl(folder / "reference_answer" / "gpt-4.jsonl", [{"question_id": 101, "choices": [{"turns": ["7", "8"]}]}])
 
 
 def _mt_bench_zh(folder: Path) -> None:
@@ -81,6 +96,7 @@ def _gsm8k(folder: Path) -> None:
     ]
     write_parquet(folder / "main" / "test-00000-of-00001.parquet", rows)
     write_parquet(folder / "main" / "train-00000-of-00001.parquet", [{"question": "TRAIN", "answer": "#### 1"}])
+    write_parquet(folder / "socratic" / "test-00000-of-00001.parquet", rows)
 
 
 def _humaneval(folder: Path) -> None:
@@ -201,6 +217,7 @@ def _docvqa(folder: Path) -> None:
         for i in range(ROWS)
     ]  # fmt: skip
     write_parquet(folder / "DocVQA" / "validation-00000-of-00006.parquet", rows)
+    write_parquet(folder / "InfographicVQA" / "validation-00000-of-00006.parquet", rows)
 
 
 def _coco_captions(folder: Path) -> None:  # COCO's own layout
@@ -233,6 +250,8 @@ def _mathvista(folder: Path) -> None:
 
     rows = [row(1, "english", "How many?", ["1", "2"]), row(2, "chinese", "有几个?", None), row(10, "persian", "چند تا؟", None)]
     write_parquet(folder / "data" / "testmini-00000-of-00001-725687bf7a18d64b.parquet", rows)
+    plain = [{key: value for key, value in row.items() if key != "decoded_image"} for row in rows]
+    (folder / "annot_testmini.json").write_text(json.dumps({row["pid"]: row for row in plain}, indent=1))
 
 
 MMSPEC_TOPICS = (

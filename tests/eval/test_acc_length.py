@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 
 import columns
 import evaluations
+import methods
 import scoring
 from assemble import compare_answers
 from evaluations import LENGTH, Evaluation, benchmarks, figures, prompt, rows_of
@@ -38,10 +39,12 @@ def evaluate(folder, tmp_path, monkeypatch):
     return Evaluation(folder, tmp_path, monkeypatch)
 
 
-def test_rows_are_what_generate_writes_turn_by_turn(evaluate, folder, target):
+@pytest.mark.parametrize("inputs", ["token", "merged"])
+def test_rows_are_what_generate_writes_turn_by_turn(evaluate, folder, target, inputs):
     """Every turn is decoded again alone, by the public API, each after the answer that stands in the row before."""
-    code, result = evaluate(*SMALL, "--trees", *SHAPES)
+    code, result = evaluate(*SMALL, "--trees", *SHAPES, "--image-inputs", inputs)
     assert code == 0
+    options = {"max_new_tokens": LENGTH, "image_inputs": inputs}
     draft = Eagle3Draft.from_pretrained(folder / "draft")
     collator = VisionCollator(target.processor, for_generation=True)
     assert [s["num_draft_tokens"] for s in result["settings"]] == [4, 6]
@@ -52,15 +55,28 @@ def test_rows_are_what_generate_writes_turn_by_turn(evaluate, folder, target):
                 conversation = asked.conversation
                 for turn in range(len(asked.follow_ups) + 1):
                     row = rows[benchmark.name, asked.id, turn]
-                    (own,) = generate(target, collator([conversation]), draft, shape=shape, max_new_tokens=LENGTH)
+                    (own,) = generate(target, collator([conversation]), draft, shape=shape, **options)
                     assert row["output_token_ids"] == own.tokens
                     assert row["num_forwards"] == own.stats.forwards
+                    assert columns_of(row["accepted"], shape.num_steps) == own.stats.accepted_at
                     text = target.tokenizer.decode(own.tokens, skip_special_tokens=True)
                     if turn < len(asked.follow_ups):
                         assert rows[benchmark.name, asked.id, turn + 1]["question"] == asked.follow_ups[turn]
                         conversation = conversation.answered(text).asked(asked.follow_ups[turn])
                     turns += 1
         assert turns == len(rows) == 10
+
+
+def columns_of(accepted, depth):
+    return [sum(n > i for n in accepted) for i in range(depth)]
+
+
+def test_accepted_tokens_are_counted_by_forward():
+    """The second answer's last forward was cut off behind a token of the draft's."""
+    draft, own = True, False
+    assert methods._accepted([own, draft, draft, own, own, draft, own], [3, 1, 2]) == [2, 0, 1]
+    assert methods._accepted([own, draft, own, draft, draft], [2, 2]) == [1, 2]
+    assert methods._accepted([own], []) == []
 
 
 def test_sums_are_counted_again_from_the_rows(evaluate):
@@ -120,7 +136,7 @@ def test_seeds_decide_sampled_answers(evaluate):
     assert len(answers) > 5, "sampling did nothing"
 
 
-def interrupted(evaluate, monkeypatch, after, *options):
+def interrupted(evaluate, monkeypatch, after, *options, on=None):
     """Kills an evaluation when some questions were answered; what the journal holds then."""
     answer, count = columns.OurColumn.answer, [0]
 
@@ -132,7 +148,7 @@ def interrupted(evaluate, monkeypatch, after, *options):
 
     with monkeypatch.context() as patch:
         patch.setattr(columns.OurColumn, "answer", dying)
-        assert evaluate(*SMALL, *options) == (130, None)
+        assert evaluate(*SMALL, *options, on=on) == (130, None)
     return sorted(evaluate.out.glob("out.journal.*.jsonl"))
 
 
@@ -160,12 +176,25 @@ def test_an_interrupted_evaluation_goes_on(evaluate, monkeypatch, options):
     assert not list(evaluate.out.glob("*.journal.*"))
 
 
-def test_a_journal_of_other_settings_is_not_used(evaluate, folder, monkeypatch):
-    interrupted(evaluate, monkeypatch, 5)
+OTHERS = ("--max-new-tokens 6", "--image-inputs merged", "--temperature 1", "--seed 1", "--trees chain4", "--thinking")
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_journal_of_other_settings_is_not_used(evaluate, monkeypatch, other):
+    few = [Benchmark("words", [prompt("code", i) for i in range(3)])]
+    interrupted(evaluate, monkeypatch, 2, on=few)
     count = counting(monkeypatch)
-    evaluate(*SMALL, "--max-new-tokens", "6")
-    evaluate(*SMALL, "--image-inputs", "merged", file="merged.json")
-    assert len(count) == 20
+    evaluate(*SMALL, *other.split(), on=few)
+    assert len(count) == 3
+
+
+def test_a_journal_of_other_code_is_not_used(evaluate, monkeypatch):
+    few = [Benchmark("words", [prompt("code", i) for i in range(3)])]
+    interrupted(evaluate, monkeypatch, 2, on=few)
+    monkeypatch.setattr(columns, "code_digest", lambda: "changed")
+    count = counting(monkeypatch)
+    evaluate(*SMALL, on=few)
+    assert len(count) == 3
 
 
 def test_results_are_not_made_twice_and_not_kept_for_too_long(evaluate, monkeypatch, capsys):
@@ -216,6 +245,13 @@ def test_an_answer_that_differs_is_noticed(evaluate):
     assert [b["equal_to_target_alone"] for b in drafted["benchmarks"]] == [5, 4]
 
 
+def test_sampled_answers_cannot_be_checked(evaluate, capsys):
+    assert evaluate(*SMALL, "--check", "--samplings", "sampled")[0] == 2
+    assert "add greedy" in capsys.readouterr().err
+    _, result = evaluate(*SMALL, "--check", "--samplings", "sampled", "greedy", on=[Benchmark("words", [prompt("code", 1)])])
+    assert [("answers" in setting["totals"]) for setting in result["settings"]] == [False, True]
+
+
 def test_pictures_are_named_so_that_a_report_finds_them(evaluate, tmp_path):
     picture = mix_picture()
     inside, outside = tmp_path / "pictures" / "a.png", tmp_path.parent / f"{tmp_path.name}-outside.png"
@@ -243,6 +279,13 @@ def test_pieces_join_to_the_answer(target):
     assert "" in pieces  # a character of several tokens
 
 
+def test_without_the_vision_tower_images_are_skipped(evaluate):
+    _, result = evaluate(*SMALL, "--llm-only")
+    (setting,) = result["settings"]
+    assert [b["name"] for b in setting["benchmarks"]] == ["words"]
+    assert setting["unanswered"] == {"seen": {"has media": 3}}
+
+
 def test_model_cards_read_it(evaluate, folder):
     _, result = evaluate(*SMALL)
     config = Eagle3Draft.from_pretrained(folder / "draft").config
@@ -265,3 +308,9 @@ def test_groups_are_of_one_kind():
     task = lambda c, limit: scoring.Task(c, None, "", limit, 0)
     tasks = [task(a, 9), task(a, 9), task(a, 9), task(a, 7), task(b, 7), task(b, 7), task(b, 7), task(b, 7)]
     assert [len(group) for group in scoring._groups(tasks)] == [2, 1, 1, 3, 1]
+
+
+def test_two_benchmarks_of_one_name_are_refused(evaluate, capsys):
+    both = [Benchmark("words", [prompt("code", 1)]), Benchmark("words", [prompt("code", 2)])]
+    assert evaluate(*SMALL, on=both)[0] == evaluate(*SMALL, on=both, script=evaluations.speedup)[0] == 2
+    assert "Several benchmarks are called words" in capsys.readouterr().err

@@ -1,23 +1,21 @@
 """A small copy of every benchmark in its true schema becomes the right prompts; what is drawn depends on the seed alone."""
 
 import json
-import random
 import sys
 from fnmatch import fnmatch
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-from benchmark_files import CEVAL_FIELDS, ROWS, WRITERS, ceval_row, embedded, png, write, write_csv, write_jsonl, write_parquet
+from benchmark_files import ROWS, WRITERS, asked, png, said, write, write_jsonl
 from benchmarks import ENTRIES, expand, load_benchmark, load_benchmarks
 from benchmarks.entries.ceval import subject_of
 from show_benchmarks import ShowConfig, main
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.data.conversation import ImagePart, TextPart
+from vlm_eagle.data.conversation import ImagePart
 from vlm_eagle.data.images import open_image
 from vlm_eagle.errors import UserError
 
@@ -85,13 +83,6 @@ EXPECTED = {
 def load(tmp_path):
     """Loads benchmarks with pictures under the test's folder."""
     return lambda name, *rest, **more: load_benchmark(name, *rest, images=tmp_path / "pictures", **more)
-
-
-def said(prompt):
-    """The first turn, pictures as `<seed>` of the picture they are."""
-    pictures = {png(hundred + i): hundred + i for hundred in range(0, 600, 100) for i in range(6)}
-    parts = prompt.conversation.messages[-1].content
-    return "".join(p.text if isinstance(p, TextPart) else f"<{pictures[p.image.read_bytes()]}>" for p in parts)
 
 
 def test_every_entry_has_a_copy():
@@ -186,105 +177,6 @@ def test_ceval_is_the_same_from_archive_and_hub(load, tmp_path):
 )
 def test_subjects(file, subject):
     assert subject_of(Path(file)) == subject
-
-
-# what is drawn
-
-
-@pytest.fixture
-def gsm8k(tmp_path):
-    """A GSM8K of 300 rows, in the order of `shuffled`."""
-
-    def make(shuffled=None):
-        rows = [{"question": f"Ann has {i} apples. How many?", "answer": f"#### {i}"} for i in range(300)]
-        if shuffled is not None:
-            random.Random(shuffled).shuffle(rows)
-        file = tmp_path / f"gsm8k-{shuffled}.jsonl"
-        write_jsonl(file, rows)
-        return file
-
-    return make
-
-
-def asked(benchmark):
-    return [(p.id, said(p)) for p in benchmark.prompts]
-
-
-def test_a_draw_is_reproducible_and_does_not_depend_on_the_order_of_the_file(load, gsm8k):
-    first = asked(load("gsm8k-100", source=gsm8k()))
-    assert len(first) == 100
-    assert first == asked(load("gsm8k-100", source=gsm8k()))
-    assert first == asked(load("gsm8k-100", source=gsm8k(1)))
-    assert first != asked(load("gsm8k-100", source=gsm8k(), seed=1))
-    assert asked(load("gsm8k", source=gsm8k())) == asked(load("gsm8k", source=gsm8k(2)))
-    assert asked(load("gsm8k", 100, source=gsm8k(3))) == first
-
-
-def test_a_smaller_draw_is_part_of_a_larger_one(load, gsm8k):
-    file = gsm8k()
-    draws = [set(asked(load("gsm8k", limit, source=file))) for limit in (1, 10, 100, None)]
-    assert [len(draw) for draw in draws] == [1, 10, 100, 300]
-    assert all(small < large for small, large in pairwise(draws))
-
-
-def test_a_draw_is_a_fair_one(load, gsm8k):
-    file, times = gsm8k(), dict.fromkeys(range(300), 0)
-    for seed in range(60):
-        for _, text in asked(load("gsm8k", 30, source=file, seed=seed)):
-            times[int(text.split()[2])] += 1
-    chi_square = sum((n - 6) ** 2 / 5.4 for n in times.values())  # 60 draws of 30 in 300: mean 6, variance 5.4
-    assert 299 - 5 * 24.5 < chi_square < 299 + 5 * 24.5
-
-
-def test_ceval_104_takes_two_of_each_subject(load, tmp_path):
-    for number in range(52):
-        rows = [ceval_row(i, f"subject{number}") for i in range(20 + number)]
-        write_csv(tmp_path / "ceval" / "val" / f"subject{number}_val.csv", CEVAL_FIELDS, rows)
-    benchmark = load("ceval-104", source=tmp_path / "ceval")
-    subjects = [prompt.category for prompt in benchmark.prompts]
-    assert len(subjects) == 104
-    assert {subjects.count(f"subject{number}") for number in range(52)} == {2}
-    assert len(load("ceval-104", 10, source=tmp_path / "ceval").prompts) == 10
-    again = load("ceval-104", source=tmp_path / "ceval", seed=3)
-    assert asked(again) != asked(benchmark)
-
-
-def test_a_limit_cuts_the_draw_of_all_subjects_fairly(load, tmp_path):
-    rows = [{"id": i, "question": f"题{i}", **dict.fromkeys("ABCD", "甲"), "subject": f"s{i % 5}"} for i in range(50)]
-    drawn = []
-    for order in (rows, rows[::-1], rows[25:] + rows[:25]):
-        write_jsonl(tmp_path / "rows.jsonl", order)
-        drawn.append(asked(load("ceval-104", 4, source=tmp_path / "rows.jsonl")))
-    assert len(drawn[0]) == 4
-    assert drawn[0] == drawn[1] == drawn[2]
-    assert set(drawn[0]) < set(asked(load("ceval-104", source=tmp_path / "rows.jsonl")))
-
-
-def test_prompts_come_in_the_order_of_their_numbers(load, tmp_path):
-    assert [p.id for p in load("mt-bench", source=write("mt-bench", tmp_path / "copy")).prompts] == ["9", "81", "101"]
-
-
-def test_pictures_decide_between_rows_that_are_alike_in_all_else(load, tmp_path):
-    rows = [{"image": embedded(i), "query": "What is it?", "label": ["x"], "human_or_machine": 0} for i in range(4)]
-    drawn = []
-    for order in (rows, rows[::-1]):
-        write_parquet(tmp_path / "copy" / "data" / "test-0.parquet", order)
-        drawn.append(asked(load("chartqa", 2, source=tmp_path / "copy")))
-    assert drawn[0] == drawn[1]
-    assert len(set(drawn[0])) == 2
-
-
-def test_rows_that_occur_twice_are_told_apart(load, tmp_path):
-    write_jsonl(tmp_path / "rows.jsonl", [{"question": "Twice?"}, {"question": "Once?"}, {"question": "Twice?"}])
-    ids = [prompt.id for prompt in load("gsm8k", source=tmp_path / "rows.jsonl").prompts]
-    assert len(set(ids)) == 3
-    assert any(id_.endswith("#2") for id_ in ids)
-
-
-def test_only_what_is_drawn_is_written(load, tmp_path):
-    write("chartqa", tmp_path / "copy")
-    load("chartqa", 1, source=tmp_path / "copy")
-    assert len(list((tmp_path / "pictures").iterdir())) == 1
 
 
 # names and files
@@ -392,3 +284,23 @@ def test_no_file_of_this_machine_is_taken_for_one_of_the_hub(load, tmp_path, mon
 def test_patterns_match_the_files_of_the_hub(name, path):
     assert any(fnmatch(path, pattern) for pattern in ENTRIES[name].files)
     assert not any(fnmatch(path.replace("val", "dev").replace("/test/", "/dev/"), p) for p in ENTRIES[name].files if "*" in p)
+
+
+def test_data_does_not_steer_the_terminal(tmp_path, capsys):
+    write_jsonl(tmp_path / "q.jsonl", [{"question_id": "\x1b[31m[red]", "turns": ["\x1b[2Jwiped [bold]x", "\x9b1m\r"]}])
+    assert run_cli(main, ShowConfig, "", argv=["--benchmarks", f"mt-bench={tmp_path / 'q.jsonl'}"]) == 0
+    shown = capsys.readouterr().out
+    assert not set(shown) & {"\x1b", "\x9b", "\r"}
+    assert "[red]" in shown
+    assert "wiped [bold]x" in shown
+
+
+def test_a_source_may_lie_in_the_home_folder(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("math500", tmp_path / "copies" / "math500")
+    assert len(load("math500=~/copies/math500").prompts) == ROWS
+
+
+def test_a_demo_benchmark_has_no_other_source():
+    with pytest.raises(UserError, match="generated here"):
+        load_benchmark("describe=elsewhere")

@@ -111,11 +111,12 @@ def test_thinking_reaches_the_chat_template(processor, thinking, monkeypatch):
 def test_thinking_reaches_the_collator_and_the_results(score, tmp_path, monkeypatch, thinking):
     seen = []
     render = VisionCollator.render
-    monkeypatch.setattr(VisionCollator, "render", lambda self, row: seen.append(self.thinking) or render(self, row))
+    monkeypatch.setattr(VisionCollator, "render", lambda self, row: seen.append(self.template_options) or render(self, row))
     write_jsonl(tmp_path / "g.jsonl", [{"question": "How many?"}])
     code, results, _ = score(f"gsm8k={tmp_path / 'g.jsonl'}", options=("--thinking",) if thinking else ())
     assert code == 0
-    assert set(seen) == {thinking}
+    assert seen
+    assert all(options == {"enable_thinking": thinking} for options in seen)
     assert results["run"]["config"]["thinking"] is thinking
 
 
@@ -128,7 +129,7 @@ def test_thinking_reaches_servers(score, tmp_path, monkeypatch, thinking):
     assert [body["chat_template_kwargs"] for body in fake.requests] == [{"enable_thinking": thinking}]
     seen = []
     render = VisionCollator.render
-    monkeypatch.setattr(VisionCollator, "render", lambda self, row: seen.append(self.thinking) or render(self, row))
+    monkeypatch.setattr(VisionCollator, "render", lambda self, row: seen.append(self.template_options) or render(self, row))
     with serving(fake := FakeSglang()):
         assert score(f"gsm8k={tmp_path / 'g.jsonl'}", options=("--server", fake.url, *option))[0] == 0
-    assert seen == [thinking]
+    assert seen == [{"enable_thinking": thinking}]

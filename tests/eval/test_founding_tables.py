@@ -47,7 +47,7 @@ def produce(tmp_path, monkeypatch, capsys):
         script, file = script_of(name), CONFIGS / f"{name}.yaml"
         names = yaml.safe_load(file.read_text())["benchmarks"]
         copies = [f"{benchmark}={write(benchmark, tmp_path / benchmark)}" for benchmark in names]
-        small = ["--target", "demo", "--dtype", "float32", "--max-new-tokens", "6", "--draft", *drafts, "--benchmarks", *copies]
+        small = ["--target", "demo", "--dtype", "float32", "--max-new-tokens", "4", "--draft", *drafts, "--benchmarks", *copies]
         small += ["--limit", "2"] if script is acc_length else ["--question-end", "1"]
         assert run_cli(script.main, SCRIPTS[script], "", argv=["--config", str(file), *small, *options]) == 0
         out = parse(SCRIPTS[script], "", ["--config", str(file)])

@@ -1,12 +1,15 @@
 """A place where answers part is a tie only if rounding can explain it."""
 
 import copy
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_draft
 
+from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.demo import mix
@@ -14,7 +17,7 @@ from vlm_eagle.target.target import Target
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 
-from lossless import Parting, _measure
+from lossless import LosslessConfig, Parting, _measure, main
 
 
 @pytest.mark.parametrize("task", ["describe", "arithmetic"])
@@ -43,3 +46,18 @@ def test_partings_are_measured_at_the_right_place(target, task):
 def test_float32_knows_no_ties():
     assert not Parting("", "", 0, 1e-6, 0.0).is_tie
     assert Parting("", "", 0, 0.05, 0.03).is_tie
+
+
+def test_what_cannot_be_asked_is_counted_and_the_rest_compared(target, data, tmp_path, capsys):
+    make_draft(target).save_pretrained(tmp_path / "draft")
+    rows = [{"question": "How many?"}, {"question": "How <|im_start|>?"}, {"question": " "}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    argv = ["--target", str(data / "target"), "--draft", str(tmp_path / "draft"), "--json", str(tmp_path / "out.json")]
+    argv += ["--max-new-tokens", "6", "--benchmarks", "nosuch", f"gsm8k={tmp_path / 'rows.jsonl'}"]
+    assert run_cli(main, LosslessConfig, "", argv=argv) == 0
+    (row,) = json.loads((tmp_path / "out.json").read_text())["benchmarks"]
+    assert (row["prompts"], row["skipped"]) == (1, {"empty question": 1, "role marker in text": 1})
+    assert set(row["differing"].values()) == {0}
+    said = capsys.readouterr().out
+    assert "Left out: nosuch" in said
+    assert "role marker in text" in said

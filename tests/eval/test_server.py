@@ -9,10 +9,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 
+import acc_length
+import evaluations
 from acc_length import AccLengthConfig, main
 from fake_engines import Canned, FakeSglang, FakeVllm, serving
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.interop.engine_vllm import VllmEngine
 
 
@@ -21,16 +24,20 @@ def score(data, tmp_path, monkeypatch, capsys):
     """Runs the command on a fake; (exit code, its one column, what was printed)."""
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(fake, *options):
-        with serving(fake):
-            out = tmp_path / "out.json"
-            argv = ["--server", fake.url, "--target", str(data / "target"), "--json", str(out)]
-            argv += ["--benchmarks", str(data / "held_out.jsonl"), *options]
-            code = run_cli(main, AccLengthConfig, "", argv=argv)
+    def here(fake, *options):
+        out = tmp_path / "out.json"
+        argv = ["--server", fake.url, "--target", str(data / "target"), "--json", str(out)]
+        argv += ["--benchmarks", str(data / "held_out.jsonl"), *options]
+        code = run_cli(main, AccLengthConfig, "", argv=argv)
         said = capsys.readouterr()
         column = json.loads(out.read_text())["settings"][0] if out.exists() else None
         return code, column, said.out + said.err
 
+    def run(fake, *options):
+        with serving(fake):
+            return here(fake, *options)
+
+    run.here = here  # where it is serving already
     return run
 
 
@@ -94,6 +101,38 @@ def test_nothing_accepted_is_pointed_out(score):
     rejecting = FakeVllm(lambda body: Canned([5] * 7, drafts=6, by_position=[0, 0, 0]))
     assert "accepted no draft token at all" in score(rejecting)[2]
     assert "accepted no draft token at all" not in score(FakeVllm())[2]
+
+
+def test_later_turns_follow_the_servers_own_answers(score, monkeypatch):
+    asked = evaluations.prompt("code", 2, "And the other way round?")
+    monkeypatch.setattr(acc_length, "load_benchmarks", lambda *_, **__: [Benchmark("b", [asked])])
+    fake = FakeVllm()
+    code, column, _ = score(fake)
+    assert code == 0
+    first, second = (body["messages"] for body in fake.requests)
+    assert second[: len(first)] == first
+    assert [(m["role"], m["content"]) for m in second[len(first) :]] == [
+        ("assistant", "an answer"), ("user", "And the other way round?"),
+    ]  # fmt: skip
+    assert [row["turn"] for row in column["benchmarks"][0]["prompts"]] == [0, 1]
+    assert (column["totals"]["tokens"], column["totals"]["forwards"]) == (18, 8)
+
+
+def test_an_interrupted_server_run_goes_on(score, monkeypatch):
+    answer = VllmEngine.answer
+
+    def interrupt(self, *asked):
+        if len(fake.requests) == 2:
+            raise KeyboardInterrupt
+        return answer(self, *asked)
+
+    with serving(fake := FakeVllm()):
+        with monkeypatch.context() as patch:
+            patch.setattr(VllmEngine, "answer", interrupt)
+            assert score.here(fake)[0] == 130
+        code, column, said = score.here(fake)
+    assert (code, len(fake.requests), len(column["benchmarks"][0]["prompts"])) == (0, 3, 3)
+    assert "Going on: 2 of 3" in said
 
 
 def test_a_server_needs_no_draft_here(score):

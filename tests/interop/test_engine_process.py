@@ -88,6 +88,7 @@ def test_vllm_is_told_what_to_draft(tmp_path):
     said = dict(zip(command[3::2], command[4::2], strict=False))
     assert (said["--model"], said["--dtype"], said["--port"]) == ("my target", "float32", "1234")
     assert '"num_speculative_tokens": 3' in command[-1]
+    assert vllm_command("python", "my target", port=1234) == command[:-2]
 
 
 def test_the_environment_of_ours_stays_here(tmp_path, monkeypatch):

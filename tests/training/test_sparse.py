@@ -85,6 +85,14 @@ def test_merged_image_rows_equal_dense_and_matter(target, draft, batches):
     assert len(set(losses)) == 3
 
 
+def test_a_batch_without_images_has_nothing_to_merge(target, draft, batches):
+    features = batches["arithmetic"]
+    assert len(features.visual) == 0, "the case of a text batch of a vision target"
+    one = ttt_loss(draft, features, target.embed_tokens, target.logits, **SETTINGS, merged=torch.ones(1, dtype=torch.bool))
+    other = ttt_loss(draft, features, target.embed_tokens, target.logits, **SETTINGS)
+    assert torch.equal(one.loss, other.loss)
+
+
 @pytest.mark.parametrize("options", [{"fc_norm": True}, {"norm_output": True}, {"fc_norm": True, "norm_output": True}])
 def test_eagle_31_norms_equal_dense(target, draft, batches, options):
     compare(with_norms(draft, options), batches["batch of 8"], target)

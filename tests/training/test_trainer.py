@@ -12,9 +12,7 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 from runs import configure, trainer_for, weights
 
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance
@@ -215,13 +213,6 @@ def test_trains_with_a_token_budget(data, tmp_path):
     assert trainer.train()
 
 
-def test_survey_knows_the_length(processor):
-    collator = VisionCollator(processor)
-    for number, task in enumerate(("describe", "arithmetic", "multi-image", "chinese-image")):
-        sample = mix.sample(task, number)
-        assert collator.survey(sample)[1] == collator.encode(sample)["input_ids"].shape[1]
-
-
 def test_muon_gets_matrices_but_no_vocabulary(draft):
     muon, adamw = split_parameters(draft.named_parameters())
     assert {id(p) for p in muon} == {id(p) for n, p in draft.named_parameters() if p.ndim == 2 and n != "lm_head.weight"}
@@ -255,10 +246,3 @@ def test_simulated_acceptance_length_is_a_sum_of_products():
     acceptance = StepAcceptance.zeros(3)
     acceptance.add(torch.tensor([8, 5, 1]), torch.tensor([10, 10, 10]))
     assert acceptance.simulated_acceptance_length == pytest.approx(1 + 0.8 + 0.8 * 0.5 + 0.8 * 0.5 * 0.1)
-
-
-def test_collator_is_shared(processor):
-    """The mask the trainer counts tokens with is the mask it trains with."""
-    collator, sample = VisionCollator(processor), mix.sample("vqa", 3, turns=2)
-    batch = collator([sample])
-    assert collator.survey(sample)[0] == batch.input_ids.roll(-1, 1)[batch.supervised].tolist()

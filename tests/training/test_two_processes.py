@@ -138,9 +138,52 @@ def test_two_processes_fill_a_store_and_train_from_it(data, tmp_path):
     assert_close_runs(tmp_path / "two", tmp_path / "one")
 
 
-def test_sharding_by_accelerate_is_refused():
-    with pytest.raises(UserError, match="--shard"):
-        sharding.prepare(SimpleNamespace(distributed_type=DistributedType.FSDP), None, False)
+def test_a_shared_target_teaches_what_a_whole_one_does(data, tmp_path):
+    """Images on one rank and not on the other, ranks without usable rows, and 5 held-out rows: nobody may wait for ever."""
+    file = data / "half_bad.jsonl"
+    file.write_text("{\n" * 12 + (data / "train.jsonl").read_text())
+    (data / "five.jsonl").write_text("".join((data / "train.jsonl").read_text().splitlines(keepends=True)[:5]))
+    more = {"data__train": file, "data__held_out": data / "five.jsonl", "draft__image_inputs": "mixed", "batch_size": 1}
+    train(data, tmp_path / "shared", 2, shard_target="true", **more).finish()
+    train(data, tmp_path / "whole", 2, **more).finish()
+    assert log_of(tmp_path / "shared") == log_of(tmp_path / "whole")
+    expected = draft_of(tmp_path / "whole")
+    assert all(torch.equal(weight, expected[name]) for name, weight in draft_of(tmp_path / "shared").items())
+    train(data, tmp_path / "alone", shard_target="true", **more | {"max_steps": 1}).finish()
+    store = {"data__features": tmp_path / "store", "shard_target": "true"}
+    said = Script("capture_features.py", options(data, tmp_path, **store), tmp_path / "capture.txt", 2)
+    assert set(said.wait()) == {2}
+    assert "Start one process" in said.output.read_text()
+
+
+def test_layers_are_split(tmp_path):
+    """Each of two processes holds half of every decoder layer, and the whole of everything else."""
+    script = tmp_path / "probe.py"
+    script.write_text(
+        "from accelerate import Accelerator\n"
+        "from torch.distributed.tensor import DTensor\n"
+        "from vlm_eagle.target.load import load_target\n"
+        "from vlm_eagle.training.sharding import shard_target\n"
+        "target = load_target('demo')\n"
+        "before = sum(p.numel() for p in target.decoder.layers.parameters())\n"
+        "shard_target(target, Accelerator(cpu=True))\n"
+        "here = sum(p.to_local().numel() for p in target.decoder.layers.parameters())\n"
+        "assert abs(here - before / 2) < 0.02 * before, (here, before)\n"
+        "assert not isinstance(target.embed_tokens.weight, DTensor)\n"
+    )
+    Script(script, [], tmp_path / "probe.txt", 2).finish()
+
+
+def test_sharding_by_accelerate(monkeypatch):
+    """A config file may ask for FSDP2 in place of --shard; FSDP1 is refused."""
+    monkeypatch.setattr(sharding, "fully_shard", lambda module, mesh: (module, mesh))
+    monkeypatch.setattr(sharding, "init_device_mesh", lambda device, shape: (device, shape))
+    one = SimpleNamespace(distributed_type=DistributedType.FSDP, num_processes=8, device=torch.device("cpu"))
+    one.is_fsdp2 = True
+    assert sharding.prepare(one, "module", False) == ("module", ("cpu", (8,)))
+    one.is_fsdp2 = False
+    with pytest.raises(UserError, match="fsdp_version: 2"):
+        sharding.prepare(one, "module", False)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
@@ -153,3 +196,4 @@ def test_accelerate_reads_the_configs(file):
     assert (args.num_processes, args.num_machines) == (keys["num_processes"], keys["num_machines"])
     assert args.mixed_precision == keys["mixed_precision"]
     assert args.multi_gpu == (keys["distributed_type"] == "MULTI_GPU")
+    assert args.use_fsdp == (keys["distributed_type"] == "FSDP")

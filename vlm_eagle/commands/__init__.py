@@ -10,6 +10,8 @@ COMMANDS = {
     "chat": "talk to a target about text and images, and see which words the draft guessed",
     "doctor": "find out why a draft is accepted less than it should be",
     "preview": "look at training samples, learned tokens in green",
+    "data-report": "see what a data set holds: tokens, languages, what is dropped and why, samples",
+    "vocabulary": "choose a draft vocabulary by what it covers",
     "import": "turn a draft made by others into a native draft directory",
     "export": "check a draft and write it, with a model card, for SGLang, vLLM or speculators",
 }
@@ -19,13 +21,13 @@ def main() -> int:
     """Finds the command and hands it the rest of the command line."""
     names = [word for word in sys.argv[1:2] if word in COMMANDS]
     if not names:
-        lines = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+        lines = "\n".join(f"  {name:11} {text}" for name, text in COMMANDS.items())
         asked_for_help = sys.argv[1:2] in (["--help"], ["-h"])
         print(
             f"usage: vlm-eagle COMMAND [options]\n\n{lines}\n\nvlm-eagle COMMAND --help lists a command's options.",
             file=sys.stdout if asked_for_help else sys.stderr,
         )
         return 0 if asked_for_help else USAGE
-    module = import_module(f"vlm_eagle.commands.{names[0]}{'_' * iskeyword(names[0])}")
+    module = import_module(f"vlm_eagle.commands.{names[0].replace('-', '_')}{'_' * iskeyword(names[0])}")
     sys.argv = [f"vlm-eagle {names[0]}", *sys.argv[2:]]
     return run_cli(module.main, module.Config, module.__doc__)

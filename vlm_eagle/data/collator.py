@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from qwen_vl_utils import process_vision_info
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -17,9 +18,10 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
 from vlm_eagle.data.images import open_image
-from vlm_eagle.data.lengths import image_tokens
+from vlm_eagle.data.media import Header, clip_tokens, image_tokens, pixel_budget, read_headers
+from vlm_eagle.data.outline import outline_ids
 from vlm_eagle.data.supervision import Supervisor
-from vlm_eagle.data.videos import read_frames
+from vlm_eagle.data.videos import Clip, read_frames
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
 
@@ -39,8 +41,8 @@ class VisionCollator:
             would cut into an image or leave nothing to learn from, it is skipped.
         for_generation: prompts instead of training samples: final answers are dropped, the generation prompt is added.
         llm_only: skip samples with images or videos, so that the vision tower is never needed.
+        thinking: for templates that know it: whether the target thinks before it answers; None leaves it to the template.
         strict: raise at the first bad sample instead of counting it.
-        thinking: render with the template's enable_thinking, which Qwen3's hybrid models obey and others ignore.
     """
 
     def __init__(
@@ -50,14 +52,15 @@ class VisionCollator:
         max_length: int = 2048,
         for_generation: bool = False,
         llm_only: bool = False,
+        thinking: bool | None = False,
         strict: bool = False,
-        thinking: bool = False,
     ):
         self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
         self.supervisor = Supervisor(self.tokenizer)
-        self.max_length, self.for_generation, self.strict, self.thinking = max_length, for_generation, strict, thinking
+        self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
+        self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
@@ -89,18 +92,29 @@ class VisionCollator:
         Raises:
             BadRow: the sample cannot be used.
         """
-        if conversation.has_media and self.vision is None:
-            raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
-        if self.for_generation:
-            conversation = conversation.prompt()
-        encoded = self._process(conversation)
-        ids = encoded["input_ids"][0].tolist()
-        encoded["supervised"] = self.supervisor.mask(ids)[None]
-        if len(ids) > self.max_length:
-            encoded = self._truncate(encoded, conversation)
-        if not self.for_generation and not encoded["supervised"].any():
-            raise BadRow(conversation.source, "nothing to learn", "the sample holds no answer token")
-        return encoded
+        self.check(conversation)
+        conversation = conversation.prompt() if self.for_generation else conversation
+        return self._supervised(self._process(conversation), conversation)
+
+    def outline(self, conversation: Conversation, headers: Sequence[Header] | None = None) -> dict[str, Tensor]:
+        """`input_ids` and `supervised`, as `encode` gives them, without decoding an image.
+
+        Args:
+            conversation: the sample.
+            headers: of its media, where they were read before.
+
+        Raises:
+            BadRow: the sample cannot be used. Damage that only shows in an image's pixels is not noticed.
+        """
+        self.check(conversation)
+        conversation = conversation.prompt() if self.for_generation else conversation
+        text = self.render(conversation)
+        if self.vision is None:
+            ids = torch.tensor(self.tokenizer.encode(text, add_special_tokens=False), dtype=torch.long)
+        else:
+            headers = read_headers(conversation) if headers is None else headers
+            ids = outline_ids(text, conversation, headers, self.vision)
+        return self._supervised({"input_ids": ids[None]}, conversation)
 
     def render(self, conversation: Conversation) -> str:
         """The conversation as text, by the target's own chat template."""
@@ -110,24 +124,27 @@ class VisionCollator:
             chat_template=self.chat_template,
             tokenize=False,
             add_generation_prompt=self.for_generation,
-            enable_thinking=self.thinking,
+            **self.template_options,
         )
 
-    def survey(self, conversation: Conversation) -> tuple[list[int], int]:
-        """(token ids of all answers, end tokens included; length in tokens) without decoding any image. A clip, whose frames
-        are not counted, makes the sample as long as it may be."""
-        ids = self.tokenizer.encode(self.render(conversation), add_special_tokens=False)
-        answers = [token for start, end in self.supervisor.answer_spans(ids) for token in ids[start:end]]
-        parts = [part for message in conversation.messages for part in message.content]
-        if any(isinstance(part, VideoPart) for part in parts):
-            return answers, self.max_length
-        images = [part.image for part in parts if isinstance(part, ImagePart)] if self.vision else []
-        length = len(ids) + sum(image_tokens(image, self.vision.image_processor) - 1 for image in images)
-        return answers, min(length, self.max_length)
+    def check(self, conversation: Conversation) -> None:
+        """Raises BadRow for a sample that could not be used whatever its media hold."""
+        if conversation.has_media and self.vision is None:
+            raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
+        _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation)
+
+    def _supervised(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
+        """`encoded` with its mask, cut to the longest length."""
+        ids = encoded["input_ids"][0].tolist()
+        encoded["supervised"] = self.supervisor.mask(ids)[None]
+        if len(ids) > self.max_length:
+            encoded = self._truncate(encoded, conversation)
+        if not self.for_generation and not encoded["supervised"].any():
+            raise BadRow(conversation.source, "nothing to learn", "the sample holds no answer token")
+        return encoded
 
     def _process(self, conversation: Conversation) -> dict[str, Tensor]:
         text = self.render(conversation)
-        _refuse_typed_tokens(conversation)
         if self.vision is None:
             return dict(self.tokenizer([text], return_tensors="pt", add_special_tokens=False))
         media = {}
@@ -137,10 +154,8 @@ class VisionCollator:
 
     def _media(self, conversation: Conversation) -> dict[str, Any]:
         """Pictures and clips for the processor, resized once, within the processor's own pixel budget."""
-        size = self.vision.image_processor.size
-        budget = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
         messages = [
-            {"role": m.role, "content": [_opened(part, conversation.source, budget) for part in m.content]}
+            {"role": m.role, "content": [_opened(part, conversation.source, self.vision) for part in m.content]}
             for m in conversation.messages
         ]
         patch = self.vision.image_processor.patch_size
@@ -207,22 +222,30 @@ def template_message(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": content}
 
 
-def _opened(part: Part, source: str, budget: dict[str, int]) -> dict[str, Any]:
-    """The part in qwen_vl_utils' form, with pictures already opened under our own limits."""
+def _opened(part: Part, source: str, processor: ProcessorMixin) -> dict[str, Any]:
+    """The part in qwen_vl_utils' form, with pictures already opened under our own limits, and refused where the processor could
+    not resize them."""
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    budget = dict(zip(("min_pixels", "max_pixels"), pixel_budget(processor), strict=True))
     if isinstance(part, ImagePart):
-        return {"type": "image", "image": open_image(part.image, source), **budget}
+        picture = open_image(part.image, source)
+        image_tokens(picture.size, processor, source)
+        return {"type": "image", "image": picture, **budget}
+    frames, fps = _frames(part, source)
+    clip_tokens(Clip(tuple(frame.size for frame in frames), fps), processor, source)
+    return {"type": "video", "video": frames, "sample_fps": fps, **budget}
+
+
+def _frames(part: VideoPart, source: str) -> tuple[list[Image.Image], float]:
     if isinstance(part.video, tuple):
-        frames = [open_image(frame, source) for frame in part.video]
-        return {"type": "video", "video": frames, "sample_fps": part.fps, **budget}
+        return [open_image(frame, source) for frame in part.video], part.fps
     if not part.video.is_file():
         raise BadRow(source, "video missing", f"{part.video} does not exist")
     try:
-        frames, fps = read_frames(part.video)
+        return read_frames(part.video)
     except Exception as error:  # FFmpeg's errors are of many types
         raise BadRow(source, "video broken", f"{part.video}: {error}") from error
-    return {"type": "video", "video": frames, "sample_fps": fps, **budget}
 
 
 def _refuse_typed_tokens(conversation: Conversation) -> None:

@@ -179,8 +179,10 @@ def _parse_message(message: Any, source: str, folder: Path) -> Message:
 def _parse_part(part: Any, source: str, folder: Path) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        if any("\ud800" <= character <= "\udfff" for character in part["text"]):
-            raise BadRow(source, "bad text", "a lone surrogate is no Unicode text")
+        try:
+            part["text"].encode()
+        except UnicodeEncodeError:
+            raise BadRow(source, "bad text", "a lone surrogate is no Unicode text") from None
         return TextPart(part["text"])
     if kind == "image" and isinstance(part.get("image"), str):
         return ImagePart(_media_path(part["image"], source, folder))

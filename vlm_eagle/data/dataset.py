@@ -29,10 +29,19 @@ class ConversationDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Conversation | BadRow:
-        file, number, offset = self.rows[index]
+        return self.parse(index, self.line(index))
+
+    def line(self, index: int) -> bytes:
+        """The bytes of a row."""
+        file, _, offset = self.rows[index]
         with file.open("rb") as stream:
             stream.seek(offset)
-            return parse_line(stream.readline(), f"{file}:{number}", file.parent)
+            return stream.readline()
+
+    def parse(self, index: int, line: bytes) -> Conversation | BadRow:
+        """What a row's bytes say."""
+        file, number, _ = self.rows[index]
+        return parse_line(line, f"{file}:{number}", file.parent)
 
     def drop_media(self) -> Counter:
         """Keeps only rows without images or videos; returns what was dropped, by reason. Bad rows stay, to be counted."""

@@ -1,14 +1,21 @@
-"""Image files to RGB pictures, within limits, with a reason when that cannot be done."""
+"""Image files to RGB pictures, within limits, with a reason when that cannot be done; and their sizes without any pixel."""
 
+import io
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from vlm_eagle.data.conversation import BadRow
 
 MAX_PIXELS = 64_000_000  # refuse to decode more: a small file can claim a picture of many gigabytes
 MAX_ASPECT = 200  # Qwen's processors refuse longer strips
+_TELLING = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "PPM", "JPEG2000", "TGA")
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_PNG_START, _PNG_PIXELS, _PNG_END = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT"), b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def open_image(image: Path | Image.Image, source: str) -> Image.Image:
@@ -17,25 +24,30 @@ def open_image(image: Path | Image.Image, source: str) -> Image.Image:
     Raises:
         BadRow: the file is missing, broken, no image, or too large; the header is read before any pixel.
     """
-    name = image if isinstance(image, Path) else "image"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit below is the stricter one
-            picture = Image.open(image) if isinstance(image, Path) else image
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise BadRow(source, "image too large", f"{name} has {width} x {height} pixels, limit {MAX_PIXELS:,}")
-        if max(width, height) > MAX_ASPECT * max(min(width, height), 1):
-            raise BadRow(source, "image too long", f"{name} has {width} x {height} pixels, limit {MAX_ASPECT}:1")
+    with _explained(image, source):
+        picture = Image.open(image) if isinstance(image, Path) else image
+        _check_limits(image, picture.size, source)
         return to_rgb(ImageOps.exif_transpose(picture))
-    except FileNotFoundError:
-        raise BadRow(source, "image missing", f"{name} does not exist") from None
-    except Image.DecompressionBombError as error:
-        raise BadRow(source, "image too large", f"{name}: {error}") from None
-    except BadRow:
-        raise
-    except Exception as error:  # Pillow's plugins raise what they like: struct.error, RuntimeError, TypeError ...
-        raise BadRow(source, "image broken", f"{name}: {error}") from None
+
+
+def upright_size(image: Path | Image.Image, source: str) -> tuple[int, int]:
+    """(width, height) of what `open_image` would give. Pixels are decoded only for the few formats, such as ICO, whose header
+    does not say how large the picture will be.
+
+    Raises:
+        BadRow: as `open_image`, but for damage that only shows in the pixels.
+    """
+    with _explained(image, source):
+        if not isinstance(image, Path):
+            _check_limits(image, image.size, source)
+            return ImageOps.exif_transpose(image).size
+        with Image.open(image) as picture:
+            size = picture.size
+            _check_limits(image, size, source)
+            if picture.format not in _TELLING:
+                return open_image(image, source).size
+            # Pillow has turned the size of a TIFF when it opens one; the orientation of others waits in their metadata
+            return size if picture.format == "TIFF" or _orientation(picture, image) not in _SIDEWAYS else size[::-1]
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -50,3 +62,56 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
+
+
+@contextmanager
+def _explained(image: Path | Image.Image, source: str) -> Iterator[None]:
+    """Whatever goes wrong with an image, as a BadRow."""
+    name = image if isinstance(image, Path) else "image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter one
+            yield
+    except FileNotFoundError:
+        raise BadRow(source, "image missing", f"{name} does not exist") from None
+    except Image.DecompressionBombError as error:
+        raise BadRow(source, "image too large", f"{name}: {error}") from None
+    except BadRow:
+        raise
+    except Exception as error:  # Pillow's plugins raise what they like: struct.error, RuntimeError, TypeError ...
+        raise BadRow(source, "image broken", f"{name}: {error}") from None
+
+
+def _check_limits(image: Path | Image.Image, size: tuple[int, int], source: str) -> None:
+    name, (width, height) = image if isinstance(image, Path) else "image", size
+    if width * height > MAX_PIXELS:
+        raise BadRow(source, "image too large", f"{name} has {width} x {height} pixels, limit {MAX_PIXELS:,}")
+    if max(width, height) > MAX_ASPECT * max(min(width, height), 1):
+        raise BadRow(source, "image too long", f"{name} has {width} x {height} pixels, limit {MAX_ASPECT}:1")
+
+
+def _orientation(picture: Image.Image, file: Path) -> int:
+    if picture.format != "PNG":
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    # PNG allows metadata behind the pixels, so Pillow's getexif decodes them first
+    try:
+        with Image.open(io.BytesIO(_png_without_pixels(file))) as header:
+            return Image.Image.getexif(header).get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError):  # damaged metadata, which Pillow may forgive when it decodes
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def _png_without_pixels(file: Path) -> bytes:
+    """A PNG's chunks but for its pixels, over which it only seeks. Chunks: https://www.w3.org/TR/png-3/#5Chunk-layout"""
+    kept = [_PNG_START]
+    with file.open("rb") as stream:
+        stream.seek(len(_PNG_START))
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind in _PNG_PIXELS:
+                stream.seek(length + 4, io.SEEK_CUR)
+            elif kind == _PNG_END[4:8]:
+                break
+            else:
+                kept.append(head + stream.read(length + 4))
+    return b"".join([*kept, _PNG_END])

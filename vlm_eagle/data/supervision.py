@@ -33,17 +33,14 @@ class Supervisor:
     def answer_spans(self, ids: list[int]) -> list[tuple[int, int]]:
         """Half-open ranges [start, end) of answer tokens. An answer that never ends (cut off) runs to the last token."""
         spans, i, n = [], 0, len(self.header)
-        while i < len(ids):
+        while (i := _find(ids, self.header[0], i)) < len(ids):
             if ids[i : i + n] != self.header:
                 i += 1
                 continue
             start = i + n
             if self.no_think and ids[start : start + len(self.no_think)] == self.no_think:
                 start += len(self.no_think)
-            end = start
-            while end < len(ids) and ids[end] != self.end:
-                end += 1
-            end = min(end + 1, len(ids))
+            end = min(_find(ids, self.end, start) + 1, len(ids))
             if end > start:
                 spans.append((start, end))
             i = max(end, i + 1)
@@ -55,3 +52,11 @@ class Supervisor:
         for start, end in self.answer_spans(ids):
             mask[start - 1 : end - 1] = True
         return mask
+
+
+def _find(ids: list[int], token: int, start: int) -> int:
+    """Where `token` stands next, from `start` on; the end of the list if nowhere."""
+    try:
+        return ids.index(token, start)
+    except ValueError:
+        return len(ids)

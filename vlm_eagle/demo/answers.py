@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.progress import Progress
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import Conversation
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.decoding.answers import answer_prompts
 from vlm_eagle.target.target import Target
 
 
@@ -22,6 +22,9 @@ def write_answers(
 
     None stands for a conversation whose answer did not end within `max_new_tokens`: the template would close it with an
     end token that the target did not write.
+
+    Raises:
+        BadRow: a conversation cannot be a prompt.
     """
     collator = VisionCollator(target.processor, for_generation=True)
     prompts = [conversation.prompt() for conversation in conversations]
@@ -30,10 +33,12 @@ def write_answers(
     bar = progress.add_task("target writes answers", total=len(prompts)) if progress else None
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = collator([prompts[i] for i in chosen]).to(target.device)
-        for i, answer in zip(chosen, generate(target, batch, max_new_tokens=max_new_tokens), strict=True):
-            if answer.tokens[-1] in target.eos_ids:
-                answered[i] = prompts[i].answered(target.tokenizer.decode(answer.tokens[:-1]))
+        answers = answer_prompts(target, collator, [prompts[i] for i in chosen], max_new_tokens=max_new_tokens)
+        for i, answer in zip(chosen, answers, strict=True):
+            if isinstance(answer, BadRow):
+                raise answer
+            if answer.ended:
+                answered[i] = prompts[i].answered(answer.text)
         if progress:
             progress.advance(bar, len(chosen))
     return answered

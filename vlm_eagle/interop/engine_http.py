@@ -32,9 +32,20 @@ class EngineHttp:
         timeout: seconds one answer may take.
         tries: how often `retry` asks before it gives up.
         backoff: seconds before the second try; doubled before each further one.
+        connections: most requests under way at a time, from as many threads.
+        key: sent as a bearer token, for servers that want one.
     """
 
-    def __init__(self, url: str, *, timeout: float = 300.0, tries: int = 4, backoff: float = 1.0):
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 300.0,
+        tries: int = 4,
+        backoff: float = 1.0,
+        connections: int = 100,
+        key: str | None = None,
+    ):
         try:
             import httpx
         except ImportError:
@@ -43,7 +54,12 @@ class EngineHttp:
             raise UserError(f"{url!r} is not a server's address. Give one such as http://localhost:8000.")
         self.url = url.rstrip("/").removesuffix("/v1")
         self.tries, self.backoff, self._httpx = tries, backoff, httpx
-        self._client = httpx.Client(base_url=self.url, timeout=httpx.Timeout(timeout, connect=10.0))
+        self._client = httpx.Client(
+            base_url=self.url,
+            timeout=httpx.Timeout(timeout, connect=10.0),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+        )
 
     def close(self) -> None:
         """Closes the connections."""

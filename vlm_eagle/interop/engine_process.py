@@ -21,15 +21,23 @@ _MODULE = "vllm.entrypoints.openai.api_server"
 
 
 def vllm_command(
-    python: str, target: str, draft: str, k: int, *, port: int, dtype: str = "float32", max_model_len: int = 2048
+    python: str,
+    target: str,
+    draft: str | None = None,
+    k: int = 3,
+    *,
+    port: int,
+    dtype: str = "float32",
+    max_model_len: int = 2048,
 ) -> list[str]:
-    """The command line of a server that drafts chains of `k` tokens."""
-    speculative = {"method": "eagle3", "model": draft, "num_speculative_tokens": k}
-    return [
+    """The command line of a server that drafts chains of `k` tokens, or lets the target decode alone."""
+    command = [
         python, "-m", _MODULE, "--model", target, "--dtype", dtype, "--max-model-len", str(max_model_len),
         "--host", "127.0.0.1", "--port", str(port), "--generation-config", "vllm", "--enforce-eager",
-        "--speculative-config", json.dumps(speculative),
     ]  # fmt: skip
+    if draft is not None:
+        command += ["--speculative-config", json.dumps({"method": "eagle3", "model": draft, "num_speculative_tokens": k})]
+    return command
 
 
 @contextmanager

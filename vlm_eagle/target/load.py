@@ -13,6 +13,8 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     PretrainedConfig,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
 
 from vlm_eagle.config import DEMO
@@ -61,8 +63,25 @@ def load_target(
         raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
     if vision and llm_only:
         model.model.visual = None
-    processor = (AutoProcessor if vision else AutoTokenizer).from_pretrained(name, **options)
-    return Target(model if spread else model.to(device), processor, layer_ids).freeze()
+    return Target(model if spread else model.to(device), load_processor(name, revision), layer_ids).freeze()
+
+
+def load_processor(name: str, revision: str | None = None) -> ProcessorMixin | PreTrainedTokenizerBase:
+    """The processor of a vision target, the tokenizer of a text-only one; no weights.
+
+    Args:
+        name: a folder, a hub id, or the word `demo`.
+        revision: hub revision.
+
+    Raises:
+        UserError: nothing there, or a model of another family.
+    """
+    kind = AutoProcessor if read_config(name, revision).model_type in VISION_TYPES else AutoTokenizer
+    name = str(DEMO_TARGET) if name == DEMO else name
+    try:
+        return kind.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot load the target's tokenizer or processor from {name!r}: {error}") from error
 
 
 def read_config(name: str, revision: str | None = None) -> PretrainedConfig:

@@ -106,8 +106,8 @@ class Target:
         return frozenset(eos if isinstance(eos, (list, tuple)) else [eos])
 
     def logits(self, last_hidden: Tensor) -> Tensor:
-        """(..., V) float32 from the normed final hidden state (..., D_target). Callers choose the positions."""
-        return self.model.lm_head(last_hidden).float()
+        """(..., V) float32 from the normed final hidden state (..., D_target), on its device. Callers choose the positions."""
+        return self.model.lm_head(last_hidden).float().to(last_hidden.device)
 
     def positions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rotary positions and deltas: (3, B, T) for a vision target, (B, T) otherwise; and (B,), the M-RoPE delta."""

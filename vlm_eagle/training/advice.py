@@ -124,10 +124,18 @@ def _sharded(plan: Plan) -> tuple[str, Plan] | None:
     return text, _with(plan, sharded=True)
 
 
+def _target_sharded(plan: Plan) -> tuple[str, Plan] | None:
+    if plan.work.processes == 1 or plan.work.target_sharded or plan.work.offline or plan.work.fill:
+        return None
+    text = f"--shard-target (FSDP): {plan.work.processes} devices share the target's layers, and wait for each other in each"
+    return text, _with(plan, target_sharded=True)
+
+
 def _with(plan: Plan, **changes: object) -> Plan:
     return replace(plan, work=replace(plan.work, **changes))
 
 
 CHANGES: tuple[Change, ...] = (
     _one_by_one, _recompute, _target_in_bfloat16, _muon, _other_precision, _shorter, _fewer_words, _offline, _sharded,
+    _target_sharded,
 )  # fmt: skip

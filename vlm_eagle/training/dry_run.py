@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -9,6 +10,7 @@ from transformers import PretrainedConfig
 
 from vlm_eagle.config import TrainCommand
 from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.vocab_file import read_vocabulary
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import read_config
 from vlm_eagle.training import estimate_table as tables
@@ -72,14 +74,17 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
         autocast=os.environ.get("ACCELERATE_MIXED_PRECISION", "no") in ("bf16", "fp16"),
         recompute=command.draft.recompute,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
-        sharded=command.shard,
+        sharded=command.shard or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",
+        target_sharded=command.shard_target,
         llm_only=command.llm_only,
         offline=stored and not command.data.fill,
         fill=stored and command.data.fill,
         visual=command.draft.image_inputs != "token",
         device="cuda" if command.memory_gib is not None or torch.cuda.is_available() else "cpu",
     )
-    head = Eagle3Config.for_target(text, ids, command.draft.vocab_size)
+    chosen = command.draft.vocab_file
+    vocab_size = len(read_vocabulary(Path(chosen), text.vocab_size).d2t) if chosen else command.draft.vocab_size
+    head = Eagle3Config.for_target(text, ids, vocab_size)
     head = replace(head, fc_norm=command.draft.fc_norm, norm_output=command.draft.norm_output)
     return Plan(target=target_sizes(config, command.target_dtype), draft=draft_sizes(head), work=work)
 

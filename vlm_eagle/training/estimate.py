@@ -68,10 +68,11 @@ def estimate_memory(target: TargetSizes, draft: DraftSizes, work: Workload) -> M
 
 
 def weight_bytes(target: TargetSizes, work: Workload) -> int:
-    """Bytes of the target's weights that a run loads."""
+    """Bytes of the target's weights that a device holds."""
     values = target.embedding + target.head
     if not work.offline:
-        values += target.decoder + (target.vision.parameters if target.vision and not work.llm_only else 0)
+        share = work.processes if work.target_sharded else 1
+        values += target.decoder // share + (target.vision.parameters if target.vision and not work.llm_only else 0)
     return values * target.value_bytes
 
 
@@ -137,6 +138,8 @@ def _forward(target: TargetSizes, work: Workload) -> list[Part]:
     width, vision = target.value_bytes, target.vision
     mask = work.batch_size * work.max_length**2 * (1 + width) if work.batch_size > 1 else 0  # none without padding
     parts = [("target's activations", work.tokens * (4 * target.hidden + target.mlp_live) * width + mask)]
+    if work.target_sharded and work.processes > 1:
+        parts.append(("whole layers of the target, this one and the next", 2 * target.decoder // target.layers * width))
     if vision is None or not work.image_tokens:
         return parts
     patches = work.image_tokens * vision.patches_per_token

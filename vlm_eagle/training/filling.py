@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.data.workers import ignore_interrupts
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
 from vlm_eagle.training.feature_format import FLOAT8, StoreDtype, split
 from vlm_eagle.training.feature_store import FeatureWriter, create
-from vlm_eagle.training.launch import ignore_interrupts
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Filler:
 
 def open_writer(
     folder: Path, target: Target, dataset: ConversationDataset, *, dtype: StoreDtype, visual: bool, counts: Tensor,
-    data_hash: str, max_length: int, llm_only: bool, name: str, rank: int,
+    data_hash: str, max_length: int, llm_only: bool, name: str, pixel_budget: tuple[int, int] | None, rank: int,
 ) -> FeatureWriter:  # fmt: skip
     """A writer for a new store, or one of exactly this target and data that is not complete yet. `counts` (V,) are the token
     counts of all answers."""
@@ -115,6 +115,7 @@ def open_writer(
         "format": 1, "target": name, "target_hash": target.fingerprint, "layer_ids": list(target.layer_ids),
         "dtype": str(stored).removeprefix("torch."), "visual": visual, "max_length": max_length, "llm_only": llm_only,
         "template_hash": text_hash(str(target.processor.chat_template)), "data_hash": data_hash, "rows": len(dataset),
+        "pixel_budget": list(pixel_budget) if pixel_budget else None,
     }  # fmt: skip
     if rank == 0:
         create(folder, manifest, counts)

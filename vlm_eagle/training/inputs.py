@@ -18,7 +18,7 @@ class DraftInputs:
         """`merged` (B,) bool names the samples whose image rows are merged; they need `features.visual`."""
         self.ids, self.embed_tokens = features.input_ids.flatten(), embed_tokens
         self.visual, self.rows = features.visual, None
-        if merged is not None and features.visual is not None:
+        if merged is not None and features.visual is not None and len(features.visual):
             at = features.visual_mask
             number = (at.flatten().cumsum(0) - 1).view_as(at)
             self.rows = number.masked_fill(~(at & merged[:, None].to(at.device)), -1).flatten()

@@ -1,7 +1,6 @@
 """The processes of a run."""
 
 import os
-import signal
 
 import torch
 from accelerate import Accelerator
@@ -27,8 +26,3 @@ def make_accelerator(tracker: str = "none", folder: str | None = None) -> Accele
     if accelerator.device.type == "cpu":
         torch.set_num_threads(max((os.cpu_count() or 1) // accelerator.num_processes, 1))
     return accelerator
-
-
-def ignore_interrupts(worker: int) -> None:
-    """For a DataLoader's worker processes: Ctrl-C reaches them too, and what to do about it is up to the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,20 +7,26 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from vlm_eagle.config import TrainConfig
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.data.media import pixel_budget, set_pixel_budget
+from vlm_eagle.data.preparation import Preparation, Prepared
+from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab, count_tokens
+from vlm_eagle.draft.vocab import DraftVocab, coverage
+from vlm_eagle.draft.vocab_file import read_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import sha256
 from vlm_eagle.target.heads import TargetHeads, load_heads
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
+from vlm_eagle.training import sharding
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.filling import Filler, open_writer
 from vlm_eagle.training.sources import FillingSource, OnlineSource, Source, StoredSource
@@ -39,6 +45,7 @@ class Run:
         dropped: counts rows that were left out before training began.
         lengths: tokens of every training row.
         coverage: share of answer tokens that the draft vocabulary holds.
+        pixel_budget: min_pixels and max_pixels that images were scaled into; None for a target without images.
         after_first_epoch: the source from the second epoch on, where that is another one.
     """
 
@@ -50,6 +57,7 @@ class Run:
     dropped: Counter
     lengths: list[int]
     coverage: float
+    pixel_budget: tuple[int, int] | None = None
     after_first_epoch: Callable[[], Source] | None = None
 
 
@@ -64,11 +72,12 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     data = OnlineData(config, accelerator)
     visual = config.draft.image_inputs != "token"
     draft, coverage = _draft(config, data.target, data.counts, accelerator)
-    held_out = OnlineSource(data.target, data.held_out, data.collator, visual) if data.held_out else None
-    run = Run(
-        data.target, draft, OnlineSource(data.target, data.train, data.collator, visual), held_out,
-        data.data_hash, data.dropped, data.lengths, coverage,
-    )  # fmt: skip
+    together = config.shard_target and accelerator.num_processes > 1
+    train, held_out = (
+        OnlineSource(data.target, rows, data.collator, visual=visual, together=together) if rows else None
+        for rows in (data.train, data.held_out)
+    )
+    run = Run(data.target, draft, train, held_out, data.data_hash, data.dropped, data.lengths, coverage, data.pixel_budget)
     if config.data.fill:
         folder = Path(config.data.features) / "train"
         filler = data.filler(config, folder, data.train, data.data_hash, visual, accelerator)
@@ -82,20 +91,19 @@ class OnlineData:
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.train = ConversationDataset(config.data.train)
         self.held_out = ConversationDataset(config.data.held_out) if config.data.held_out else None
-        self.target = load_target(
-            config.target, dtype=config.target_dtype, device=accelerator.device, llm_only=config.llm_only,
-            layer_ids=config.draft.layer_ids,
-        )  # fmt: skip
+        self.target = _load_target(config, accelerator)
         self.dropped: Counter = Counter()
         if config.llm_only or not self.target.is_vision:
             self.dropped += self.train.drop_media()
             if self.held_out:
                 self.held_out.drop_media()
+        set_pixel_budget(self.target.processor, config.data.min_pixels, config.data.max_pixels)
+        self.pixel_budget = pixel_budget(self.target.processor)
         self.collator = VisionCollator(
             self.target.processor, max_length=config.data.max_length, llm_only=config.llm_only, strict=config.data.strict
         )
-        answers, self.lengths = _survey(self.train, self.collator)
-        self.counts = count_tokens(answers, self.target.config.vocab_size)
+        prepared = _prepare(self, config, accelerator)
+        self.lengths, self.counts = prepared.lengths, prepared.counts
         if not self.counts.any():
             raise UserError("The training data holds no answer tokens: every row is bad or has no assistant message.")
         self.data_hash = sha256(map(Path, config.data.train))
@@ -109,9 +117,26 @@ class OnlineData:
             writer = open_writer(
                 folder, self.target, dataset, dtype=config.data.features_dtype, visual=visual, counts=self.counts,
                 data_hash=data_hash, max_length=config.data.max_length, llm_only=config.llm_only, name=config.target,
-                rank=accelerator.process_index,
+                pixel_budget=self.pixel_budget, rank=accelerator.process_index,
             )  # fmt: skip
         return Filler(self.target, dataset, self.collator, writer)
+
+
+def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
+    """The whole target on this process's device, or as `shard_target` asks."""
+    alone = accelerator.num_processes == 1
+    if config.shard_target and not alone and config.data.features:
+        raise UserError(
+            "Features are captured by each process at its own pace, so that shard_target cannot share the target's layers "
+            "among them. Start one process: its layers are then laid over all GPUs."
+        )
+    device = accelerator.device if not config.shard_target else "spread" if alone else "cpu"
+    target = load_target(
+        config.target, dtype=config.target_dtype, device=device, llm_only=config.llm_only, layer_ids=config.draft.layer_ids
+    )
+    if config.shard_target and not alone:
+        sharding.shard_target(target, accelerator)
+    return target
 
 
 def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
@@ -129,7 +154,11 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
         _check(config, one, heads)
     draft, coverage = _draft(config, heads, store.counts, accelerator)
     source = StoredSource(held_out) if held_out and config.data.held_out else None
-    return Run(heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), store.lengths, coverage)
+    budget = store.manifest.get("pixel_budget")
+    return Run(
+        heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), store.lengths, coverage,
+        tuple(budget) if budget else None,
+    )  # fmt: skip
 
 
 def _check(config: TrainConfig, store: FeatureStore, heads: TargetHeads) -> None:
@@ -140,6 +169,12 @@ def _check(config: TrainConfig, store: FeatureStore, heads: TargetHeads) -> None
         )
     if config.draft.layer_ids and list(config.draft.layer_ids) != manifest["layer_ids"]:
         raise UserError(f"{store.folder} holds layers {manifest['layer_ids']}, asked for {config.draft.layer_ids}.")
+    asked, budget = (config.data.min_pixels, config.data.max_pixels), manifest.get("pixel_budget") or [None, None]
+    if any(one is not None and one != held for one, held in zip(asked, budget, strict=True)):
+        raise UserError(
+            f"{store.folder} was captured with images of {budget[0]} to {budget[1]} pixels, asked for {asked[0]} to "
+            f"{asked[1]}. Leave data.min_pixels and data.max_pixels out, or capture again."
+        )
     if config.draft.image_inputs != "token" and not manifest["visual"]:
         raise UserError(
             f"{store.folder} holds no visual embeddings, which draft.image_inputs {config.draft.image_inputs} needs. "
@@ -161,22 +196,33 @@ def _draft(
     config: TrainConfig, target: Target | TargetHeads, counts: Tensor, accelerator: Accelerator
 ) -> tuple[Eagle3Draft, float]:
     """A fresh draft and its vocabulary's coverage."""
-    sizes = Eagle3Config.for_target(target.config, target.layer_ids, config.draft.vocab_size)
-    vocab = DraftVocab.from_counts(counts, sizes.draft_vocab_size)
+    vocab = _vocabulary(config, counts)
+    sizes = Eagle3Config.for_target(target.config, target.layer_ids, len(vocab.d2t))
     torch.manual_seed(config.seed)
     options = {name: getattr(config.draft, name) for name in ("dtype", "fc_norm", "norm_output")}
     draft = Eagle3Draft(replace(sizes, **options), vocab).to(accelerator.device)
     with torch.no_grad():  # the draft speaks the target's language from the first step
-        draft.lm_head.weight.copy_(target.lm_head_weight[draft.target_ids])
-    return draft, float(counts[vocab.t2d].sum() / counts.sum())
+        rows = draft.target_ids.to(target.lm_head_weight.device)
+        draft.lm_head.weight.copy_(target.lm_head_weight[rows])
+    return draft, coverage(counts, vocab)
 
 
-def _survey(dataset: ConversationDataset, collator: VisionCollator) -> tuple[list[list[int]], list[int]]:
-    """Answer token ids of all good rows, and the length in tokens of every row (0 for a bad one)."""
-    answers, lengths = [], []
-    for i in range(len(dataset)):
-        sample: Conversation | BadRow = dataset[i]
-        ids, length = ([], 0) if isinstance(sample, BadRow) else collator.survey(sample)
-        answers.append(ids)
-        lengths.append(length)
-    return answers, lengths
+def _vocabulary(config: TrainConfig, counts: Tensor) -> DraftVocab:
+    if config.draft.vocab_file:
+        return read_vocabulary(Path(config.draft.vocab_file), len(counts))
+    return DraftVocab.from_counts(counts, min(config.draft.vocab_size, len(counts)))
+
+
+def _prepare(data: OnlineData, config: TrainConfig, accelerator: Accelerator) -> Prepared:
+    """Counts of the training rows, by all processes together where there are several."""
+    cache = PreparedCache(config.data.cache, data.collator)
+    console = Console(stderr=True, quiet=not accelerator.is_main_process)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Preparing data", total=len(data.train))
+        preparation = Preparation(
+            data.train, data.collator, cache=cache, workers=config.data.workers,
+            done=lambda rows: progress.advance(task, rows),
+        )  # fmt: skip
+        if accelerator.num_processes > 1:
+            preparation.share(accelerator.process_index, accelerator.num_processes)
+        return preparation.summary(data.target.config.vocab_size)

@@ -1,5 +1,9 @@
-"""Sharding (FSDP2): every process keeps a part of the draft's weights and of its optimizer state, and all of them during a
-step. Files always hold whole tensors, so that a run can go on with or without it."""
+"""Sharding (FSDP2) over the processes of a run.
+
+Of the draft every process keeps a part of the weights and of the optimizer state, and has all weights during a step. Files
+always hold whole tensors, so that a run can go on with or without it. Of the target every process keeps a part of each decoder
+layer, and has the whole layer while it runs. Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
+"""
 
 from typing import Any
 
@@ -7,24 +11,42 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.target.target import Target
 
 
 def prepare(accelerator: Accelerator, module: nn.Module, shard: bool) -> nn.Module:
-    """`module` for several processes: sharded, or whole in each with averaged gradients (DistributedDataParallel).
+    """`module` for several processes: sharded, or whole in each with averaged gradients (DistributedDataParallel). An
+    accelerate config that asks for FSDP is the same wish as `shard`.
 
     Raises:
-        UserError: accelerate was told to shard by its own means, which are not used here.
+        UserError: accelerate was told to use FSDP1.
     """
-    if accelerator.distributed_type == DistributedType.FSDP:
-        raise UserError("accelerate's config file asks for FSDP. Use eight_gpus.yaml, and give --shard to train_vlm.py.")
-    if not shard or accelerator.num_processes == 1:
+    by_config = accelerator.distributed_type == DistributedType.FSDP
+    if by_config and not accelerator.is_fsdp2:
+        raise UserError("accelerate's config file asks for FSDP version 1. Set fsdp_version: 2 in its fsdp_config.")
+    if accelerator.num_processes == 1 or not (shard or by_config):
         return accelerator.prepare(module)
-    return fully_shard(module, mesh=init_device_mesh(accelerator.device.type, (accelerator.num_processes,)))
+    return fully_shard(module, mesh=_mesh(accelerator))
+
+
+def shard_target(target: Target, accelerator: Accelerator) -> None:
+    """Leaves each process its part of every decoder layer, on its device; all else of the target goes there whole.
+
+    A layer's forward waits for all processes, so every process must run the decoder equally often (`Source.idle`). The target
+    should come on the CPU: a device then never holds more than its parts and one whole layer.
+    """
+    for layer in target.decoder.layers:
+        fully_shard(layer, mesh=_mesh(accelerator))
+    target.model.to(accelerator.device)
+
+
+def _mesh(accelerator: Accelerator) -> DeviceMesh:
+    return init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
 
 
 class Gathered:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch.utils.data import Dataset
 
 from vlm_eagle.data.collator import VisionCollator
@@ -28,15 +29,21 @@ class Source(Protocol):
     def features(self, item: Batch | TargetFeatures) -> TargetFeatures:
         """The features of an item that is not empty, on the device that the item is on."""
 
+    def idle(self) -> None:
+        """In place of `features`, while other processes have an item and this one has none."""
+
     def flush(self) -> None:
         """Puts on disk what has to be there, if anything."""
 
 
 class OnlineSource:
-    """The target runs over every batch."""
+    """The target runs over every batch; `together` when its layers are shared with other processes."""
 
-    def __init__(self, target: Target, dataset: ConversationDataset, collator: VisionCollator, visual: bool = False):
-        self.target, self.dataset, self.collator, self.visual = target, dataset, collator, visual
+    def __init__(
+        self, target: Target, dataset: ConversationDataset, collator: VisionCollator, *,
+        visual: bool = False, together: bool = False,
+    ):  # fmt: skip
+        self.target, self.dataset, self.collator, self.visual, self.together = target, dataset, collator, visual, together
 
     def collate(self, rows: Sequence[Conversation | BadRow]) -> Batch | None:
         """Conversations to a batch."""
@@ -44,7 +51,13 @@ class OnlineSource:
 
     def features(self, item: Batch) -> TargetFeatures:
         """One target forward."""
-        return self.target.features(item, visual=self.visual)
+        return self.target.features(item, visual=self.visual).to(self.target.device)
+
+    def idle(self) -> None:
+        """A forward over a single token: the others wait in every layer for this process's part of it."""
+        if self.together:
+            one = torch.ones(1, 1, dtype=torch.long, device=self.target.device)
+            self.target.features(Batch(input_ids=one, attention_mask=one, supervised=one == 0))
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -67,6 +80,9 @@ class FillingSource:
         """One target forward, whose result goes to the store as well."""
         return self.filler.features(item)
 
+    def idle(self) -> None:
+        """No other process waits."""
+
     def flush(self) -> None:
         """Writes a shard of what was captured since the last one."""
         self.filler.writer.flush()
@@ -86,6 +102,9 @@ class StoredSource:
     def features(self, item: TargetFeatures) -> TargetFeatures:
         """As they are."""
         return item
+
+    def idle(self) -> None:
+        """No other process waits."""
 
     def flush(self) -> None:
         """Everything is on disk."""

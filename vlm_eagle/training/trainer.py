@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlm_eagle.config import TrainConfig
+from vlm_eagle.data.workers import ignore_interrupts
 from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import describe_run, sha256, write_json
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint, sharding
 from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.curve import draw
 from vlm_eagle.training.inputs import merged_samples
-from vlm_eagle.training.launch import ignore_interrupts
 from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches, Order
@@ -110,11 +110,11 @@ class Trainer:
 
     def _optimizer_step(self, window: list[Batch | TargetFeatures | None]) -> dict:
         """One update from the micro-batches of a window, normalised over all of them and all ranks."""
-        batches = [None if batch is None or len(batch) == 0 else batch.to(self.accelerator.device) for batch in window]
+        batches = [None if batch is None or len(batch) == 0 else batch for batch in window]
         for batch in window:
             self.skipped.update(batch.skipped if batch is not None else {})
         ttt_length = self.config.draft.ttt_length
-        own = sum((self.normaliser(b) for b in batches if b), self._zeros(ttt_length))
+        own = sum((self.normaliser(b).to(self.accelerator.device) for b in batches if b), self._zeros(ttt_length))
         asked_to_stop = own.new_tensor([self.asked])  # rides along, so that all ranks stop after the same step
         *rows, stop = self.accelerator.reduce(torch.cat([own, asked_to_stop]), "sum")
         rows, self.stopping = torch.stack(rows), bool(stop)
@@ -122,7 +122,7 @@ class Trainer:
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             with self.stopwatch.running():
-                features = self.source.features(batch) if batch else None
+                features = self._features(self.source, batch)
             merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
             with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
                 part, *counts = self.module(features, rows, merged)
@@ -151,6 +151,13 @@ class Trainer:
         """(S,) int64, what a batch adds to the number that the loss of each step is divided by."""
         return supervised_rows(batch.supervised, self.config.draft.ttt_length)
 
+    def _features(self, source: Source, batch: Batch | TargetFeatures | None) -> TargetFeatures | None:
+        """None of a batch without usable rows. Only one micro-batch of a step is on the device at a time."""
+        if batch is None or len(batch) == 0:
+            source.idle()
+            return None
+        return source.features(batch.to(self.accelerator.device))
+
     def _merged(self, features: TargetFeatures, epoch: int) -> Tensor | None:
         return merged_samples(self.config.draft.image_inputs, features.ids, f"{self.config.seed} {epoch}")
 
@@ -160,17 +167,16 @@ class Trainer:
         ttt_length = self.config.draft.ttt_length
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        indices = list(range(rank, len(self.run_.held_out.dataset), ranks))
-        size = self.config.batch_size
-        batches = [indices[i : i + size] for i in range(0, len(indices), size)]
+        rows, size = len(self.run_.held_out.dataset), self.config.batch_size
+        indices = list(range(rank, rows, ranks))
+        batches = [indices[i : i + size] for i in range(0, -(-rows // ranks), size)]  # as many on every rank; one may be empty
         loader = DataLoader(self.run_.held_out.dataset, batch_sampler=batches, collate_fn=self.run_.held_out.collate)
         ones = torch.ones(ttt_length, device=self.accelerator.device)
         module = self.accelerator.unwrap_model(self.module)
         with self.accelerator.autocast(), sharding.Gathered(module):
             for batch in loader:
-                if batch is None or len(batch) == 0:
+                if (features := self._features(self.run_.held_out, batch)) is None:
                     continue
-                features = self.run_.held_out.features(batch.to(self.accelerator.device))
                 part, *counts = module(features, ones, self._merged(features, 0))
                 acceptance.add(*counts)
                 loss += float(part)
@@ -231,10 +237,12 @@ class Trainer:
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be this run's."""
         settings = asdict(self.config)
-        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype", "shard"):
+        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype", "shard", "shard_target"):
             settings.pop(name)
-        settings["data"].pop("workers")
-        settings["data"].pop("train")
+        for name in ("workers", "train", "cache"):
+            settings["data"].pop(name)
+        if file := self.config.draft.vocab_file:
+            settings["draft"]["vocab_file"] = sha256([Path(file)])
         return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
 
     def _describe(self, **results: object) -> None:
@@ -243,7 +251,7 @@ class Trainer:
             details = describe_run(
                 config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
                 draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
-                skipped=skipped, **results,
+                pixel_budget=self.run_.pixel_budget, skipped=skipped, **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 

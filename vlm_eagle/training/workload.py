@@ -33,6 +33,7 @@ class Workload:
         recompute: of the TTT steps only their inputs are kept, and each step is computed again for its gradient.
         processes: devices that train together, each with its own copy of everything.
         sharded: whether they share the draft's weights, gradients and optimizer state among them (FSDP).
+        target_sharded: whether they share the weights of the target's decoder layers (FSDP).
         llm_only: the vision tower is not loaded.
         offline: features come from a store; of the target only embedding and lm_head are loaded.
         fill: features come from a store after the first epoch, which fills it; the whole target stays loaded.
@@ -52,6 +53,7 @@ class Workload:
     recompute: bool = False
     processes: int = 1
     sharded: bool = False
+    target_sharded: bool = False
     llm_only: bool = False
     offline: bool = False
     fill: bool = False

@@ -19,6 +19,7 @@ ENTRIES = (
         name="alpaca",
         hub="tatsu-lab/alpaca",
         split="train",
+        local=("question.jsonl", "alpaca_data.json", "data/train-*.parquet"),
         schema="instruction; input; output",
         question=turns_or(_question),
         size=52_002,

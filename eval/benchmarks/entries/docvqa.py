@@ -16,6 +16,7 @@ ENTRIES = (
         hub="lmms-lab/DocVQA",
         config="DocVQA",
         split="validation",
+        local=("DocVQA/validation-*.parquet",),  # not InfographicVQA/
         schema="questionId; question; question_types; image; answers",
         question=_question,
         size=5349,

@@ -21,6 +21,7 @@ GSM8K = Entry(
     name="gsm8k",
     hub="openai/gsm8k",
     config="main",
+    local=("main/test-*.parquet",),  # not socratic/
     schema="question; answer",
     question=turns_or(_question),
     size=1319,

@@ -30,6 +30,7 @@ ENTRIES = (
         name="mathvista",
         hub="AI4Math/MathVista",
         split="testmini",
+        local=("data/testmini-*.parquet",),  # not annot_testmini.json, one object
         schema="pid; query (or question and choices); decoded_image (or image, a file); metadata.language, .task",
         question=_question,
         size=1000,

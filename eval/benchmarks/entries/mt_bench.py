@@ -40,6 +40,7 @@ _COMMON = {
     "size": 80,
     "max_new_tokens": 512,  # card of Eagle3-Qwen3-8B-zh
     "split": "train",
+    "local": ("question.jsonl", "data/train-*.parquet"),  # not FastChat's reference_answer/ and model_judgment/
 }
 ENTRIES = (
     Entry(

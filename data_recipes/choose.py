@@ -1,0 +1,69 @@
+"""Which conversations are kept, and which of them are held out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_recipes.duplicates import first_copies, near_copies
+from data_recipes.spool import Spool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The verdict on N spooled rows.
+
+    Attributes:
+        kept: (N,) bool.
+        held_out: (N,) bool, among the kept ones.
+        copy_of: (N,) int64, the row that a duplicate repeats; -1 for rows that repeat none.
+        near: (N,) bool, whether a duplicate is one in substance only.
+        surplus: (N,) bool, rows that were drawn in reserve and not needed.
+    """
+
+    kept: np.ndarray
+    held_out: np.ndarray
+    copy_of: np.ndarray
+    near: np.ndarray
+    surplus: np.ndarray
+
+
+def choose(spool: Spool, signatures: np.ndarray, totals: Sequence[int | None], held_out: float, similarity: float) -> Choice:
+    """Drops duplicates, first the exact ones, then down to the totals by the order of the draw, and splits.
+
+    Args:
+        spool: the rows.
+        signatures: (N, 128) uint16.
+        totals: per part, how many conversations to keep.
+        held_out: share of conversations to hold out, 0 to 1.
+        similarity: from which estimated similarity on two texts count as duplicates; above 1, only exact ones do.
+    """
+    alive, copy_of, near = spool.alive, np.full(len(spool), -1, dtype=np.int64), np.zeros(len(spool), dtype=bool)
+    # in the order of the draw, so that which of two duplicates stays does not depend on the source's order, and a row that is
+    # drawn in reserve ousts none
+    ranked = np.lexsort((spool.draw_keys, spool.parts))
+    rows = ranked[alive[ranked]]
+    first = rows[first_copies(spool.digests[rows])] if len(rows) else rows
+    copy_of[rows] = np.where(first == rows, -1, first)
+    if similarity <= 1:
+        rows = rows[copy_of[rows] < 0]
+        found = near_copies(signatures[rows], similarity)
+        near[rows] = found >= 0
+        copy_of[rows[found >= 0]] = rows[found[found >= 0]]
+    surplus = _surplus(alive & (copy_of < 0), spool.parts, spool.draw_keys, totals)
+    kept = alive & (copy_of < 0) & ~surplus
+    return Choice(kept, kept & is_held_out(spool.split_keys, held_out), copy_of, near, surplus)
+
+
+def is_held_out(split_keys: np.ndarray, share: float) -> np.ndarray:
+    """Which conversations are held out: a larger share holds out the same ones and more, whatever the mix and its seed."""
+    return split_keys.astype(np.float64) < share * 2.0**64
+
+
+def _surplus(candidates: np.ndarray, parts: np.ndarray, keys: np.ndarray, totals: Sequence[int | None]) -> np.ndarray:
+    surplus = np.zeros(len(candidates), dtype=bool)
+    for number, total in enumerate(totals):
+        rows = np.flatnonzero(candidates & (parts == number))
+        if total is not None and len(rows) > total:
+            surplus[rows[np.argsort(keys[rows], kind="stable")[total:]]] = True
+    return surplus

@@ -1,0 +1,164 @@
+"""What is to be made: a recipe alone, or a mix of several, and where each part's data lies."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from data_recipes.recipe import Recipe
+from data_recipes.sources import RECIPES
+from vlm_eagle.errors import UserError
+
+MIXES = Path(__file__).parent / "mixes"
+_MIX_KEYS = {"about", "card", "parts"}
+_PART_KEYS = {"recipe", "total", "files", "origin", "languages"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source's share of a mix.
+
+    Attributes:
+        recipe: how its rows are read.
+        source: Hub id or local path.
+        total: conversations to draw; None for all.
+        files: patterns that replace the recipe's own.
+        languages: keep only answers in these; empty for all.
+    """
+
+    recipe: Recipe
+    source: str
+    total: int | None = None
+    files: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A name and its parts, in order of precedence where two hold the same conversation."""
+
+    name: str
+    about: str
+    parts: tuple[Part, ...] = field(default=())
+
+
+def mix_names() -> list[str]:
+    """The mixes that come with this package."""
+    return sorted(file.stem for file in MIXES.glob("*.yaml"))
+
+
+def make_plan(name: str, sources: list[str], total: int | None = None, files: tuple[str, ...] = ()) -> Plan:
+    """The plan for a recipe's or mix's name, or a mix's YAML file.
+
+    Args:
+        name: of a recipe or a mix, or the path of a YAML file.
+        sources: `PATH_OR_ID` for a single recipe, `recipe=PATH_OR_ID` for each part of a mix that is not to come from the Hub.
+        total: conversations to draw in all; a mix keeps its proportions.
+        files: patterns that replace a single recipe's own.
+
+    Raises:
+        UserError: an unknown name, a mix that does not say what it must, or a part without a source.
+    """
+    if total is not None and total < 1:
+        raise UserError(f"--total must be at least 1, found {total}.")
+    if name in RECIPES:
+        given = _one_source(name, sources)
+        recipe = RECIPES[name]
+        plan = Plan(name, recipe.about, (Part(recipe, given or recipe.origin, total, tuple(files) or recipe.files),))
+    else:
+        if files:
+            raise UserError("--files goes with a single recipe; a mix names the files of its parts in its YAML file.")
+        plan = _scaled(load_mix(name, _named_sources(sources)), total)
+    for part in plan.parts:
+        if not part.source:
+            raise UserError(
+                f"{part.recipe.name} has no place on the Hub to read from. Say where its data lies: {_hint(plan, part)}"
+            )
+    return plan
+
+
+def _hint(plan: Plan, part: Part) -> str:
+    return "--source PATH" if plan.name == part.recipe.name else f"--source {part.recipe.name}=PATH"
+
+
+def _one_source(name: str, sources: list[str]) -> str | None:
+    if len(sources) > 1:
+        raise UserError(f"{name} has one source, found --source {' '.join(sources)}. Give one path, or a folder of files.")
+    return sources[0].removeprefix(f"{name}=") if sources else None
+
+
+def _named_sources(sources: list[str]) -> dict[str, str]:
+    pairs = [source.partition("=") for source in sources]
+    if any(not equals or not path for _, equals, path in pairs):
+        raise UserError(f"A mix has several sources: --source RECIPE=PATH ..., found {' '.join(sources)}.")
+    return {recipe: path for recipe, _, path in pairs}
+
+
+def load_mix(name: str, sources: Mapping[str, str] = MappingProxyType({})) -> Plan:
+    """A mix that comes with this package, or a YAML file; `sources` takes the place of its parts' origins.
+
+    Raises:
+        UserError: there is no such mix, or it does not say what it must.
+    """
+    file = Path(name) if name.endswith((".yaml", ".yml")) else MIXES / f"{name}.yaml"
+    try:
+        mix = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(name, [*RECIPES, *mix_names()], n=1, cutoff=0.4)
+        raise UserError(
+            f"No recipe or mix {name!r}."
+            + (f" Did you mean {near[0]}?" if near else "")
+            + " `python -m data_recipes` lists all."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: no readable YAML: {error}") from None
+    return _parse_mix(mix, file, sources)
+
+
+def _parse_mix(mix: Any, file: Path, sources: Mapping[str, str]) -> Plan:
+    if not isinstance(mix, dict) or not set(mix) <= _MIX_KEYS or not isinstance(mix.get("parts"), list) or not mix["parts"]:
+        raise UserError(f"{file}: a mix has the keys {', '.join(sorted(_MIX_KEYS))}, and parts is a list.")
+    parts = tuple(_parse_part(part, file, sources) for part in mix["parts"])
+    unused = set(sources) - {part.recipe.name for part in parts}
+    if unused:
+        names = ", ".join(sorted({part.recipe.name for part in parts}))
+        raise UserError(f"--source names {', '.join(sorted(unused))}, but the parts of {file.stem} are {names}.")
+    return Plan(file.stem, str(mix.get("about", "")), parts)
+
+
+def _parse_part(part: Any, file: Path, sources: Mapping[str, str]) -> Part:
+    if not isinstance(part, dict) or not set(part) <= _PART_KEYS or part.get("recipe") not in RECIPES:
+        raise UserError(
+            f"{file}: a part has the keys {', '.join(sorted(_PART_KEYS))}, and recipe is one of {', '.join(RECIPES)}."
+        )
+    total = part.get("total")
+    if total is not None and (not isinstance(total, int) or isinstance(total, bool) or total < 1):
+        raise UserError(f"{file}: total must be a whole number of conversations, found {total!r}.")
+    recipe = RECIPES[part["recipe"]]
+    lists = [part.get(key) or () for key in ("files", "languages")]
+    if not all(isinstance(one, list | tuple) and all(isinstance(item, str) for item in one) for one in lists):
+        raise UserError(f"{file}: files and languages are lists of words.")
+    source = sources.get(recipe.name) or part.get("origin") or recipe.origin
+    return Part(recipe, str(source), total, tuple(lists[0]) or recipe.files, tuple(lists[1]))
+
+
+def _scaled(plan: Plan, total: int | None) -> Plan:
+    """The plan with `total` conversations in all, in its own proportions (largest remainders)."""
+    if total is None:
+        return plan
+    shares = [part.total for part in plan.parts]
+    if None in shares:
+        if len(shares) > 1:
+            raise UserError(
+                f"{plan.name} takes all of some of its sources, so that it has no proportions to keep: leave out --total."
+            )
+        return replace(plan, parts=(replace(plan.parts[0], total=total),))
+    exact = [share * total / sum(shares) for share in shares]
+    counts = [int(value) for value in exact]
+    for i in sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])[: total - sum(counts)]:
+        counts[i] += 1
+    return replace(plan, parts=tuple(replace(part, total=count) for part, count in zip(plan.parts, counts, strict=True)))

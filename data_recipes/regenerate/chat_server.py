@@ -1,0 +1,106 @@
+"""One OpenAI-compatible server: who it is, what a request says, what an answer means."""
+
+import os
+from typing import Any
+
+from data_recipes.regenerate.config import RegenerateConfig
+from data_recipes.regenerate.dialogue import Reply
+from data_recipes.regenerate.target_files import TargetFiles
+from data_recipes.regenerate.thoughts import with_thoughts
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.engine_http import EngineHttp, Refused, Unanswered
+from vlm_eagle.interop.engine_records import Asked
+
+_MISCONFIGURED = {401: "Set OPENAI_API_KEY.", 403: "Set OPENAI_API_KEY.", 404: "Is it an OpenAI-compatible server?", 405: ""}
+_SHORT = 30.0  # seconds to say who it is
+_NEEDS_ENGINE = "top_k, min_p and thinking on or off are parameters of vLLM and SGLang. Leave them out for other servers."
+
+
+class ChatServer:
+    """A client of one server. `kind` and `model` are known once it was asked who it is.
+
+    Args:
+        url: its address, with or without /v1.
+        config: what to ask for.
+        files: what is known of the target.
+    """
+
+    def __init__(self, url: str, config: RegenerateConfig, files: TargetFiles):
+        key = os.environ.get("OPENAI_API_KEY")
+        self.http = EngineHttp(url, timeout=config.timeout, connections=config.concurrency, key=key)
+        self.desk = EngineHttp(url, timeout=min(config.timeout, _SHORT), key=key)
+        self.url, self.config, self.files = self.http.url, config, files
+        self.kind: str | None = None
+        self.model: str | None = None
+
+    def introduce(self) -> None:
+        """Asks who it is.
+
+        Raises:
+            Unanswered: it does not answer now.
+            UserError: it answers, and cannot be used.
+        """
+        models = _checked(self.desk.json, "/v1/models").get("data")
+        try:
+            names = [str(model["id"]) for model in models]
+            self.model = self.config.target if self.config.target in names else names[0]
+            owner = next(str(model.get("owned_by")) for model in models if str(model["id"]) == self.model)
+        except (TypeError, KeyError, IndexError, AttributeError):
+            raise UserError(f"{self.url}/v1/models names no model. Is it an OpenAI-compatible server?") from None
+        if len(names) > 1 and self.model != self.config.target:
+            raise UserError(f"{self.url} serves {', '.join(names)}. Say with --target which one to ask.")
+        self.kind = owner if owner in ("vllm", "sglang") else "openai"
+        if self.kind == "openai" and (self.config.top_k or self.config.min_p or self.config.thinking == "on"):
+            raise UserError(f"{self.url} says it is {owner!r}. {_NEEDS_ENGINE}")
+
+    def ask(self, messages: list[dict[str, Any]], seed: int) -> Reply:
+        """One answer to chat messages, asked once.
+
+        Raises:
+            Unanswered: not this time.
+            Refused: never.
+            UserError: the server cannot be used at all.
+        """
+        return self.reply(_checked(self.http.json, "/v1/chat/completions", self.body(messages, seed)))
+
+    def body(self, messages: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+        """The request. The server's own sampling defaults (generation_config.json) never apply."""
+        config = self.config
+        body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": config.max_new_tokens}
+        if config.temperature > 0:
+            body["seed"] = seed
+        if self.kind == "openai":
+            return {**body, "temperature": config.temperature, "top_p": config.top_p}
+        body |= Asked(sampling=config.sampling, stop_ids=tuple(self.files.end_ids)).parameters()
+        if config.enable_thinking is not None:
+            body["chat_template_kwargs"] = {"enable_thinking": config.enable_thinking}
+        if self.kind == "vllm":
+            body["return_token_ids"] = True
+        return body
+
+    def reply(self, answer: dict[str, Any]) -> Reply:
+        """What the body of an answer says."""
+        try:
+            choice = answer["choices"][0]
+            message, finish, tokens = choice["message"], choice["finish_reason"], choice.get("token_ids")
+            text = message.get("content") or ""
+            thoughts = message.get("reasoning") or message.get("reasoning_content")  # vLLM; SGLang and older vLLM
+            count = int(answer["usage"]["completion_tokens"])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise Unanswered(f"{self.url} sent an answer without {error}. Look at the server's log.") from None
+        if finish not in ("stop", "length") or not isinstance(text, str) or not isinstance(thoughts, str | None):
+            raise Unanswered(f"{self.url} sent an answer that ended with {finish!r}. Look at the server's log.")
+        if tokens and tokens[-1] in self.files.end_ids:
+            tokens = tokens[:-1]
+        has_special = not self.files.special_ids.isdisjoint(tokens or ())
+        return Reply(with_thoughts(text, thoughts), count, finish == "length", tokens, has_special)
+
+
+def _checked(call: Any, *arguments: Any) -> dict[str, Any]:
+    """The call's result; a status that every request would get stops the run instead of failing one conversation."""
+    try:
+        return call(*arguments)
+    except Refused as error:
+        if error.status in _MISCONFIGURED:
+            raise UserError(f"{error}. {_MISCONFIGURED[error.status]}") from None
+        raise

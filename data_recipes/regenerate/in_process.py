@@ -1,0 +1,98 @@
+"""Answers from our own loop, in batches: with a draft, data for the next draft is made faster by the last one."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+
+from data_recipes.regenerate.config import RegenerateConfig
+from data_recipes.regenerate.dialogue import Dialogue, Reply
+from data_recipes.regenerate.thoughts import with_thoughts
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.decoding.answers import Answer, answer_prompts
+from vlm_eagle.decoding.generate import check_fit
+from vlm_eagle.decoding.stats import AcceptanceStats
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+from vlm_eagle.target.load import load_target
+
+_WINDOW = 16  # batches' worth of conversations among which answers of like length are put together
+
+
+class InProcess:
+    """Source of answers; see `run.Answerer`.
+
+    Raises:
+        UserError: no such target or draft, or they do not fit.
+    """
+
+    def __init__(self, config: RegenerateConfig):
+        self.config, device = config, "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
+        self.draft = Eagle3Draft.from_pretrained(config.draft) if config.draft else None
+        layer_ids = self.draft.config.aux_layer_ids if self.draft else None
+        self.target = target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)
+        if self.draft:
+            self.draft = self.draft.to(device, target.embed_tokens.weight.dtype)
+            check_fit(target, self.draft)
+        room = target.config.max_position_embeddings - config.max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"max_new_tokens {config.max_new_tokens} leaves no room for a prompt in the target's context. Lower it."
+            )
+        self.collator = VisionCollator(
+            target.processor, max_length=room, for_generation=True, strict=True, thinking=config.enable_thinking
+        )
+        self.shape = TreeShape(config.draft_tokens, config.topk, config.num_steps)
+        self.stats = AcceptanceStats()
+        self.special = frozenset(target.tokenizer.all_special_ids)
+        self.made_by = {"target": config.target, "weights": target.fingerprint, "dtype": str(target.embed_tokens.weight.dtype)}
+
+    def answers(self, dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
+        """Every dialogue when it is over. As many as fill some batches are under way; what is asked side by side is what had
+        old answers of like length, for a batch takes as long as its longest answer."""
+        source, size = iter(dialogues), self.config.batch_size
+        window: list[Dialogue] = []
+        while True:
+            new = list(islice(source, _WINDOW * size - len(window)))
+            if not new and not window:
+                return
+            yield from (dialogue for dialogue in new if dialogue.is_over)
+            window = sorted((d for d in window + new if not d.is_over), key=lambda dialogue: len(dialogue.old_answer))
+            for start in range(0, len(window), size):
+                batch = window[start : start + size]
+                self._answer(batch)
+                yield from (dialogue for dialogue in batch if dialogue.is_over)
+            window = [dialogue for dialogue in window if not dialogue.is_over]
+
+    def summary(self) -> dict[str, Any]:
+        """What the draft was worth."""
+        if self.draft is None:
+            return {}
+        return {
+            "draft": self.config.draft,
+            "shape": str(self.shape),
+            "acceptance_length": round(self.stats.acceptance_length, 4),
+        }
+
+    def _answer(self, batch: list[Dialogue]) -> None:
+        """One turn of each."""
+        answers = answer_prompts(
+            self.target, self.collator, [dialogue.prompt() for dialogue in batch], self.draft, shape=self.shape,
+            sampling=self.config.sampling, max_new_tokens=self.config.max_new_tokens,
+            seeds=[dialogue.seed + dialogue.turn for dialogue in batch],
+        )  # fmt: skip
+        for dialogue, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, BadRow):
+                dialogue.end(answer.reason, str(answer))
+            else:
+                self.stats += answer.generation.stats
+                dialogue.take(self._reply(answer))
+
+    def _reply(self, answer: Answer) -> Reply:
+        has_special = not self.special.isdisjoint(answer.tokens)
+        count = len(answer.generation.tokens)
+        return Reply(with_thoughts(answer.text, None), count, not answer.ended, answer.tokens, has_special)

@@ -1,0 +1,192 @@
+"""Several servers as one: who is asked next, who is left out for a while, and when to give up."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from data_recipes.regenerate.chat_server import ChatServer
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.engine_http import Refused, Unanswered
+
+Result = TypeVar("Result")
+_FAILURES = 3  # in a row, until a server is left out
+_LONGEST_PAUSE = 60.0  # seconds
+
+
+class NoServer(UserError):
+    """No server has answered for longer than the user's patience."""
+
+
+@dataclass
+class _State:
+    """What the pool knows about a server.
+
+    Attributes:
+        server: it.
+        under_way: requests it is working on.
+        failures: in a row.
+        outs: how often it was left out since its last answer.
+        out_until: monotonic time; 0 while it takes part.
+        is_probed: somebody is finding out whether it is back.
+    """
+
+    server: ChatServer
+    under_way: int = 0
+    failures: int = 0
+    outs: int = 0
+    out_until: float = 0.0
+    is_probed: bool = False
+
+
+class ServerPool:
+    """Gives each request to the server with the least to do, and again to another one when that fails.
+
+    A server that fails `_FAILURES` times in a row is left out for a growing while, then asked who it is, and takes part again
+    when it answers. Waiting for a server costs a request none of its tries. When all are left out and none has answered for
+    longer than the user's patience, that is the end.
+
+    Args:
+        servers: at least one.
+        tries: of each request.
+        backoff: seconds before the second try, doubled before each further one, times a random number from 0.5 to 1.5.
+        patience: seconds without any server, after which `ask` raises `NoServer`.
+        say: shows a line to the user.
+    """
+
+    def __init__(
+        self, servers: Sequence[ChatServer], *, tries: int, backoff: float, patience: float, say: Callable[[str], None]
+    ):
+        self.states = [_State(server) for server in servers]
+        self.tries, self.backoff, self.patience, self.say = tries, backoff, patience, say
+        self.changed = threading.Condition()
+        self.gone_since: float | None = None  # when all were left out for the first time after the last answer
+        self.is_closed = False
+        self.model: str | None = None
+
+    def open(self) -> str:
+        """Asks every server who it is; returns the name of what they all serve. Some may be down.
+
+        Raises:
+            UserError: all are, or they serve different models.
+        """
+        errors = []
+        for state in self.states:
+            try:
+                self._introduce(state.server)
+            except (Unanswered, Refused) as error:
+                errors.append(str(error))
+                self._leave_out(state)
+                self.say(f"{state.server.url} does not take part yet: {error}")
+        if self.model is None:
+            raise UserError(" ".join(errors))
+        return self.model
+
+    def close(self) -> None:
+        """Whoever asks, or waits to ask, gets an error from now on."""
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify_all()
+
+    def ask(self, request: Callable[[ChatServer], Result]) -> Result:
+        """The result of `request`, called with one server after another until it succeeds.
+
+        Raises:
+            Unanswered: every try failed; the last one's.
+            Refused: a server that works will not serve this request.
+            NoServer: all are gone, or the pool was closed.
+        """
+        for number in range(1, self.tries + 1):
+            state = self._choose()
+            try:
+                result = request(state.server)
+            except Unanswered as error:
+                self._failed(state, error)
+                if number == self.tries:
+                    raise
+                time.sleep(self.backoff * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+            except Refused:
+                self._answered(state)
+                raise
+            except BaseException:
+                self._release(state)
+                raise
+            else:
+                self._answered(state)
+                return result
+        raise AssertionError("unreachable")
+
+    def _choose(self) -> _State:
+        """The server with the least to do, as soon as one takes part."""
+        while True:
+            with self.changed:
+                if self.is_closed:
+                    raise NoServer("The run is over.")
+                free = [state for state in self.states if not state.out_until]
+                if free:
+                    state = min(free, key=lambda state: state.under_way)
+                    state.under_way += 1
+                    return state
+                now = time.monotonic()
+                if now - self.gone_since > self.patience:
+                    raise NoServer(
+                        f"No server has answered for {self.patience:.0f} s. Start one again; the same command then continues."
+                    )
+                due = [state for state in self.states if state.out_until <= now and not state.is_probed]
+                if not due:
+                    self.changed.wait(0.2)
+                    continue
+                due[0].is_probed = True
+            self._probe(due[0])
+
+    def _probe(self, state: _State) -> None:
+        """Whether a server that was left out is back. Nobody else asks it meanwhile."""
+        is_back = False
+        try:
+            self._introduce(state.server)
+            is_back = True
+        except (Unanswered, Refused):
+            pass
+        finally:
+            with self.changed:
+                state.is_probed = False
+                if is_back:
+                    state.failures, state.out_until = _FAILURES - 1, 0.0  # one more failure and it is out again
+                    self.changed.notify_all()
+                else:
+                    self._leave_out(state)
+        if is_back:
+            self.say(f"{state.server.url} takes part again.")
+
+    def _introduce(self, server: ChatServer) -> None:
+        server.introduce()
+        if self.model is None:
+            self.model = server.model
+        if server.model != self.model:
+            raise UserError(f"{server.url} serves {server.model}, the others {self.model}. Give servers of one model.")
+
+    def _answered(self, state: _State) -> None:
+        with self.changed:
+            state.under_way, state.failures, state.outs = state.under_way - 1, 0, 0
+            state.out_until, self.gone_since = 0.0, None  # an earlier request may end well after others failed
+
+    def _release(self, state: _State) -> None:
+        with self.changed:
+            state.under_way -= 1
+
+    def _failed(self, state: _State, error: Unanswered) -> None:
+        with self.changed:
+            state.under_way, state.failures = state.under_way - 1, state.failures + 1
+            leaves = state.failures >= _FAILURES and not state.out_until
+            if leaves:
+                self._leave_out(state)
+        if leaves:
+            self.say(f"{state.server.url} is left out for a while: {error}")
+
+    def _leave_out(self, state: _State) -> None:
+        now, state.outs = time.monotonic(), state.outs + 1
+        state.out_until = now + min(self.backoff * 2**state.outs, _LONGEST_PAUSE, self.patience / 4)
+        if self.gone_since is None and all(state.out_until for state in self.states):
+            self.gone_since = now

@@ -1,0 +1,48 @@
+"""What the target's own files tell a client of servers. No weights are read."""
+
+from dataclasses import dataclass
+
+from transformers import AutoProcessor, AutoTokenizer, GenerationConfig
+
+from vlm_eagle.config import DEMO
+from vlm_eagle.interop.engine_prompts import Prepare, resizer
+from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
+
+
+@dataclass(frozen=True)
+class TargetFiles:
+    """Of a target that is known by its folder or hub id; nothing of one that is not.
+
+    Attributes:
+        prepare: brings pictures to their final size, so that a server has nothing left to resample.
+        end_ids: tokens that end an answer.
+        special_ids: tokens that may not stand inside of one.
+    """
+
+    prepare: Prepare | None = None
+    end_ids: frozenset[int] = frozenset()
+    special_ids: frozenset[int] = frozenset()
+
+    @classmethod
+    def read(cls, name: str) -> "TargetFiles":
+        """Of a folder, a hub id, or the word `demo`.
+
+        Raises:
+            UserError: there is no such target.
+        """
+        is_vision = read_config(name).model_type in VISION_TYPES
+        name = str(DEMO_TARGET) if name == DEMO else name
+        processor = (AutoProcessor if is_vision else AutoTokenizer).from_pretrained(name, trust_remote_code=False)
+        tokenizer = getattr(processor, "tokenizer", processor)
+        prepare = resizer(processor.image_processor) if is_vision else None
+        return cls(prepare, _end_ids(name, tokenizer.eos_token_id), frozenset(tokenizer.all_special_ids))
+
+
+def _end_ids(name: str, of_tokenizer: int) -> frozenset[int]:
+    """As `Target.eos_ids` finds them."""
+    try:
+        ids = GenerationConfig.from_pretrained(name).eos_token_id
+    except OSError:  # the file is optional
+        ids = None
+    ids = of_tokenizer if ids is None else ids
+    return frozenset(ids if isinstance(ids, list | tuple) else [ids])

@@ -1,0 +1,356 @@
+"""The command through servers that imitate real ones: what they are asked, what becomes of answers, and all failures."""
+
+import base64
+import io
+import json
+import threading
+import time
+
+import pytest
+from chats import mixed_rows, picture, read, spoken, turns, write
+from fake_chat import FakeChat, choice, free_address, said, serving, usual
+from PIL import Image
+
+from data_recipes.regenerate.config import RegenerateConfig
+from data_recipes.regenerate.run import regenerate
+from vlm_eagle.data.conversation import Conversation, read_conversations
+from vlm_eagle.errors import UserError
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write(tmp_path / "data" / "chats.jsonl", mixed_rows(tmp_path / "data"))
+
+
+def run(tmp_path, data, urls, **more):
+    """(exit code, folder)"""
+    options = {"concurrency": 4, "backoff": 0.01, "timeout": 10.0, "patience": 5.0, **more}
+    out = tmp_path / options.pop("out", "out")
+    return regenerate(RegenerateConfig(data=[str(data)], out=str(out), server=list(urls), **options)), out
+
+
+def assert_answered(row, old, seed=None, first_seed=None):
+    """Every answer is the one that the fake gives to what was said before it."""
+    messages, answered = [], spoken(row)
+    assert [role for role, _ in answered] == [m["role"] for m in with_last_answer(old)]
+    for message, (role, text) in zip(with_last_answer(old), answered, strict=True):
+        if role == "assistant":
+            assert text == said(messages), row["id"]
+            messages.append({"role": role, "content": text})
+        else:
+            messages.append(as_sent(message))
+
+
+def with_last_answer(row):
+    messages = row["messages"]
+    return [*messages, {"role": "assistant"}] if messages[-1]["role"] == "user" else messages
+
+
+def as_sent(message):
+    """A message as the fake hashes it: the picture of `mixed_rows` by its data URL."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    file = io.BytesIO()
+    PICTURES[content[0]["image"]].save(file, format="PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return {"role": message["role"], "content": [{"type": "image_url", "image_url": {"url": url}}, content[1]]}
+
+
+PICTURES = {f"images/{i}.png": Image.new("RGB", (48, 32), ("red", "green", "blue")[i % 9 // 3]) for i in range(0, 300, 3)}
+
+
+def test_every_turn_is_answered_anew(tmp_path, data):
+    with serving(FakeChat()) as urls:
+        code, out = run(tmp_path, data, urls)
+    old, rows = read(data), read(out / "train.jsonl")
+    assert code == 0
+    assert [row["id"] for row in rows] == [row["id"] for row in old]
+    for row, before in zip(rows, old, strict=True):
+        assert_answered(row, before)
+        assert row["regenerated"]["target"] == "fake-target"
+        assert row["regenerated"]["sampling"]["temperature"] == 0.0
+    assert read(out / "failed.jsonl") == []
+    report = json.loads((out / "regenerate.json").read_text())
+    assert report["counts"]["written"] == report["counts"]["asked"] == 12
+    assert report["counts"]["turns"] == sum(len(row["messages"]) // 2 for row in rows) == 24
+    parsed = list(read_conversations(out / "train.jsonl"))
+    assert all(isinstance(row, Conversation) for row in parsed)
+    images = [part.image for row in parsed for m in row.messages for part in m.content if hasattr(part, "image")]
+    assert [Image.open(image).getpixel((0, 0)) for image in images] == [(255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 0, 0)]
+
+
+def test_all_failures_that_pass(tmp_path, data):
+    faults = ["500", "reset", "garbage", "", "bare", "gone", "429", "abort", "slow", "503"] * 2
+    fake, whole = FakeChat(faults=faults, pause=1.5), FakeChat()
+    with serving(fake, whole) as (url, whole_url):
+        code, out = run(tmp_path, data, [url], timeout=1.0, tries=9)
+        _, expected = run(tmp_path, data, [whole_url], out="whole")
+    assert code == 0
+    assert (out / "train.jsonl").read_bytes() == (expected / "train.jsonl").read_bytes()
+    assert len(fake.requests) == len(whole.requests) + 18
+
+
+def test_what_does_not_pass_is_asked_again_by_the_next_run(tmp_path, data):
+    fake = FakeChat(answer=lambda body: 500 if "question 4.1" in json.dumps(body["messages"]) else usual(body))
+    with serving(fake) as urls:
+        code, out = run(tmp_path, data, urls, tries=2)
+        (failed,) = read(out / "failed.jsonl")
+        assert code == 1
+        assert (failed["reason"], failed["id"], failed["source"]) == ("no answer from a server", "row-4", f"{data}:5")
+        assert "status 500" in failed["detail"]
+        assert len(read(out / "train.jsonl")) == 11
+        assert sum("question 4.1" in json.dumps(body["messages"]) for body in fake.requests) == 2
+        fake.answer, asked = usual, len(fake.requests)
+        code, out = run(tmp_path, data, urls)
+        assert len(fake.requests) - asked == 2  # both turns of that one
+    assert code == 0
+    assert len(read(out / "train.jsonl")) == 12
+    assert read(out / "failed.jsonl") == []
+
+
+def test_a_refused_prompt_fails_for_good(tmp_path, data):
+    def picky(body):
+        return 404 if len(body["messages"]) > 2 else usual(body)  # which would fail for everybody, and stops the run
+
+    fake = FakeChat(faults=["400"])
+    with serving(fake) as urls:
+        code, out = run(tmp_path, data, urls, concurrency=1)
+        asked = len(fake.requests)
+        failed = read(out / "failed.jsonl")
+        assert (code, len(failed)) == (0, 1)
+        assert (failed[0]["reason"], failed[0]["id"]) == ("refused by the server", "row-0")
+        assert "made to fail with 400" in failed[0]["detail"]
+        assert run(tmp_path, data, urls)[0] == 0
+        assert len(fake.requests) == asked  # nothing was asked again
+        run(tmp_path, data, urls, retry_failed=True)
+        assert len(fake.requests) == asked + 1
+        assert len(read(out / "train.jsonl")) == 12
+        fake.answer = picky
+        with pytest.raises(UserError, match=r"status 404.*OpenAI-compatible"):
+            run(tmp_path, data, urls, out="other")
+
+
+def test_turns_before_a_refused_one_stay(tmp_path):
+    data = write(tmp_path / "d.jsonl", [{"id": "x", "messages": turns("q1", "a1", "q2", "a2", "q3")}])
+    with serving(FakeChat(faults=["", "", "400"])) as urls:
+        code, out = run(tmp_path, data, urls)
+    (row,) = read(out / "train.jsonl")
+    assert code == 0
+    assert [role for role, _ in spoken(row)] == ["user", "assistant"] * 2
+    assert row["regenerated"]["ended_early"] == "refused by the server"
+    counts = json.loads((out / "regenerate.json").read_text())["counts"]
+    assert (counts["ended_early"], counts["failed"]) == ({"refused by the server": 1}, {})
+
+
+def test_a_server_that_dies_is_replaced(tmp_path, data):
+    rows = mixed_rows(tmp_path / "data", 60)
+    write(data, rows)
+    dying, steady = FakeChat(), FakeChat()
+    dying.faults = [""] * 5 + ["gone"] * 1000
+    with serving(dying, steady) as urls:
+        code, out = run(tmp_path, data, [*urls, free_address()], backoff=0.2)
+    assert code == 0
+    assert len(read(out / "train.jsonl")) == 60
+    assert len(dying.requests) < 5 + 20
+    assert len(steady.requests) > 90
+
+
+def test_nobody_is_there(tmp_path, data):
+    with pytest.raises(UserError, match="No server answers at"):
+        run(tmp_path, data, [free_address()])
+    assert not (tmp_path / "out" / "train.jsonl").exists()
+
+
+def test_no_more_requests_than_asked_for(tmp_path, data):
+    fake = FakeChat(delay=0.05)
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, concurrency=3)
+    assert fake.busiest == 3
+
+
+def test_sampling_thinking_and_samples_are_said(tmp_path, data):
+    fake = FakeChat()
+    with serving(fake) as urls:
+        options = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "samples": 3, "limit": 2, "thinking": "on"}
+        _, out = run(tmp_path, data, urls, max_new_tokens=77, **options)
+    body = fake.requests[0]
+    assert [body[name] for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens")] == [0.7, 0.9, 20, 0.05, 77]
+    assert body["chat_template_kwargs"] == {"enable_thinking": True}
+    assert (body["repetition_penalty"], body["return_token_ids"], body["model"]) == (1.0, True, "fake-target")
+    rows = read(out / "train.jsonl")
+    assert [row["id"] for row in rows] == [f"row-{i}#{sample}" for i in (0, 1) for sample in (1, 2, 3)]
+    assert len({spoken(row)[1] for row in rows}) == 6  # the fake's answers depend on the seed
+    assert len({body["seed"] for body in fake.requests}) == len(fake.requests) == 9
+    assert rows[0]["regenerated"]["sampling"] == {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.05}
+    assert rows[0]["regenerated"]["thinking"] == "on"
+    assert len({row["regenerated"]["seed"] for row in rows}) == 6
+
+
+@pytest.mark.parametrize(("thinking", "said"), [("off", {"enable_thinking": False}), ("auto", None)])
+def test_greedy_and_the_templates_own_thinking(tmp_path, data, thinking, said):
+    fake = FakeChat()
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, limit=1, thinking=thinking)
+    (body,) = fake.requests
+    assert body.get("chat_template_kwargs") == said
+    assert (body["temperature"], body["top_k"]) == (0.0, -1)
+    assert "seed" not in body
+
+
+def test_other_servers_get_openais_own_parameters_only(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+    fake = FakeChat(owner="somebody")
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, limit=1, temperature=0.5, top_p=0.9)
+        with pytest.raises(UserError, match=r"'somebody'.*vLLM and SGLang"):
+            run(tmp_path, data, urls, limit=1, top_k=5, out="other")
+    assert fake.requests[0].keys() == {"model", "messages", "max_tokens", "temperature", "top_p", "seed"}
+    assert fake.keys == ["Bearer a-key"]
+
+
+def test_sglang_is_told_what_it_knows(tmp_path, data):
+    fake = FakeChat(owner="sglang")
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, limit=1, top_k=5, temperature=1.0)
+    (body,) = fake.requests
+    assert (body["top_k"], body["chat_template_kwargs"]) == (5, {"enable_thinking": False})
+    assert "return_token_ids" not in body
+
+
+def test_which_model(tmp_path, data):
+    fake = FakeChat(models=["a", "b"])
+    with serving(fake) as urls, pytest.raises(UserError, match="serves a, b"):
+        run(tmp_path, data, urls)
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_thoughts_are_kept(tmp_path, field):
+    data = write(tmp_path / "d.jsonl", [{"id": "x", "messages": turns("2 + 2?")}])
+    fake = FakeChat(answer=lambda body: choice({"content": "\n\nfour", field: "\ntwo and two\n"}))
+    with serving(fake) as urls:
+        _, out = run(tmp_path, data, urls, thinking="on")
+    assert spoken(read(out / "train.jsonl")[0])[1] == ("assistant", "<think>\ntwo and two\n</think>\n\nfour")
+
+
+@pytest.mark.parametrize(("mode", "written"), [("drop", 0), ("keep", 1)])
+def test_cut_answers(tmp_path, mode, written):
+    data = write(tmp_path / "d.jsonl", [{"id": "x", "messages": turns("q")}])
+    with serving(FakeChat(answer=lambda body: choice({"content": "and so"}, "length", 9))) as urls:
+        _, out = run(tmp_path, data, urls, cut_answers=mode)
+    rows = read(out / "train.jsonl")
+    assert len(rows) == written
+    assert [row["regenerated"]["cut_answers"] for row in rows] == [[0]] * written
+    assert [row["reason"] for row in read(out / "failed.jsonl")] == ["answer cut"] * (1 - written)
+
+
+def test_token_ids_are_kept_without_the_end(tmp_path, target):
+    end, start = (target.tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|im_start|>"))
+    answers = {"q0": [9, 10, end], "q1": [9, start, end]}
+
+    def answer(body):
+        reply = choice({"content": "fine"})
+        reply["choices"][0]["token_ids"] = answers[body["messages"][0]["content"]]
+        return reply
+
+    data = write(tmp_path / "d.jsonl", [{"id": q, "messages": turns(q)} for q in answers])
+    fake = FakeChat(answer=answer)
+    with serving(fake) as urls:
+        _, out = run(tmp_path, data, urls, target="demo")
+    lines = {line["id"]: line for line in read(out / "journal.jsonl")[1:]}
+    assert lines["q0"]["replies"][0]["tokens"] == [9, 10]
+    assert lines["q1"]["reason"] == "special token in answer"
+    assert fake.requests[0]["stop_token_ids"] == [end]
+    header = read(out / "journal.jsonl")[0]["settings"]
+    assert (header["target"], header["served_as"]) == ("demo", "fake-target")
+
+
+def test_pictures_by_data_url_at_their_final_size(tmp_path):
+    data = write(tmp_path / "d" / "d.jsonl", [{"id": "x", "messages": turns("what?", "a", "and?", image="big.png")}])
+    Image.radial_gradient("L").resize((200, 90)).save(tmp_path / "d" / "big.png")
+    fake = FakeChat()
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, target="demo")
+        run(tmp_path, data, urls, out="as-it-is")
+    urls = [body["messages"][0]["content"][0]["image_url"]["url"] for body in fake.requests]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size for url in urls]
+    assert sizes[0] == sizes[1] != (200, 90)
+    assert sizes[0][0] % 32 == sizes[0][1] % 32 == 0
+    assert sizes[2:] == [(200, 90)] * 2
+
+
+def test_pictures_by_path(tmp_path):
+    picture(tmp_path / "d" / "a b.png")
+    rows = [{"id": str(i), "messages": turns("what?", image=name)} for i, name in enumerate(["a b.png", "gone.png"])]
+    data, fake = write(tmp_path / "d" / "d.jsonl", rows), FakeChat()
+    with serving(fake) as urls:
+        _, out = run(tmp_path, data, urls, images="path")
+    (body,) = fake.requests
+    assert body["messages"][0]["content"][0]["image_url"]["url"] == f"file://{tmp_path}/d/a%20b.png"
+    assert read(out / "failed.jsonl")[0]["reason"] == "image missing"
+
+
+def test_bad_rows_are_counted_with_the_rest(tmp_path):
+    picture(tmp_path / "d" / "ok.png")
+    (tmp_path / "d" / "broken.png").write_bytes(b"no picture")
+    rows = ["{", {"messages": turns("q", image="broken.png")}, {"messages": turns("q", image="../out.png")}]
+    rows += [{"messages": [{"role": "user", "content": [{"type": "video", "video": "v.mp4"}]}]}, {"messages": turns("q")}]
+    data = write(tmp_path / "d" / "d.jsonl", rows)
+    with serving(FakeChat()) as urls:
+        code, out = run(tmp_path, data, urls)
+    assert code == 0
+    reasons = [row["reason"] for row in read(out / "failed.jsonl")]
+    assert reasons == ["bad JSON", "image broken", "path leaves folder", "has video"]
+    assert len(read(out / "train.jsonl")) == 1
+
+
+def test_answers_of_one_run_are_not_mixed_with_anothers(tmp_path, data):
+    fake = FakeChat()
+    with serving(fake) as urls:
+        run(tmp_path, data, urls, limit=3)
+        with pytest.raises(UserError, match="max_new_tokens was 2048, now 9"):
+            run(tmp_path, data, urls, max_new_tokens=9)
+        fake.models = ["another"]
+        with pytest.raises(UserError, match="target was fake-target, now another"):
+            run(tmp_path, data, urls)
+        fake.models = ["fake-target"]
+        asked = len(fake.requests)
+        _, out = run(tmp_path, data, urls, concurrency=1, limit=6)  # more of the same is fine
+    assert len(fake.requests) - asked == sum(len(row["messages"]) // 2 for row in read(out / "train.jsonl")[3:])
+    assert len(read(out / "train.jsonl")) == 6
+
+
+def test_giving_up_keeps_what_is_there(tmp_path, data):
+    fake = FakeChat(faults=[""] * 9, fault="gone", delay=0.02)
+    with serving(fake) as urls:
+        gone = threading.Event()
+
+        def leave():
+            while len(fake.requests) < 9:
+                time.sleep(0.01)
+            fake.models = []  # from now on it is no server at all
+            gone.set()
+
+        threading.Thread(target=leave, daemon=True).start()
+        with pytest.raises(UserError):
+            run(tmp_path, data, urls, patience=0.5)
+        assert gone.is_set()
+        kept = len(read(tmp_path / "out" / "journal.jsonl")) - 1
+        assert 0 < kept < 12
+        fake.fault, fake.models = "", ["fake-target"]
+        asked = len(fake.requests)
+        assert run(tmp_path, data, urls)[0] == 0
+    rows = read(tmp_path / "out" / "train.jsonl")
+    assert [row["id"] for row in rows] == [f"row-{i}" for i in range(12)]
+    assert len(fake.requests) - asked < 24
+
+
+def test_long_answers_are_asked_for_and_noted(tmp_path, data):
+    fake = FakeChat()
+    with serving(fake) as urls:
+        _, out = run(tmp_path, data, urls, long_answers=1.0)
+    long = [row for row in read(out / "train.jsonl") if row["regenerated"].get("long_answer")]
+    assert [row["id"] for row in long] == ["row-0", "row-3", "row-6", "row-9"]
+    asked = {body["messages"][0]["content"][1]["text"] for body in fake.requests if "image_url" in json.dumps(body)}
+    assert asked == {spoken(row)[0][1] for row in long}
+    assert all(len(text) > 30 for text in asked)

@@ -1,0 +1,100 @@
+"""The real command, killed again and again: nothing is lost, nothing is doubled, nothing finished is asked again."""
+
+import json
+import random
+import time
+
+import pytest
+from chats import mixed_rows, read, write
+from command import Command
+from fake_chat import FakeChat, serving
+
+ROWS = 60
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write(tmp_path / "data" / "chats.jsonl", mixed_rows(tmp_path / "data", ROWS))
+
+
+def words(data, out, url, *more):
+    return ["--data", data, "--out", out, "--server", url, "--concurrency", 4, "--backoff", 0.05, "--tries", 9, *more]
+
+
+def lines(file):
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+def wait_for(condition, command):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert command.is_running, command.output.read_text()
+        assert time.monotonic() < deadline, command.output.read_text()
+        time.sleep(0.002)
+
+
+def test_killed_again_and_again(tmp_path, data):
+    chance, out, journal = random.Random(3), tmp_path / "out", tmp_path / "out" / "journal.jsonl"
+    fake, undisturbed = FakeChat(delay=0.02, faults=["", "500", "", "gone", "garbage", ""] * 4), FakeChat()
+    with serving(fake, undisturbed) as (url, whole_url):
+        done = []
+        for target in (1, 20, 40):
+            command = Command(words(data, out, url), tmp_path / "log.txt")
+            wait_for(lambda target=target: lines(journal) > target, command)
+            time.sleep(chance.random() * 0.03)
+            command.kill()
+            done.append(lines(journal) - 1)
+            journal.open("ab").write(b'{"key": [59, 0], "id": "torn')  # as a crash of the whole machine leaves it
+        assert Command(words(data, out, url), tmp_path / "log.txt").wait() == 0, (tmp_path / "log.txt").read_text()
+        assert Command(words(data, tmp_path / "whole", whole_url), tmp_path / "log.txt").wait() == 0
+    assert all(before < after for before, after in zip([0, *done], done, strict=False))
+    assert (out / "train.jsonl").read_bytes() == (tmp_path / "whole" / "train.jsonl").read_bytes()
+    assert [row["id"] for row in read(out / "train.jsonl")] == [f"row-{i}" for i in range(ROWS)]
+    keys = [tuple(line["key"]) for line in read(journal)[1:]]
+    assert len(keys) == len(set(keys)) == ROWS
+    turns = sum(len(row["messages"]) // 2 for row in read(out / "train.jsonl"))
+    assert len(fake.requests) <= turns + 16 + 3 * (4 * 3)  # faults, and at each kill four conversations of up to three turns
+    assert f"{done[-1]} of {ROWS} are in" in (tmp_path / "log.txt").read_text().replace("\n", "")
+    assert not [file for file in out.iterdir() if file.name.startswith(".")]
+
+
+def test_ctrl_c_waits_for_nobody(tmp_path, data):
+    journal = tmp_path / "out" / "journal.jsonl"
+    fake = FakeChat(faults=[""] * 12, fault="slow", pause=30.0)
+    with serving(fake) as (url,):
+        command = Command(words(data, tmp_path / "out", url), tmp_path / "log.txt")
+        wait_for(lambda: lines(journal) > 5 and len(fake.requests) >= 16, command)
+        started = time.monotonic()
+        assert command.interrupt() == 130
+        assert time.monotonic() - started < 5
+    log = (tmp_path / "log.txt").read_text()
+    assert "Interrupted." in log
+    assert "Traceback" not in log
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+def test_a_second_process_is_refused(tmp_path, data):
+    with serving(FakeChat(delay=0.05)) as (url,):
+        first = Command(words(data, tmp_path / "out", url), tmp_path / "first.txt")
+        wait_for(lambda: lines(tmp_path / "out" / "journal.jsonl") > 2, first)
+        assert Command(words(data, tmp_path / "out", url), tmp_path / "second.txt").wait() == 2
+        assert first.wait() == 0
+    assert "another process" in (tmp_path / "second.txt").read_text()
+    assert len(read(tmp_path / "out" / "train.jsonl")) == ROWS
+
+
+def test_errors_and_help_for_people(tmp_path, data):
+    log = tmp_path / "log.txt"
+    assert Command(["--help"], log).wait() == 0
+    said = log.read_text()
+    assert "Keeps the prompts" in said
+    assert all(f"--{option}" in said for option in ("server", "thinking", "long_answers", "retry_failed"))
+    for argv, message in (
+        (["--out", "x"], "data"),
+        (["--data", data, "--out", "x"], "Nobody to ask"),
+        (["--dta", "x"], "Did you"),
+    ):
+        log.unlink()
+        assert Command(argv, log).wait() == 2
+        assert message in log.read_text()
+        assert "Traceback" not in log.read_text()

@@ -1,0 +1,228 @@
+"""Several servers as one: who is asked, who is left out, when a run gives up. The servers here are objects, no network."""
+
+import threading
+import time
+
+import pytest
+
+from data_recipes.regenerate.pool import NoServer, ServerPool
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.engine_http import Refused, Unanswered
+
+
+class FakeServer:
+    """`up` false: nobody answers. `fails`: the next so many requests fail although it is up."""
+
+    def __init__(self, url, model="m", up=True, fails=0):
+        self.url, self.model, self.up, self.fails = url, model, up, fails
+        self.asked = self.introduced = 0
+
+    def introduce(self):
+        self.introduced += 1
+        if not self.up:
+            raise Unanswered(f"nobody at {self.url}")
+
+    def answer(self):
+        self.asked += 1
+        if not self.up or self.fails:
+            self.fails = max(self.fails - 1, 0)
+            raise Unanswered(f"{self.url} broke")
+        return self.url
+
+
+def pool(*servers, tries=4, backoff=0.0, patience=5.0):
+    lines = []
+    made = ServerPool(servers, tries=tries, backoff=backoff, patience=patience, say=lines.append)
+    made.lines = lines
+    return made
+
+
+def opened(*servers, **options):
+    made = pool(*servers, **options)
+    made.open()
+    return made
+
+
+def ask(made):
+    return made.ask(FakeServer.answer)
+
+
+def test_who_has_least_to_do_is_asked():
+    a, b = FakeServer("a"), FakeServer("b")
+    made = opened(a, b)
+    assert made.ask(lambda first: ask(made) + first.url) == "ba"  # while a works, b is asked
+    assert (a.introduced, b.introduced) == (1, 1)
+
+
+def test_another_server_takes_over():
+    a, b = FakeServer("a", fails=99), FakeServer("b")
+    made = opened(a, b)
+    assert [ask(made) for _ in range(6)] == ["b"] * 6
+    assert a.asked == 3  # then it was left out, and with no pause between probes it comes back for one try at a time
+
+
+def test_a_server_that_is_left_out_comes_back():
+    a, b = FakeServer("a"), FakeServer("b")
+    made = opened(a, b, backoff=0.01)
+    a.up = False
+    assert {ask(made) for _ in range(10)} == {"b"}
+    assert a.asked == 3
+    assert made.lines == ["a is left out for a while: a broke"]
+    a.up, b.up = True, False
+    assert {ask(made) for _ in range(5)} == {"a"}  # b fails three times; then somebody finds that a is back
+    assert made.lines[1:] == ["b is left out for a while: b broke", "a takes part again."]
+
+
+def test_waiting_costs_no_tries():
+    a = FakeServer("a")
+    made = opened(a, tries=4, backoff=0.01)
+    a.up = False
+    threading.Timer(0.5, lambda: setattr(a, "up", True)).start()
+    started = time.monotonic()
+    assert ask(made) == "a"
+    assert a.asked == 4  # three while it was down
+    assert 0.4 < time.monotonic() - started < 5
+    assert a.introduced > 2
+
+
+def test_every_try_failed():
+    a = FakeServer("a", fails=99)
+    with pytest.raises(Unanswered, match="a broke"):
+        ask(opened(a, tries=2))
+    assert a.asked == 2
+
+
+def test_a_refusal_is_final_and_no_failure():
+    a, calls = FakeServer("a"), []
+
+    def refuse(server):
+        calls.append(server)
+        raise Refused("too long", 400)
+
+    made = opened(a)
+    for _ in range(5):
+        with pytest.raises(Refused, match="too long"):
+            made.ask(refuse)
+    assert len(calls) == 5
+    assert not made.lines
+    assert ask(made) == "a"
+
+
+def test_an_end_to_patience():
+    a = FakeServer("a")
+    made = opened(a, backoff=0.01, patience=0.3, tries=9)
+    a.up = False
+    started = time.monotonic()
+    with pytest.raises(NoServer, match="the same command then continues"):
+        ask(made)
+    assert 0.3 <= time.monotonic() - started < 3
+
+
+def test_a_server_that_answers_nothing_but_who_it_is_is_none():
+    a = FakeServer("a", fails=10**6)
+    made = opened(a, backoff=0.01, patience=0.3, tries=10**6)
+    with pytest.raises(NoServer):
+        ask(made)
+    assert a.introduced > 3  # it took part again and again
+
+
+def test_a_closed_pool_lets_nobody_wait():
+    made, errors = opened(FakeServer("a"), backoff=1.0, patience=60.0), []
+    made.states[0].server.up = False
+    made._leave_out(made.states[0])
+
+    def waiting():
+        try:
+            ask(made)
+        except NoServer as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=waiting)
+    thread.start()
+    made.close()
+    thread.join(5)
+    assert errors == ["The run is over."]
+
+
+def test_success_in_between_begins_the_count_anew():
+    a, b = FakeServer("a"), FakeServer("b")
+    made = opened(a, b)
+    for _ in range(5):
+        a.fails = b.fails = 1
+        ask(made)
+    assert not made.lines
+
+
+def test_pauses_grow_and_have_a_limit(monkeypatch):
+    made = opened(FakeServer("a"), backoff=1.0, patience=1000.0)
+    state, now = made.states[0], 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pauses = []
+    for _ in range(9):
+        made._leave_out(state)
+        pauses.append(state.out_until - now)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60]
+
+
+def test_some_may_be_down_at_the_start():
+    a, b = FakeServer("a", up=False), FakeServer("b")
+    made = pool(a, b, backoff=0.01)
+    assert made.open() == "m"
+    assert made.lines == ["a does not take part yet: nobody at a"]
+    assert ask(made) == "b"
+    with pytest.raises(UserError, match="nobody at a"):
+        pool(a).open()
+
+
+def test_servers_of_one_model_only():
+    with pytest.raises(UserError, match="b serves n, the others m"):
+        pool(FakeServer("a"), FakeServer("b", model="n")).open()
+
+
+def test_a_server_that_comes_back_with_another_model_stops_the_run():
+    a = FakeServer("a")
+    made = opened(a, backoff=0.01, tries=9)
+    a.up = False
+
+    def replaced():
+        a.model, a.up = "n", True
+
+    threading.Timer(0.2, replaced).start()
+    with pytest.raises(UserError, match="a serves n"):
+        ask(made)
+
+
+def test_a_late_answer_brings_a_server_back():
+    a = FakeServer("a", fails=3)
+    made = opened(a, backoff=10.0, tries=1)
+    broke = []
+
+    def late(server):
+        for _ in range(3):
+            try:
+                made.ask(FakeServer.answer)
+            except Unanswered:
+                broke.append(1)
+        assert made.states[0].out_until
+        return "late"
+
+    assert made.ask(late) == "late"
+    assert len(broke) == 3
+    assert ask(made) == "a"  # at once
+
+
+def test_many_threads_wait_for_one_probe():
+    a, done = FakeServer("a"), []
+    made = opened(a, backoff=0.05, tries=9)
+    a.up = False
+    threads = [threading.Thread(target=lambda: done.append(ask(made))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    before = a.introduced
+    a.up = True
+    for thread in threads:
+        thread.join(10)
+    assert done == ["a"] * 20
+    assert before <= 5  # at 0, 0.1, 0.3 ... seconds, not one per thread
+    assert a.asked <= 20 + 20 + 3

@@ -1,0 +1,220 @@
+"""A run as a whole: its files, its numbers, its errors, its command line, and what an interrupted one leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from samples import WRITERS, answer, chat, picture, question, write
+
+from data_recipes import measure
+from data_recipes.__main__ import main
+from data_recipes.build import build
+from data_recipes.plan import make_plan
+from data_recipes.settings import Settings
+from vlm_eagle.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+ALONE = Settings(workers=1)
+
+
+def lines(file):
+    return [json.loads(line) for line in file.open(encoding="utf-8")]
+
+
+def run(folder, rows, recipe="format-sharegpt", total=None, settings=ALONE, out="out"):
+    source = write(folder / "rows.jsonl", rows)
+    return build(make_plan(recipe, [str(source)], total), folder / out, settings)
+
+
+def test_every_rejected_row_says_where_and_why(tmp_path):
+    good = chat(1)
+    rows = [
+        {"conversations": good},
+        {"conversations": [{"from": "narrator", "value": "x"}, *good]},
+        {"conversations": []},
+        [1],
+        {"conversations": [good[0], {"from": "gpt", "value": 3}]},
+        {"conversations": [good[0], {"from": "gpt", "value": "  "}]},
+        {"conversations": good},
+        {"conversations": [{"from": "human", "value": "Please!"}, {"from": "gpt", "value": "\ud800 half a letter"}]},
+        {"conversations": [good[0], {"from": "gpt", "value": good[1]["value"] + " End."}]},
+    ]
+    summary = run(tmp_path, rows)
+    found = {int(row["source"].rsplit(":", 1)[1]): row["reason"] for row in lines(tmp_path / "out/rejected.jsonl")}
+    assert found == {
+        2: "unknown role", 3: "no messages", 4: "not an object", 5: "text missing", 6: "no answered question",
+        7: "duplicate", 8: "bad text", 9: "near duplicate",
+    }  # fmt: skip
+    assert summary["counts"]["read"] == 9
+    assert summary["counts"]["kept"] == 1
+    assert sum(summary["counts"]["dropped"].values()) == 8
+
+
+def test_what_is_tidied_is_counted(tmp_path):
+    ask, say = chat(3)
+    more = chat(4)
+    rows = [
+        {"conversations": [{"from": "system", "value": " "}, ask, say]},
+        {"conversations": [more[0], {"from": "human", "value": "Please."}, more[1], chat(5)[0]]},
+        {"conversations": [*chat(6), chat(7)[0], {"from": "gpt", "value": ""}, *chat(8)]},
+    ]
+    summary = run(tmp_path, rows)
+    assert summary["counts"]["changed"] == {
+        "last question dropped, it has no answer": 2, "blank system prompt dropped": 1, "turns joined": 1,
+        "cut at a blank message": 1,
+    }  # fmt: skip
+    by_row = {int(row["source"].rsplit(":", 1)[1]): row["messages"] for row in lines(tmp_path / "out/train.jsonl")}
+    assert by_row[2][0]["content"] == f"{question(40)}\n\nPlease."
+    assert [m["content"] for m in by_row[3]] == [question(60), answer(60)]
+
+
+def test_a_system_prompt_beside_the_list(tmp_path):
+    run(tmp_path, [{"system": "Be kind.", "conversations": chat(1)}])
+    assert lines(tmp_path / "out/train.jsonl")[0]["messages"][0] == {"role": "system", "content": "Be kind."}
+
+
+def test_the_numbers_of_recipe_json(tmp_path):
+    rows = [
+        {"conversations": [{"from": "human", "value": "q" * i}, {"from": "gpt", "value": f"{i} " + "a" * 10 * i}]}
+        for i in (1, 2, 3)
+    ]
+    lengths = run(tmp_path, rows)["lengths"]
+    assert lengths["question characters"] == {"mean": 2.0, "p10": 1.2, "median": 2.0, "p90": 2.8, "max": 3, "sum": 6}
+    assert lengths["answer characters"]["sum"] == 2 * 3 + 60
+    assert lengths["turns"]["max"] == 1
+    kept = json.loads((tmp_path / "out/recipe.json").read_text())
+    assert kept["settings"]["held_out"] == 0.01
+    assert kept["versions"]["datasketch"]
+    assert kept["parts"][0]["licence"]
+
+
+def test_only_identical_ones_go_when_asked_so(tmp_path):
+    rows = [{"conversations": [chat(1)[0], {"from": "gpt", "value": answer(10) + end}]} for end in ("", "", " End.")]
+    counts = run(tmp_path, rows, settings=Settings(workers=1, similarity=2))["counts"]
+    assert (counts["kept"], counts["dropped"]) == (2, {"duplicate": 1})
+
+
+def test_one_text_with_two_pictures_is_two_conversations(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(picture({"a": "red", "b": "blue"}[name]))
+    rows = [{"image": f"{name}.png", "conversations": chat(1)} for name in "aba"]
+    counts = run(tmp_path, rows, recipe="format-llava")["counts"]
+    assert (counts["kept"], counts["dropped"], counts["pictures"]) == (2, {"duplicate": 1}, 2)
+
+
+def test_pictures_of_rows_that_were_not_drawn_are_gone(tmp_path):
+    for i in range(60):
+        (tmp_path / f"{i}.png").write_bytes(picture(f"#{i * 4000:06x}"))
+    rows = [{"image": f"{i}.png", "conversations": chat(i)} for i in range(60)]
+    counts = run(tmp_path, rows, recipe="format-llava", total=5)["counts"]
+    assert counts["dropped"] == {"not drawn": 55}
+    assert counts["pictures"] == len([p for p in (tmp_path / "out/images").rglob("*") if p.is_file()]) == 5
+
+
+def test_a_limit_reads_no_further(tmp_path):
+    rows = [{"conversations": chat(i)} for i in range(5)]
+    source = write(tmp_path / "rows.jsonl", rows)
+    with source.open("a") as file:
+        file.write("no JSON\n")
+    counts = build(make_plan("format-sharegpt", [str(source)]), tmp_path / "out", Settings(workers=1, limit=4))["counts"]
+    assert (counts["read"], counts["kept"]) == (4, 4)
+
+
+def test_workers_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "CHUNK", 16)
+    rows = [{"conversations": chat(i % 90)} for i in range(100)]
+    source = write(tmp_path / "rows.jsonl", rows)
+    plan = make_plan("format-sharegpt", [str(source)])
+    build(plan, tmp_path / "one", ALONE)
+    build(plan, tmp_path / "two", Settings(workers=2))
+    for file in ("train.jsonl", "held_out.jsonl", "rejected.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_an_existing_folder_is_left_alone(tmp_path):
+    run(tmp_path, [{"conversations": chat(1)}])
+    before = (tmp_path / "out/train.jsonl").read_bytes()
+    with pytest.raises(UserError, match="exists already"):
+        run(tmp_path, [{"conversations": chat(2)}])
+    assert (tmp_path / "out/train.jsonl").read_bytes() == before
+
+
+def test_a_run_that_fails_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match=r"no row can be used.*right recipe.*rows\.jsonl:1: no messages"):
+        run(tmp_path, [{"question": "?"}])
+    with pytest.raises(UserError, match="has no rows"):
+        run(tmp_path, [])
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
+    write(tmp_path / "rows.jsonl", [{"conversations": chat(i)} for i in range(20_000)])
+    command = [sys.executable, "-m", "data_recipes", "format-sharegpt", "--source", str(tmp_path / "rows.jsonl"), "--out"]
+    process = subprocess.Popen([*command, str(tmp_path / "out"), "--workers", "1"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    scratch = lambda: [file for file in tmp_path.glob(".out-*/new/.rows.jsonl") if file.stat().st_size]
+    deadline = time.monotonic() + 60
+    while not scratch() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert scratch()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"held_out": 1.0}, "share"),
+        ({"held_out": float("nan")}, "share"),
+        ({"similarity": 0.2}, "above 0.5"),
+        ({"limit": 0}, "at least 1"),
+        ({"images": ["nowhere"]}, "no such folder"),
+    ],
+)
+def test_bad_settings_are_explained(settings, says):
+    with pytest.raises(UserError, match=says):
+        Settings(**settings)
+
+
+def test_the_command_line(tmp_path, capsys):
+    WRITERS["format-messages"](tmp_path / "mine")
+    assert (
+        main(["format-messages", "--source", str(tmp_path / "mine"), "--out", str(tmp_path / "out"), "--held-out", "0.5"]) == 0
+    )
+    assert "format-messages" in capsys.readouterr().out
+    assert (tmp_path / "out/recipe.json").is_file()
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--help"], 0), (["--out", "x"], 2)])
+def test_without_a_name_it_lists_what_there_is(capsys, arguments, code):
+    assert main(arguments) == code
+    shown = capsys.readouterr()
+    assert all(
+        word in shown.out + shown.err
+        for word in ("sharegpt-zh-en", "vl-long-answers", "apache-2.0", "HuggingFaceH4/ultrachat_200k")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sharegtp", "--out", "x"], "Did you mean sharegpt"),
+        (["sharegpt"], "--out is missing"),
+        (["sharegpt", "--out", "x", "--source", "nowhere.json"], "no such file"),
+        (["sharegpt", "--out", "x", "--sorce", "y"], "Did you mean --source"),
+    ],
+)
+def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

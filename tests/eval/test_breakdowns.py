@@ -1,0 +1,39 @@
+"""Sums by kind of prompt and by place in the answer."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
+
+from breakdowns import answer_lengths, breakdowns, by_answer_position
+
+
+def row(id_, committed, **more):
+    about = {"modality": "text", "language": "en", "turn": 0, **more}
+    return {"id": id_, "committed": committed, "num_committed": sum(committed), "num_forwards": len(committed), **about}
+
+
+def test_forwards_count_where_they_begin():
+    """Before the first forward stands the prefill's token: these begin after 1, 9, 15, 16, 31, 32, 63 and 64 tokens."""
+    stretches = by_answer_position([row("a", [8, 6, 1, 15, 1, 31, 1, 2])])
+    assert [(s["from"], s["to"], s["tokens"], s["forwards"]) for s in stretches] == [
+        (0, 16, 15, 3), (16, 32, 16, 2), (32, 64, 32, 2), (64, 128, 2, 1),
+    ]  # fmt: skip
+    assert stretches[1]["acceptance_length"] == 8
+
+
+def test_servers_say_nothing_about_places():
+    assert by_answer_position([{"id": "a", "num_committed": 4, "num_forwards": 2}]) == []
+
+
+def test_kinds_are_summed_apart_and_prompts_counted():
+    words = [row("a", [2, 2], language="zh"), row("a", [1], language="zh", turn=1), row("b", [4])]
+    seen = [row("a", [3, 1, 1], modality="image")]
+    found = breakdowns([words, seen])
+    sums = lambda name: {k: (v["prompts"], v["tokens"], v["forwards"]) for k, v in found[name].items()}
+    assert sums("modality") == {"image": (1, 5, 3), "text": (2, 9, 4)}
+    assert sums("language") == {"en": (2, 9, 4), "zh": (1, 5, 3)}
+    assert sums("turn") == {"0": (3, 13, 6), "1": (1, 1, 1)}
+    assert found["modality"]["text"]["acceptance_length"] == 9 / 4
+    assert found["answer_tokens"] == {"mean": (5 + 2 + 5 + 6) / 4, "median": 5, "max": 6}
+    assert answer_lengths([]) is None

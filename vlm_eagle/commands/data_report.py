@@ -1,0 +1,103 @@
+"""Reports what a data set holds, as training will see it: on the screen, and as a page to look at.
+
+    vlm-eagle data-report
+    vlm-eagle data-report --target Qwen/Qwen3-VL-2B-Instruct --data train.jsonl --workers 8 --out outputs/my-data
+
+Writes OUT/report.html (one file, no network), OUT/report.json, and OUT/dropped.jsonl with every row that training would skip.
+Rows are tokenised and image headers read; pixels are decoded only of the samples that are shown. What was counted once is kept
+and used by training, and by the next report.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_recipes.report.page import render
+from data_recipes.report.samples import shown
+from data_recipes.report.statistics import DataStatistics, collect
+from data_recipes.report.summary import SIZES, summarise
+from data_recipes.report.tables import show
+from vlm_eagle.commands.reading import Reading, open_data
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.data.media import pixel_budget
+from vlm_eagle.data.preparation import Preparation
+from vlm_eagle.data.prepared_cache import PreparedCache
+from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.target.load import read_config
+
+
+@dataclass(kw_only=True)
+class Config(Reading):
+    """What to report on.
+
+    Attributes:
+        out: folder for the report.
+        samples: how many samples to show, drawn at random.
+        seed: of that draw.
+        vocab_sizes: draft vocabularies whose coverage is compared.
+        workers: processes that tokenise.
+        cache: as data.cache in training.
+    """
+
+    out: str = "outputs/data_report"
+    samples: int = 24
+    seed: int = 0
+    vocab_sizes: list[int] = field(default_factory=lambda: list(SIZES))
+    workers: int = os.cpu_count() or 1
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 0 or self.workers < 0 or not self.vocab_sizes or min(self.vocab_sizes) < 1:
+            raise UserError("samples and workers may not be negative, and vocab_sizes are numbers greater than 0.")
+
+
+def main(config: Config) -> None:
+    """Counts, prints and writes."""
+    console, out = Console(), Path(config.out)
+    dataset, collator = open_data(config, console)
+    vocab_size = read_config(config.target).get_text_config().vocab_size
+    found = _collect(config, dataset, collator, vocab_size, out / "dropped.jsonl", console)
+    summary = summarise(found, config.vocab_sizes)
+    show(summary, console)
+    about = {
+        "target": config.target, "data": " ".join(config.data), "longest sample": f"{config.max_length:,} tokens",
+        "pixels of an image": "{:,} to {:,}".format(*pixel_budget(collator.vision)) if collator.vision else "no images",
+    }  # fmt: skip
+    page = render(summary, [shown(dataset[row], collator) for row in found.chosen], about)
+    _write(out / "report.html", page)
+    write_json(out / "report.json", summary | {"run": describe_run(config=asdict(config))})
+    console.print(f"Report: {out / 'report.html'}", highlight=False)
+
+
+def _collect(
+    config: Config, dataset: ConversationDataset, collator: VisionCollator, vocab_size: int, dropped: Path, console: Console
+) -> DataStatistics:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    dropped.parent.mkdir(parents=True, exist_ok=True)
+    scratch = dropped.with_name(f".{dropped.name}.{os.getpid()}")
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar, scratch.open("w") as file:
+
+        def drop(row: int, error: BadRow) -> None:
+            file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
+
+        task = bar.add_task("Reading", total=len(dataset))
+        preparation = Preparation(
+            dataset, collator, cache=PreparedCache(config.cache, collator), workers=config.workers,
+            done=lambda rows: bar.advance(task, rows),
+        )  # fmt: skip
+        found = collect(preparation, vocab_size, config.samples, config.seed, drop)
+    scratch.replace(dropped)
+    return found
+
+
+def _write(file: Path, text: str) -> None:
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(file)

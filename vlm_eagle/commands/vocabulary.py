@@ -1,0 +1,132 @@
+"""Chooses a draft vocabulary by what it covers, and says what each size costs.
+
+    vlm-eagle vocabulary --data train.jsonl                                     compare 8,000, 16,000 and 32,000 tokens
+    vlm-eagle vocabulary --data train.jsonl --coverage 0.98 --every-language 0.9 --out vocabulary.json
+    vlm-eagle vocabulary --data train.jsonl --size 16000 --force-text german.txt --out vocabulary.json
+
+Training takes the file: scripts/train_vlm.py --draft.vocab-file vocabulary.json. The most frequent tokens of the answers are
+taken. Special tokens (ends of turns, <think>, tools, ...) are in any case, and whatever is forced: every token of a text file,
+or ids. So a language that the data holds little of, or a word that must not be missed, is not left to counting.
+"""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from data_recipes.report.statistics import collect
+from data_recipes.report.summary import SIZES
+from data_recipes.vocabulary import Size, as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+from vlm_eagle.commands.reading import Reading, open_data
+from vlm_eagle.data.preparation import Preparation
+from vlm_eagle.data.prepared_cache import PreparedCache
+from vlm_eagle.draft.vocab_file import write_vocabulary
+from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import describe_run, sha256
+from vlm_eagle.target.load import read_config
+
+LANGUAGES = 5  # columns of the table
+
+
+@dataclass(kw_only=True)
+class Config(Reading):
+    """What to cover.
+
+    Attributes:
+        sizes: vocabularies to compare.
+        size: choose this size.
+        coverage: choose the smallest size that covers this share of all learned tokens, 0 .. 1.
+        every_language: likewise, of the learned tokens of every language.
+        multiple: a chosen size is rounded up to a multiple of this.
+        special: hold the tokenizer's added tokens in any case.
+        force_ids: token ids to hold in any case.
+        force_text: text files whose tokens are held in any case.
+        dtype: of the draft's weights, for what a step costs.
+        out: file for the chosen vocabulary; none only compares.
+        workers: processes that tokenise.
+        cache: as data.cache in training.
+    """
+
+    sizes: list[int] = field(default_factory=lambda: list(SIZES))
+    size: int | None = None
+    coverage: float | None = None
+    every_language: float | None = None
+    multiple: int = 64
+    special: bool = True
+    force_ids: list[int] = field(default_factory=list)
+    force_text: list[str] = field(default_factory=list)
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    out: str | None = None
+    workers: int = os.cpu_count() or 1
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        shares = [share for share in (self.coverage, self.every_language) if share is not None]
+        if any(not 0 < share <= 1 for share in shares):
+            raise UserError(f"coverage and every_language are shares: give numbers from 0 to 1, found {shares}.")
+        if self.size is not None and shares:
+            raise UserError("size and a wanted coverage contradict each other. Give one of them.")
+        if self.out and self.size is None and not shares:
+            raise UserError("What should the vocabulary in --out hold? Give --size, or --coverage, or --every-language.")
+        if min([self.multiple, *self.sizes, 1 if self.size is None else self.size]) < 1 or self.workers < 0:
+            raise UserError("sizes, size and multiple must be greater than 0, and workers not negative.")
+
+
+def main(config: Config) -> None:
+    """Counts, compares, and writes the chosen vocabulary."""
+    console = Console()
+    dataset, collator = open_data(config, console)
+    target = read_config(config.target)
+    preparation = Preparation(dataset, collator, cache=PreparedCache(config.cache, collator), workers=config.workers)
+    found = collect(_Tracked(preparation, console), target.get_text_config().vocab_size)
+    counts = as_tensors(found.counts)
+    if not sum(counts.values()).any():
+        raise UserError("The data holds no answer tokens: every row is bad or has no assistant message.")
+    forced = set(config.force_ids) | set(tokens_of_text(map(Path, config.force_text), collator.tokenizer))
+    forced = sorted(forced | set(special_tokens(collator.tokenizer) if config.special else ()))
+    chosen = config.size
+    if config.coverage is not None or config.every_language is not None:
+        chosen = size_for(counts, forced, config.coverage or 0.0, config.every_language or 0.0, config.multiple)
+    sizes = [size for size in config.sizes if size >= len(forced)] + ([chosen] if chosen else [])
+    rows = compare(counts, sizes, forced, target, config.dtype)
+    languages = sorted(counts, key=lambda name: -int(counts[name].sum()))
+    console.print(_table(rows, languages[:LANGUAGES], chosen))
+    if found.dropped:
+        console.print("Dropped rows: " + ", ".join(f"{reason} {n}" for reason, n in found.dropped.most_common()))
+    if config.out:
+        about = {
+            "target": config.target, "data": config.data, "data_hash": sha256(dict.fromkeys(row[0] for row in dataset.rows)),
+            "forced": len(forced), "comparison": [asdict(row) for row in rows],
+            "run": describe_run(config=asdict(config)),
+        }  # fmt: skip
+        vocab = choose(counts, chosen, forced)
+        write_vocabulary(Path(config.out), vocab, **about)
+        console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)
+
+
+class _Tracked:
+    """A preparation with a progress bar."""
+
+    def __init__(self, preparation: Preparation, console: Console):
+        self.dataset, self.explain = preparation.dataset, preparation.explain
+        self.rows, self.console = preparation, console
+
+    def __iter__(self):
+        total, hidden = len(self.dataset), not self.console.is_terminal
+        return iter(track(self.rows, "Reading", total, console=self.console, transient=True, disable=hidden))
+
+
+def _table(rows: list[Size], languages: list[str], chosen: int | None) -> Table:
+    table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
+    for name in ("tokens", "all", *languages, "lm_head parameters", "MiB read per draft step", "of the whole vocabulary's"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        covered = [f"{row.by_language[name]:.2%}" for name in languages]
+        cost = (f"{row.head_parameters:,}", f"{row.step_bytes / 2**20:,.1f}", f"{row.step_cost:.0%}")
+        style = "bold green" if row.size == chosen else None
+        table.add_row(f"{row.size:,}", f"{row.overall:.2%}", *covered, *cost, style=style)
+    return table
