@@ -117,6 +117,23 @@ def test_a_card_of_what_is_not_known(draft):
         model_card(draft.config, form="vllm", target="t", draft="d", vision=False, results={"settings": [{}]})
 
 
+def test_results_of_several_drafts_and_temperatures(demo_run, tmp_path):
+    """Only this draft's columns, each with its temperature."""
+    mine, theirs = str(demo_run / "draft"), "drafts/theirs"
+    warm = {**column(8, 4.0, 3.0), "sampling": {"temperature": 0.6}}
+    settings = [{**column(8, 5.0, 4.0), "draft": mine}, {**warm, "draft": mine}, {**column(8, 2.0, 1.5), "draft": theirs}]
+    (tmp_path / "both.json").write_text(json.dumps({"settings": settings}))
+    words = ["--draft", mine, "--acc-length", str(tmp_path / "both.json"), "--out"]
+    assert run(export, *words, str(tmp_path / "out")) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| Benchmark | num_draft_tokens=8, T=0 | num_draft_tokens=8, T=0.6 |" in card
+    assert "| describe | 5.00 | 4.00 |" in card
+    assert "at temperature 0.0 and 0.6." in card
+    (tmp_path / "both.json").write_text(json.dumps({"settings": [{**settings[0], "draft": "a"}, settings[2]]}))
+    assert run(export, *words, str(tmp_path / "other")) == 2
+    assert not (tmp_path / "other").exists()
+
+
 def test_push_to_hub(demo_run, tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(HfApi, "create_repo", lambda self, name, **more: calls.append((name, more)))

@@ -68,6 +68,7 @@ def main(config: Config) -> None:
     run, results = (
         _beside(config.draft, given, name) for given, name in ((config.run, "run.json"), (config.acc_length, "acc_length.json"))
     )
+    results = _of_draft(results, config.draft)
     name = config.target or ((run or {}).get("config") or {}).get("target")
     if not name:
         raise UserError("There is no run.json that names the target. Give --target.")
@@ -111,6 +112,21 @@ def _beside(draft: str, given: str | None, name: str) -> dict[str, Any] | None:
     if not isinstance(row, dict):
         raise UserError(f"{file} holds no JSON object.")
     return row
+
+
+def _of_draft(results: dict[str, Any] | None, draft: str) -> dict[str, Any] | None:
+    """Results that compare several drafts, without the others.
+
+    Raises:
+        UserError: this one is not among them.
+    """
+    settings = results.get("settings") if results else None
+    if not isinstance(settings, list) or len({s.get("draft") for s in settings if isinstance(s, dict)}) < 2:
+        return results
+    own = [s for s in settings if s.get("draft") and Path(s["draft"]).resolve() == Path(draft).resolve()]
+    if not own:
+        raise UserError(f"The results compare drafts, and {draft} is not among them. Give others with --acc-length.")
+    return {**results, "settings": own}
 
 
 def _push(folder: Path, repository: str, private: bool) -> str:

@@ -49,7 +49,7 @@ def model_card(
         base_link=f"[{target}](https://huggingface.co/{target})" if on_hub else f"`{target}`",
         parameters=_short(sum(math.prod(s) for n, s in expected_shapes(config).items() if n not in ("d2t", "t2d"))),
         columns=columns, rows=rows, headline=best and f"{best['average']:.2f} on average ({best['title']})",
-        temperature=columns[0]["temperature"] if columns else 0, measured_on=_versions(results, ("torch", "transformers")),
+        temperatures=sorted({c["temperature"] for c in columns}), measured_on=_versions(results, ("torch", "transformers")),
         remarks=remarks or [], training=_training(run), architecture=_architecture(config),
     )  # fmt: skip
 
@@ -58,9 +58,10 @@ def _acceptance(results: dict[str, Any] | None) -> tuple[list[dict[str, Any]], l
     """Columns (one per tree shape) and rows (one per benchmark) of the table."""
     try:
         settings = results["settings"] if results else []
+        several = len({s["sampling"]["temperature"] for s in settings}) > 1
         columns = [
             {
-                "title": f"num_draft_tokens={s['num_draft_tokens']}" + (f", topk={s['topk']}" if s["topk"] > 1 else ""),
+                "title": _title(s, several),
                 "average": float(s["average_acceptance_length"]),
                 "temperature": s["sampling"]["temperature"],
             }
@@ -71,6 +72,11 @@ def _acceptance(results: dict[str, Any] | None) -> tuple[list[dict[str, Any]], l
         return columns, [{"name": name, "lengths": [column[name] for column in found]} for name in names]
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"These are no results of eval/acc_length.py ({error!r}).") from error
+
+
+def _title(setting: dict[str, Any], with_temperature: bool) -> str:
+    title = f"num_draft_tokens={setting['num_draft_tokens']}" + (f", topk={setting['topk']}" if setting["topk"] > 1 else "")
+    return title + (f", T={setting['sampling']['temperature']:g}" if with_temperature else "")
 
 
 def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:
