@@ -68,6 +68,14 @@ def test_every_config_is_tested():
     }  # fmt: skip
 
 
+def test_the_documents_commands_are_in_the_docs():
+    docs = (CONFIGS.parents[1] / "docs" / "evaluation.md").read_text()
+    for file in CONFIGS.glob("*.yaml"):
+        command = f"python eval/{script_of(file.stem).__name__}.py --config eval/configs/{file.name}"
+        assert f"`{command}`" in docs
+        assert f"#   {command}" in file.read_text(), "the config's own comment"
+
+
 def test_speedup_and_tau_by_benchmark_temperatures_and_models_in_rows(produce, drafts):
     said, result, names = produce("eagle3-qwen3-8b-zh", drafts)
     for shape in ("num_steps 5, topk 4, num_draft_tokens 16", "num_steps 6, topk 10, num_draft_tokens 32"):
