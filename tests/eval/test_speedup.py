@@ -180,6 +180,23 @@ def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
     assert not list(evaluate.out.glob("*journal*"))
 
 
+@pytest.mark.parametrize("other", ["--samplings sampled", "--trees chain4", "--image-inputs merged", "--max-new-tokens 5"])
+def test_a_race_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
+    run, count, few = race_module._run, [], [Benchmark("words", [prompt("code", 1), prompt("code", 2)])]
+
+    def counted(method, course, group):
+        count.append(group)
+        if len(count) == 5:  # 2 to get warm, 2 timed
+            raise KeyboardInterrupt
+        return run(method, course, group)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(race_module, "_run", counted)
+        assert evaluate(*SMALL, on=few, script=speedup)[0] == 130
+        assert evaluate(*SMALL, *other.split(), on=few, script=speedup)[0] == 0
+    assert len(count) == 5 + 2 + 2 * 2
+
+
 def test_a_tree_found_by_measuring_comes_with_its_forecasts(evaluate, monkeypatch):
     from vlm_eagle.decoding.auto import Forecast
 
