@@ -120,10 +120,10 @@ def test_an_end_to_patience():
 
 def test_a_server_that_answers_nothing_but_who_it_is_is_none():
     a = FakeServer("a", fails=10**6)
-    made = opened(a, backoff=0.01, patience=0.3, tries=10**6)
+    made = opened(a, backoff=0.01, patience=1.0, tries=10**6)
     with pytest.raises(NoServer):
         ask(made)
-    assert a.introduced > 3  # it took part again and again
+    assert a.introduced >= 3  # it took part again and again
 
 
 def test_a_closed_pool_lets_nobody_wait():
