@@ -20,20 +20,20 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from assemble import assemble, compare_answers
 from benchmarks import default_names, load_benchmarks
-from choices import parse_samplings, parse_trees
-from columns import OurColumn
-from compare import compare
-from journal import Journal, digest
-from models import load_pairs, processes
-from prompts import answer_length, check_names
-from results import document
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from scoring import Column, Outcome, Task, tasks_of, work
-from server import ServerColumn, reach
-from table import acceptance_table, breakdown_table, position_table
+from scores.assemble import assemble, compare_answers
+from scores.choices import parse_samplings, parse_trees
+from scores.columns import OurColumn
+from scores.compare import compare
+from scores.journal import Journal, digest
+from scores.models import load_pairs, processes
+from scores.prompts import answer_length, check_names
+from scores.results import document
+from scores.scoring import Column, Outcome, Task, tasks_of, work
+from scores.server import ServerColumn, reach
+from scores.table import acceptance_table, breakdown_table, position_table
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.decoding.cycle import ROOT_ALONE

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.table import Table
-from shapes import SHAPES, build_pair, vocabulary
+from timing.shapes import SHAPES, build_pair, vocabulary
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder

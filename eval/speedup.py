@@ -16,16 +16,16 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from benchmarks import default_names, load_benchmarks
-from choices import parse_samplings, parse_trees
-from compare import compare
-from journal import Journal
-from models import load_pairs, processes
-from prompts import check_names
-from results import document
 from rich.console import Console
-from speed_runs import Setup, Ways, time_all
-from speed_table import cost_table, forecast_table, founding_table, interval_table, speed_table
-from speeds import PLAIN
+from scores.choices import parse_samplings, parse_trees
+from scores.compare import compare
+from scores.journal import Journal
+from scores.models import load_pairs, processes
+from scores.prompts import check_names
+from scores.results import document
+from timing.runs import Setup, Ways, time_all
+from timing.speeds import PLAIN
+from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.benchmark import Benchmark

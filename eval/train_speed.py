@@ -19,7 +19,7 @@ import torch
 from peak_memory import peak_bytes
 from rich.console import Console
 from rich.table import Table
-from shapes import SHAPES, build_pair, vocabulary
+from timing.shapes import SHAPES, build_pair, vocabulary
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.draft.model import Eagle3Draft

@@ -1,6 +1,6 @@
-"""Intervals of the report's own breakdowns, by the bootstrap of `intervals.py` with fewer draws: a page has dozens of them."""
+"""Intervals of the report's own breakdowns, by the bootstrap of `scores/intervals.py` with fewer draws: a page has dozens."""
 
-from intervals import Units, bounds, grouped, ratio, resample_groups
+from scores.intervals import Units, bounds, grouped, ratio, resample_groups
 
 from reporting.records import Interval
 

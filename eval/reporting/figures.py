@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from breakdowns import FIRST_STRETCH
+from scores.breakdowns import FIRST_STRETCH
 
 from reporting.bootstrap import tau_interval
 from reporting.charts import Chart, Point, Series

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import SCHEMA
+from scores.results import SCHEMA
 
 from reporting.fields import Fields, read_fields
 from reporting.read_kind import read_interval, read_kind

@@ -1,4 +1,4 @@
-"""The timings in a file: those of `speeds.py`, and of speedup.py before it."""
+"""The timings in a file: those of `timing/speeds.py`, and of speedup.py before it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from reporting.fields import Fields
 from reporting.read_kind import read_interval, read_kind
 from reporting.records import Forecast, Gain, Method, Speed
 
-DRAFTED, PLAIN = "with the draft", "target alone"  # as in speeds.py, which needs torch; this does not
+DRAFTED, PLAIN = "with the draft", "target alone"  # as in timing/speeds.py, which needs torch; this does not
 
 
 def read_speed(row: Fields, file: Path, config: Fields) -> Speed:

@@ -9,12 +9,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-import columns
 import evaluations
-import methods
-import scoring
-from assemble import compare_answers
 from evaluations import LENGTH, Evaluation, benchmarks, figures, prompt, rows_of
+from scores import columns, scoring
+from scores.assemble import compare_answers
+from timing import methods
 
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.data.collator import VisionCollator

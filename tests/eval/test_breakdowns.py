@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-from breakdowns import answer_lengths, breakdowns, by_answer_position
+from scores.breakdowns import answer_lengths, breakdowns, by_answer_position
 
 
 def row(id_, committed, **more):

@@ -11,9 +11,9 @@ from conftest import make_imitating_draft
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
 import acc_length
-import speed_runs
 import speedup
 from benchmark_files import write
+from timing import runs as speed_runs
 
 from vlm_eagle.cli import parse, run_cli
 from vlm_eagle.target.load import load_target

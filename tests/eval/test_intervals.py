@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-import intervals
-from intervals import bounds, interval, mean_interval, prompt_units, quotient, ratio, resample, resample_groups
+from scores import intervals
+from scores.intervals import bounds, interval, mean_interval, prompt_units, quotient, ratio, resample, resample_groups
 
 
 def prompts(rng, n, tau=3.0):

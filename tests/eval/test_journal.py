@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-from journal import Journal, digest
+from scores.journal import Journal, digest
 
 
 def test_lines_outlive_kills(tmp_path):

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-import results as results_module
-import speeds
 from report_results import invent, results, setting, speed, write
 from reporting.figures import figures, over_answer
 from reporting.labels import labels, shared_facts
@@ -22,6 +20,8 @@ from reporting.read import read_results
 from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Kind
 from reporting.samples import collect
+from scores import results as results_module
+from timing import speeds
 
 from vlm_eagle.errors import UserError
 
@@ -57,7 +57,7 @@ def test_a_whole_file(file):
 
 
 def test_what_results_py_writes_is_read_whole(tmp_path, file):
-    """Files in the form of `results.py`, made by it: sums, intervals, breakdowns, and a server's rows."""
+    """Files in the form of `scores/results.py`, made by it: sums, intervals, breakdowns, and a server's rows."""
     raw = json.loads(file.read_text())["settings"][1]
     rows = {b["name"]: [{**row, "num_committed": sum(row["committed"])} for row in b["prompts"]] for b in raw["benchmarks"]}
     head = {key: raw[key] for key in ("draft", "target", "num_draft_tokens", "topk", "num_steps", "sampling", "concurrency")}

@@ -10,13 +10,13 @@ from evaluations import Evaluation, benchmarks, figures, prompt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-import race as race_module
-import speed_runs
 import speedup
-from journal import Journal
-from methods import Timed, our_loop
-from race import Course, Lap, groups_of, race
-from speeds import DRAFTED, GENERATE, PLAIN, paired_batches, speed_result
+from scores.journal import Journal
+from timing import race as race_module
+from timing import runs as speed_runs
+from timing.methods import Timed, our_loop
+from timing.race import Course, Lap, groups_of, race
+from timing.speeds import DRAFTED, GENERATE, PLAIN, paired_batches, speed_result
 
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.sampling import Sampling

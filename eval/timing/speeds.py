@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from columns import answer_row
-from intervals import interval, prompt_units, quotient, ratio
-from race import Lap
+from scores.columns import answer_row
+from scores.intervals import interval, prompt_units, quotient, ratio
+
+from timing.race import Lap
 
 PLAIN, DRAFTED, GENERATE, LOOKUP = "target alone", "with the draft", "transformers generate", "prompt lookup"
 

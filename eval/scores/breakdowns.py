@@ -6,7 +6,7 @@ from itertools import accumulate
 from statistics import mean, median
 from typing import Any
 
-from intervals import interval, prompt_units, ratio
+from scores.intervals import interval, prompt_units, ratio
 
 FIRST_STRETCH = 16  # tokens; each later stretch of an answer ends at twice the end of the one before
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from choices import sampling_label
 from rich.table import Table
+
+from scores.choices import sampling_label
 
 
 def acceptance_table(settings: Sequence[dict[str, Any]]) -> Table:

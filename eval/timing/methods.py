@@ -7,9 +7,9 @@ from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import torch
-from lookup import LookupDecoder
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from timing.lookup import LookupDecoder
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling

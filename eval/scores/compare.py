@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from choices import sampling_label
-from intervals import Units, bounds, grouped, prompt_units, quotient, resample_groups
-from results import read_document
 from rich.console import Console
 from rich.table import Table
-from speeds import paired_batches
-from table import short_name, tree_kind
+from timing.speeds import paired_batches
 
+from scores.choices import sampling_label
+from scores.intervals import Units, bounds, grouped, prompt_units, quotient, resample_groups
+from scores.results import read_document
+from scores.table import short_name, tree_kind
 from vlm_eagle.errors import UserError
 
 ALPHA = 0.025  # one-sided

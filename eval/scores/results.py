@@ -4,7 +4,7 @@
 
 A setting is one column of a table: one draft, tree and sampling over all benchmarks. Everything summed can be counted again
 from its prompts' rows: tokens = sum of `committed`, forwards = length of `committed`, position i accepted = `accepted` >= i.
-A Speed (`speedup.py` alone) is described in `speeds.py`.
+A Speed (`speedup.py` alone) is described in `timing/speeds.py`.
 """
 
 import json
@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from breakdowns import answer_lengths, breakdowns
-from intervals import interval, mean_interval, prompt_units, ratio
-
+from scores.breakdowns import answer_lengths, breakdowns
+from scores.intervals import interval, mean_interval, prompt_units, ratio
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.errors import UserError
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from assemble import prompt_rows
-from columns import code_digest, shape_head
-from journal import Journal
-from methods import Method, our_loop, prompt_lookup, transformers_generate
-from models import Pair
-from prompts import answer_length
-from race import Course, Lap, Turn, groups_of, race
-from results import benchmark_result, setting_result
 from rich.console import Console
 from rich.progress import Progress
-from speeds import DRAFTED, GENERATE, LOOKUP, PLAIN, answers_of, speed_result
+from scores.assemble import prompt_rows
+from scores.columns import code_digest, shape_head
+from scores.journal import Journal
+from scores.models import Pair
+from scores.prompts import answer_length
+from scores.results import benchmark_result, setting_result
 
+from timing.methods import Method, our_loop, prompt_lookup, transformers_generate
+from timing.race import Course, Lap, Turn, groups_of, race
+from timing.speeds import DRAFTED, GENERATE, LOOKUP, PLAIN, answers_of, speed_result
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.auto import Forecast, choose_shape
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder

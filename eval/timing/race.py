@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from journal import Journal, digest
-from methods import Method, Timed
-from prompts import content, seed_of
+from scores.journal import Journal, digest
+from scores.prompts import content, seed_of
 
+from timing.methods import Method, Timed
 from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation

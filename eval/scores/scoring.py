@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from journal import Journal, digest
-from prompts import content, seed_of
-
+from scores.journal import Journal, digest
+from scores.prompts import content, seed_of
 from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.conversation import Conversation
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from methods import our_loop
-from scoring import Answer, Question, Skip
+from timing.methods import our_loop
 
 import vlm_eagle
+from scores.scoring import Answer, Question, Skip
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.detokenize import TextStream

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from scoring import Answer, Question, Skip
 from transformers import AutoProcessor, AutoTokenizer
 
+from scores.scoring import Answer, Question, Skip
 from vlm_eagle.config import DEMO
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from columns import model_digest
 
+from scores.columns import model_digest
 from vlm_eagle.config import DEMO
 from vlm_eagle.decoding.generate import check_fit
 from vlm_eagle.draft.model import Eagle3Draft

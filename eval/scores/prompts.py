@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from journal import digest
 from PIL import Image
 
+from scores.journal import digest
 from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.conversation import Conversation, ImagePart, Part, TextPart
 from vlm_eagle.errors import UserError

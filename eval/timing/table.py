@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from choices import sampling_label
 from rich.table import Table
-from table import short_name, tree_kind
+from scores.choices import sampling_label
+from scores.table import short_name, tree_kind
 
 
 def founding_table(speeds: Sequence[dict[str, Any]]) -> Table:

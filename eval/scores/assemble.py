@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from columns import pieces_of
-from prompts import image_files, question
-from results import PromptRow, benchmark_result, setting_result
-from scoring import Column, Outcome, Task
-
+from scores.columns import pieces_of
+from scores.prompts import image_files, question
+from scores.results import PromptRow, benchmark_result, setting_result
+from scores.scoring import Column, Outcome, Task
 from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.errors import UserError
 
