@@ -1,7 +1,7 @@
 """What is asked: rows, samples, seeds, and questions that want long answers."""
 
 import pytest
-from chats import mixed_rows, turns, write
+from own_chats import mixed_rows, turns, write
 
 from data_recipes.regenerate.asks import Asks
 from data_recipes.regenerate.config import RegenerateConfig

@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
-from chats import mixed_rows, picture, read, spoken, turns, write
 from fake_chat import FakeChat, choice, free_address, said, serving, usual
+from own_chats import mixed_rows, picture, read, spoken, turns, write
 from PIL import Image
 
 from data_recipes.regenerate.config import RegenerateConfig

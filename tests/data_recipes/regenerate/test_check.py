@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chats import write
+from own_chats import write
 
 from vlm_eagle.data.conversation import Conversation, Message, TextPart, user_message
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from chats import picture, read, spoken, turns, write
 from conftest import make_imitating_draft
+from own_chats import picture, read, spoken, turns, write
 
 from data_recipes.regenerate import in_process
 from data_recipes.regenerate.config import RegenerateConfig

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from chats import picture, read, turns, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_chats import picture, read, turns, write
 
 from data_recipes.regenerate import run
 from data_recipes.regenerate.config import RegenerateConfig

@@ -5,9 +5,9 @@ import random
 import time
 
 import pytest
-from chats import mixed_rows, read, write
 from command import Command
 from fake_chat import FakeChat, serving
+from own_chats import mixed_rows, read, write
 
 ROWS = 60
 
