@@ -41,9 +41,8 @@ def parse(kind: type[Config], description: str, argv: Sequence[str], default_con
     argv = _normalise(argv, _field_types(kind))
     if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
         default_config = None
-    parser = _Parser(
-        description=description, default_config_files=[str(default_config)] if default_config else None, allow_abbrev=False
-    )
+    defaults = [str(default_config)] if default_config else None
+    parser = _Parser(prog=_program(), description=description, default_config_files=defaults, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of settings; options given after it override it")
     parser.add_class_arguments(kind)
     namespace = parser.parse_args(argv)
@@ -69,6 +68,12 @@ def run_cli(
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _program() -> str | None:
+    """How the user called a package, which argparse before Python 3.14 calls __main__.py; None where argparse knows."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.parent}" if spec and spec.name.endswith(".__main__") else None
 
 
 def _field_types(kind: type, prefix: str = "") -> dict[str, Any]:
