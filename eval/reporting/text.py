@@ -1,21 +1,16 @@
 """Text from data, made fit to be shown: nothing invisible, nothing that reorders what stands beside it."""
 
 import json
-import re
 from typing import Any
 
 from markupsafe import Markup
 
-# controls other than tab and newline; marks that change the direction of text; surrogates; line separators that JavaScript
-# and HTML treat unlike Python; the byte order mark; noncharacters
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff]"
-)
+from data_recipes.report.text import HIDDEN
 
 
 def visible(text: str) -> str:
     """The same text with controls, direction marks and half surrogates written out as ⟨U+202E⟩."""
-    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+    return HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def shorten(text: str, limit: int) -> str:
