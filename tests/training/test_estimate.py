@@ -69,6 +69,17 @@ def test_parameters_are_those_of_the_model(demo, text_target):
     assert weight_bytes(vision, replace(WORK, llm_only=True)) == sum(p.nbytes for p in without.model.parameters())
 
 
+def test_a_shared_target(demo):
+    """Each of eight devices holds an eighth of the layers, and two whole ones while the target runs."""
+    sizes, shared = target_sizes(demo.model.config, "float32"), replace(WORK, processes=8, target_sharded=True)
+    layers, rest = count(demo.decoder.layers), count(demo.model) - count(demo.decoder.layers)
+    assert weight_bytes(sizes, shared) == pytest.approx(4 * (rest + layers / 8), rel=1e-3)
+    draft = draft_sizes(Eagle3Config.for_target(demo.config, demo.layer_ids, 100))
+    whole, split = (dict(estimate_memory(sizes, draft, work).forward) for work in (replace(WORK, processes=8), shared))
+    more = {name: size for name, size in split.items() if name not in whole}
+    assert list(more.values()) == [pytest.approx(8 * count(demo.decoder.layers[0]), rel=1e-2)]
+
+
 def test_active_parameters_of_experts():
     config = Qwen3MoeConfig(
         vocab_size=300, hidden_size=32, intermediate_size=64, moe_intermediate_size=16, num_hidden_layers=3, num_experts=8,
