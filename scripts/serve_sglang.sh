@@ -23,28 +23,8 @@ is; on a GPU of 24 GB, for instance:
 TEXT
 }
 
-fail() {
-    printf 'error: %s\nscripts/serve_sglang.sh --help lists all options.\n' "$1" >&2
-    exit 2
-}
-
-models=() preset=tree16 port=30000 show=false
-while (($#)); do
-    case $1 in
-        -h | --help) usage && exit ;;
-        --print) show=true ;;
-        --preset | --port)
-            (($# > 1)) || fail "$1 needs a value"
-            if [[ $1 == --port ]]; then port=$2; else preset=$2; fi
-            shift
-            ;;
-        --) shift && break ;;
-        -*) fail "unknown option $1; put options of SGLang behind --" ;;
-        *) models+=("$1") ;;
-    esac
-    shift
-done
-((${#models[@]} == 1 || ${#models[@]} == 2)) || fail "expected TARGET and perhaps DRAFT, found ${#models[@]} names"
+engine=SGLang preset=tree16 port=30000
+source "$(dirname "${BASH_SOURCE[0]}")/serve_options.sh"
 
 case $preset in
     tree16) steps=5 topk=4 tokens=16 ;;
@@ -62,7 +42,7 @@ if ((${#models[@]} == 2)); then
         --speculative-num-steps "$steps" --speculative-eagle-topk "$topk" --speculative-num-draft-tokens "$tokens"
     )
 fi
-command+=("$@")
+command+=(${rest[@]+"${rest[@]}"})
 if $show; then
     printf '%q ' "${command[@]}" && echo
     exit

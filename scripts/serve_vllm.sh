@@ -20,28 +20,8 @@ Everything behind -- goes to vLLM as it is, for instance:
 TEXT
 }
 
-fail() {
-    printf 'error: %s\nscripts/serve_vllm.sh --help lists all options.\n' "$1" >&2
-    exit 2
-}
-
-models=() preset=chain3 port=8000 show=false
-while (($#)); do
-    case $1 in
-        -h | --help) usage && exit ;;
-        --print) show=true ;;
-        --preset | --port)
-            (($# > 1)) || fail "$1 needs a value"
-            if [[ $1 == --port ]]; then port=$2; else preset=$2; fi
-            shift
-            ;;
-        --) shift && break ;;
-        -*) fail "unknown option $1; put options of vLLM behind --" ;;
-        *) models+=("$1") ;;
-    esac
-    shift
-done
-((${#models[@]} == 1 || ${#models[@]} == 2)) || fail "expected TARGET and perhaps DRAFT, found ${#models[@]} names"
+engine=vLLM preset=chain3 port=8000
+source "$(dirname "${BASH_SOURCE[0]}")/serve_options.sh"
 
 case $preset in
     chain3) k=3 ;;
@@ -55,7 +35,7 @@ if ((${#models[@]} == 2)); then
     draft=${models[1]//\\/\\\\}
     command+=(--speculative-config "{\"method\": \"eagle3\", \"model\": \"${draft//\"/\\\"}\", \"num_speculative_tokens\": $k}")
 fi
-command+=("$@")
+command+=(${rest[@]+"${rest[@]}"})
 if $show; then
     printf '%q ' "${command[@]}" && echo
     exit

@@ -17,9 +17,14 @@ _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "qwen-vl-util
 
 def write_json(file: Path, value: Any) -> None:
     """Writes JSON atomically: a reader sees the old file or the new one."""
+    write_bytes(file, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Writes beside the place and moves there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.write_bytes(data)
     scratch.replace(file)
 
 

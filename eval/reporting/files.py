@@ -1,8 +1,8 @@
-"""Files that are either whole or absent."""
+"""The report's files: whole or absent, and an error the user can read."""
 
-import os
 from pathlib import Path
 
+from vlm_eagle import provenance
 from vlm_eagle.errors import UserError
 
 
@@ -13,9 +13,6 @@ def write_bytes(file: Path, data: bytes) -> None:
         UserError: the folder cannot be written.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{file.name}.{os.getpid()}")
-        scratch.write_bytes(data)
-        scratch.replace(file)
+        provenance.write_bytes(file, data)
     except OSError as error:
         raise UserError(f"Cannot write {file}: {error.strerror}.") from error
