@@ -21,7 +21,7 @@ from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin
-from vlm_eagle.draft.vocab import DraftVocab, count_tokens
+from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
 
 
@@ -96,10 +96,6 @@ def test_absolute_d2t_is_refused():
     vocab = DraftVocab.from_counts(torch.tensor([0, 5, 0, 9, 1, 5, 0]), 4)
     with pytest.raises(UserError, match="offsets, not absolute"):
         DraftVocab(vocab.d2t + torch.arange(4), vocab.t2d).check(4, 7)
-
-
-def test_counting():
-    assert count_tokens([[1, 1, 3], [3], []], 5).tolist() == [0, 2, 0, 2, 0]
 
 
 def test_round_trip_is_exact_and_complete(draft, tmp_path):

@@ -9,7 +9,7 @@ from vlm_eagle.decoding.generate import generate
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab, count_tokens
+from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.interop.doctor_cases import extended
 from vlm_eagle.training.optim import build_optimizers, clip_gradients
 from vlm_eagle.training.ttt import ttt_loss
@@ -30,7 +30,8 @@ def lessons(target, max_new_tokens):
         supervised = torch.zeros_like(batch.input_ids, dtype=torch.bool)
         supervised[:, prompt.input_ids.shape[1] - 1 : -1] = True
         found.append(target.features(replace(batch, supervised=supervised)))
-    return found, count_tokens([answer.tokens for answer in answers], target.config.vocab_size)
+    tokens = torch.tensor([token for answer in answers for token in answer.tokens])
+    return found, torch.bincount(tokens, minlength=target.config.vocab_size)
 
 
 def train_by_heart(target, steps=40, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):

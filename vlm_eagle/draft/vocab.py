@@ -1,6 +1,6 @@
 """The draft vocabulary: the target tokens that answers really use, as the two maps the engines define."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,14 +71,6 @@ class DraftVocab:
                 "d2t and t2d disagree: draft_id + d2t[draft_id] must list the true entries of t2d in ascending order. "
                 "(d2t holds offsets, not absolute ids.)"
             )
-
-
-def count_tokens(id_lists: Iterable[list[int]], vocab_size: int) -> Tensor:
-    """(V,) int64 counts of token ids."""
-    counts = torch.zeros(vocab_size, dtype=torch.long)
-    for ids in id_lists:
-        counts += torch.bincount(torch.tensor(ids, dtype=torch.long), minlength=vocab_size)
-    return counts
 
 
 def ranked(counts: Tensor, forced: Sequence[int] = ()) -> Tensor:
