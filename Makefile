@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## train a draft for the demo target and score it (two CPU c
 	$(BIN)/python eval/acc_length.py --draft-tokens 4 8
 
 test: $(INSTALLED)  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

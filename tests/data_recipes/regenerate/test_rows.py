@@ -33,7 +33,12 @@ MESSAGE = st.fixed_dictionaries(
         "content": st.text(max_size=9) | st.lists(PART, max_size=2) | ANY,
     }
 )
-ROW = st.fixed_dictionaries({"messages": st.lists(MESSAGE, max_size=3) | ANY}, optional={"id": ANY}) | ANY
+LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=9).filter(lambda line: line.encode().strip())
+ROW = (
+    st.fixed_dictionaries({"messages": st.lists(MESSAGE, max_size=3) | ANY}, optional={"id": ANY})
+    | ANY.filter(lambda value: not isinstance(value, str))
+    | LINE  # written as it is; a blank one would be no row
+)
 REPLY = st.builds(Reply, st.text(st.characters(), max_size=4), st.integers(0, 9), cut=st.booleans(), special=st.booleans())
 
 
