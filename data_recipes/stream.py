@@ -6,9 +6,12 @@ file that is one large array into memory at once. Nothing here decodes a picture
 """
 
 import csv
+import gzip
 import io
 import json
+import lzma
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import fsspec
 import ijson
+from fsspec.utils import infer_compression
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
@@ -27,10 +31,12 @@ PACKED_SUFFIXES = (".gz", ".zst", ".xz", ".bz2")
 READ_AHEAD = 100  # rows of a Parquet file held at once; embedded pictures make them large
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _KNOWN = ", ".join(ROW_SUFFIXES) + ", packed or not"
+_DEEPEST = 1000  # levels of a JSON document; ijson's memory grows with the square of the depth
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 Row = tuple[str, Any]  # ("file:row", the row: a dict in a well-formed source; BadRow where it could not be read)
 BREAKS_OFF = "file breaks off"  # the reason of a bad row after which nothing of its file could be read
+DAMAGE = (ijson.JSONError, csv.Error, ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)  # in a file's bytes
 Numbered = tuple[int, Any]  # the row's number from 1, and the row or the _Unreadable that stands in its place
 
 
@@ -41,7 +47,9 @@ class _Unreadable:
 
     @property
     def detail(self) -> str:
-        return (str(self.error).strip() or type(self.error).__name__).splitlines()[0][:200]
+        said = self.error.args[0] if self.error.args else ""  # ijson's are bytes where the document is no UTF-8
+        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(self.error)
+        return (text.strip() or type(self.error).__name__).splitlines()[0][:200]
 
 
 def rows(
@@ -61,7 +69,7 @@ def rows(
         Pairs of `file:row`, counted from 1, and what the row holds. A row that is no JSON comes as the BadRow that says so.
 
     Raises:
-        UserError: no such file, nothing readable in the folder, or the Hub cannot be reached.
+        UserError: no such file, one that may not be read, nothing readable in the folder, or the Hub cannot be reached.
     """
     for file in data_files(source, split, config=config, files=files):
         yield from file_rows(file, name_of(file, source), table)
@@ -74,22 +82,39 @@ def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[R
     if kind not in ROW_SUFFIXES:
         raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
     found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
-    for number, row in _connected(found, name) if file.startswith("hf://") else found:
+    for number, row in _connected(found, name) if file.startswith("hf://") else _readable(found):
         row_source = f"{name}:{number}"
         yield row_source, BadRow(row_source, row.reason, row.detail) if isinstance(row, _Unreadable) else row
 
 
-def _connected(found: Iterator[Numbered], name: str) -> Iterator[Numbered]:
-    """The same rows; what goes wrong on the way from the Hub, the user can do something about."""
+def _readable(found: Iterator[Numbered], of: tuple[type[Exception], ...] = (*DAMAGE, OSError)) -> Iterator[Numbered]:
+    """The same rows. Where the file cannot be read on (cut off, damaged, a bad disk): one bad row, then the end."""
+    number = 0
     try:
-        yield from found
+        for number, row in found:
+            yield number, row
+    except UserError:
+        raise
+    except of as error:
+        yield number + 1, _Unreadable(BREAKS_OFF, error)
+
+
+def _connected(found: Iterator[Numbered], name: str) -> Iterator[Numbered]:
+    """The same for a file on the Hub; what goes wrong on the way from there, the user can do something about."""
+    try:
+        yield from _readable(found, DAMAGE)
     except UserError:
         raise
     except Exception as error:  # of sockets, of HTTP, of the Hub's client
-        raise UserError(
-            f"{name}: reading from the Hub broke off: {type(error).__name__}: {error}\n"
-            "Run it again, or download the dataset and give its folder with --source."
-        ) from None
+        raise broke_off(name, error) from None
+
+
+def broke_off(name: str, error: Exception) -> UserError:
+    """What to say when the connection to the Hub is lost."""
+    return UserError(
+        f"{name}: reading from the Hub broke off: {type(error).__name__}: {error}\n"
+        "Run it again, or download the dataset and give its folder with --source."
+    )
 
 
 def data_files(
@@ -122,13 +147,15 @@ def open_bytes(file: str, unpack: bool = True) -> BinaryIO:
     """A local or remote file for reading, by default unpacked if its name says that it is packed.
 
     Raises:
-        UserError: there is no such file, or nothing here unpacks it.
+        UserError: there is no such file, it may not be read, or nothing here unpacks it.
     """
+    if unpack and file.lower().endswith(PACKED_SUFFIXES) and infer_compression(file) is None:
+        raise UserError(f"{file}: nothing here unpacks it. Unpack it first, or (.zst) install zstandard.")
     try:
         return fsspec.open(file, "rb", compression="infer" if unpack else None).open()
     except FileNotFoundError:
         raise UserError(f"{file}: no such file.") from None
-    except (ValueError, ImportError) as error:  # a compression whose library is missing
+    except (OSError, ValueError) as error:  # no permission, a Hub file that is not there
         raise UserError(f"{file}: cannot be opened: {error}") from None
 
 
@@ -161,28 +188,33 @@ def _lines(stream: BinaryIO) -> Iterator[Numbered]:
 
 
 def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
-    """The items of a list in one JSON document. Where it breaks, nothing after can be told apart: one bad row, then the end."""
+    """The items of a list in one JSON document."""
     if stream.read(3) != _BYTE_ORDER_MARK:
         stream.seek(0)
-    number = 0
-    try:
-        for number, item in enumerate(ijson.items(stream, prefix, use_float=True), 1):
-            yield number, item
-    except (ijson.JSONError, ValueError) as error:
-        yield number + 1, _Unreadable(BREAKS_OFF, error)
+    events = ijson.parse(_shallow(ijson.basic_parse(stream, use_float=True)))
+    yield from enumerate(ijson.items(events, prefix), 1)
+
+
+def _shallow(events: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The same events of a JSON document; one that is nested too deeply is bad JSON."""
+    depth = 0
+    for event in events:
+        if event[0] in ("start_map", "start_array"):
+            depth += 1
+            if depth > _DEEPEST:
+                raise ijson.JSONError(f"nested more than {_DEEPEST:,} levels deep")
+        elif event[0] in ("end_map", "end_array"):
+            depth -= 1
+        yield event
 
 
 def _csv_rows(file: str) -> Iterator[Numbered]:
-    """Every field as the text that stands there: `1.50` and `NA` are no number and no gap. Where it breaks, it ends."""
-    number = 0
+    """Every field as the text that stands there: `1.50` and `NA` are no number and no gap."""
     with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
-        try:
-            for number, row in enumerate(csv.DictReader(stream), 1):
-                surplus = row.get(None)
-                more = surplus and ValueError(f"{len(surplus)} fields more than the header has")
-                yield number, _Unreadable("bad CSV", more) if more else row
-        except (csv.Error, ValueError) as error:  # a field beyond the reader's limit, not UTF-8
-            yield number + 1, _Unreadable(BREAKS_OFF, error)
+        for number, row in enumerate(csv.DictReader(stream), 1):
+            surplus = row.get(None)
+            more = surplus and ValueError(f"{len(surplus)} fields more than the header has")
+            yield number, _Unreadable("bad CSV", more) if more else row
 
 
 def _table_rows(file: str, kind: str) -> Iterator[Numbered]:

@@ -1,7 +1,10 @@
 """Rows come out of every kind of file in order, with their source, and a bad one costs only itself."""
 
+import bz2
 import gzip
 import json
+import lzma
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,6 +66,58 @@ def test_a_broken_array_gives_what_came_before_and_one_bad_row(tmp_path):
     assert found[:2] == [{"a": 1}, {"a": 2}]
     assert len(found) == 3
     assert found[2].reason == "file breaks off"
+
+
+def test_a_byte_that_is_no_text_is_named_as_people_write_it(tmp_path):
+    found = [row for _, row in rows(write(tmp_path / "a.json", b'[{"a": 1}, "\xff", {"a": 2}]'))]
+    assert found[0] == {"a": 1}
+    assert "breaks off: lexical error: invalid bytes in UTF8" in str(found[1])
+
+
+def test_a_document_nested_without_end_costs_no_memory(tmp_path):
+    """Without a limit ijson would take 25 GB for these 100 kB."""
+    found = [row for _, row in rows(write(tmp_path / "a.json", '[{"a": 1}, ' + "[" * 100_000))]
+    assert (found[0], found[1].reason, len(found)) == ({"a": 1}, "file breaks off", 2)
+    assert "1,000 levels" in str(found[1])
+    deep = "[" * 900 + "]" * 900
+    assert len(list(rows(write(tmp_path / "b.json", f"[{deep}, {deep}, {deep}]")))) == 3
+
+
+PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_packed_file_that_is_cut_off_or_damaged(tmp_path, kind, packed):
+    """What came before the damage is kept; one bad row says that the rest is lost."""
+    chance = random.Random(4)
+    noise = [{"n": i, "t": chance.randbytes(30).hex()} for i in range(20_000)]
+    lines = "n,t\n" + "".join(f"{row['n']},{row['t']}\n" for row in noise)
+    whole = PACKERS[packed]({"jsonl": jsonl(noise), "json": json.dumps(noise), "csv": lines}[kind].encode())
+    middle = len(whole) // 2
+    damaged = whole[:middle] + bytes(byte ^ 0xFF for byte in whole[middle : middle + 2]) + whole[middle + 2 :]
+    for content in (damaged, b"not packed at all\n", whole[:middle]):
+        found = [row for _, row in rows(write(tmp_path / f"a.{kind}.{packed}", content))]
+        bad = [row for row in found if isinstance(row, BadRow)]
+        assert bad[-1] is found[-1]
+        assert bad[-1].reason == "file breaks off"
+    if packed != "bz2":  # which unpacks blocks of 900 kB, and is cut off in the first
+        assert [int(row["n"]) for row in found[:5000]] == list(range(5000))
+
+
+def test_a_packed_file_that_nothing_here_unpacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "infer_compression", lambda file: None)
+    with pytest.raises(UserError, match="install zstandard"):
+        list(rows(write(tmp_path / "a.jsonl.zst", b"\x28\xb5\x2f\xfd")))
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(stream.fsspec, "open", forbidden)
+    with pytest.raises(UserError, match=r"a\.jsonl: cannot be opened.*Permission denied"):
+        list(rows(write(tmp_path / "a.jsonl", "{}")))
 
 
 def test_a_table_inside_a_document(tmp_path):
@@ -174,6 +229,12 @@ def test_a_broken_connection_is_no_traceback(hub, monkeypatch):
     assert next(found) == ("owner/name/a.jsonl:1", {"a": 1})
     with pytest.raises(UserError, match="broke off: ConnectionResetError: peer"):
         next(found)
+
+
+def test_a_damaged_file_of_the_hub_is_no_broken_connection(hub):
+    hub.pipe("/datasets/owner/name/a.jsonl.gz", gzip.compress(jsonl(OBJECTS).encode())[:-12])
+    found = [row for _, row in rows("owner/name", files=("*.gz",))]
+    assert found[-1].reason == "file breaks off"
 
 
 def test_a_revision_of_the_hub(hub):
