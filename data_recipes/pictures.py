@@ -7,7 +7,6 @@ import base64
 import binascii
 import hashlib
 import io
-import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,14 +15,16 @@ from typing import Any
 
 from PIL import Image
 
-from data_recipes.stream import open_bytes
+from data_recipes.stream import DAMAGE, broke_off, is_hub_file, open_bytes
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import MAX_ASPECT, MAX_PIXELS
 from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import write_bytes
 
 MAX_BYTES = 100_000_000  # of one picture's file
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 _DATA_URL = "data:image/"
+_DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError, RuntimeError)  # or an encrypted member, or unknown compression
 
 
 class PictureShelf:
@@ -47,10 +48,7 @@ class PictureShelf:
         digest = hashlib.sha256(data).hexdigest()[:32]
         file = self.folder / digest[:2] / f"{digest}{suffix}"
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            scratch = file.with_name(f".{file.name}.{os.getpid()}")
-            scratch.write_bytes(data)
-            scratch.replace(file)
+            write_bytes(file, data)
         return file
 
     def close(self) -> None:
@@ -63,8 +61,6 @@ class PictureShelf:
             given = given["bytes"] if given.get("bytes") is not None else given.get("path")
         if isinstance(given, bytes | bytearray):
             data = bytes(given)
-        elif isinstance(given, Image.Image):
-            data = _encoded(given, source)
         elif isinstance(given, str) and given.startswith(_DATA_URL):
             data = _decoded_url(given, source)
         elif isinstance(given, str) and given.strip():
@@ -101,8 +97,10 @@ class _Zip:
         self._stream = open_bytes(address, unpack=False)
         try:
             self._zip = zipfile.ZipFile(self._stream)
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{address}: no zip file: {error}") from None
+        except Exception as error:  # as in `read`
+            raise (
+                broke_off(address, error) if self._is_lost(error) else UserError(f"{address}: no zip file: {error}")
+            ) from None
         self._by_ending: dict[str, str] | None = None
 
     def read(self, candidates: Sequence[str], source: str) -> bytes | None:
@@ -119,8 +117,14 @@ class _Zip:
             raise BadRow(source, "image too large", f"{name!r} unpacks to {self._zip.getinfo(name).file_size:,} bytes")
         try:
             return self._zip.read(name)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:  # damaged or encrypted
+        except Exception as error:  # of zlib, lzma, the disk, the Hub's client
+            if self._is_lost(error):
+                raise broke_off(self.address, error) from None
             raise BadRow(source, "image broken", f"{name!r} in {self.address}: {error}") from None
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it is the connection that failed: then all later pictures would seem broken too."""
+        return is_hub_file(self.address) and not isinstance(error, _DAMAGE)
 
     def close(self) -> None:
         self._zip.close()
@@ -184,12 +188,3 @@ def _decoded_url(url: str, source: str) -> bytes:
         return base64.b64decode(body, validate=True)
     except (ValueError, binascii.Error) as error:
         raise BadRow(source, "image broken", f"data URL: {error}") from None
-
-
-def _encoded(picture: Image.Image, source: str) -> bytes:
-    try:
-        stream = io.BytesIO()
-        picture.save(stream, "PNG")
-        return stream.getvalue()
-    except Exception as error:  # as above
-        raise BadRow(source, "image broken", f"{type(error).__name__}: {error}"[:200]) from None

@@ -82,7 +82,7 @@ def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[R
     if kind not in ROW_SUFFIXES:
         raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
     found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
-    for number, row in _connected(found, name) if file.startswith("hf://") else _readable(found):
+    for number, row in _connected(found, name) if is_hub_file(file) else _readable(found):
         row_source = f"{name}:{number}"
         yield row_source, BadRow(row_source, row.reason, row.detail) if isinstance(row, _Unreadable) else row
 
@@ -136,9 +136,14 @@ def is_hub_id(source: str | Path) -> bool:
     return bool(_HUB_ID.fullmatch(str(source))) and not Path(source).exists()
 
 
+def is_hub_file(file: str) -> bool:
+    """Whether a file of `data_files` lies on the Hub."""
+    return file.startswith("hf://")
+
+
 def name_of(file: str, source: str | Path) -> str:
     """How rows of `file` are called: the path as the user would find it again."""
-    if not file.startswith("hf://"):
+    if not is_hub_file(file):
         return file
     return f"{str(source).split('@')[0]}/{file.split('/', 5)[-1]}"
 

@@ -16,7 +16,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the row gives it: a path, a data URL, bytes, `{"bytes": ..., "path": ...}` or a PIL image."""
+    """A picture as the row gives it: a path, a data URL, bytes or `{"bytes": ..., "path": ...}`."""
 
     given: Any
 
