@@ -89,7 +89,7 @@ def _make(name: str, config: Config) -> int:
         raise UserError("--out is missing: the folder to make.")
     plan = make_plan(name, config.source, config.total, tuple(config.files))
     settings = Settings(config.held_out, config.similarity, config.limit, config.seed, config.workers, config.images)
-    console = Console()
+    console = Console(markup=False)  # paths may hold brackets
     build(plan, Path(config.out), settings, console)
     console.print(f"{config.out}: train.jsonl, held_out.jsonl, rejected.jsonl, recipe.json", highlight=False)
     return 0

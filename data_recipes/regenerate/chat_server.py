@@ -13,6 +13,7 @@ from vlm_eagle.interop.engine_records import Asked
 
 _MISCONFIGURED = {401: "Set OPENAI_API_KEY.", 403: "Set OPENAI_API_KEY.", 404: "Is it an OpenAI-compatible server?", 405: ""}
 _SHORT = 30.0  # seconds to say who it is
+_FINAL = ("content_filter", "tool_calls")  # reasons to finish that asking again would not change
 _NEEDS_ENGINE = "top_k, min_p and thinking on or off are parameters of vLLM and SGLang. Leave them out for other servers."
 
 
@@ -79,7 +80,12 @@ class ChatServer:
         return body
 
     def reply(self, answer: dict[str, Any]) -> Reply:
-        """What the body of an answer says."""
+        """What the body of an answer says.
+
+        Raises:
+            Unanswered: it is not what such servers send, or was broken off.
+            Refused: the server will not finish this answer.
+        """
         try:
             choice = answer["choices"][0]
             message, finish, tokens = choice["message"], choice["finish_reason"], choice.get("token_ids")
@@ -87,13 +93,22 @@ class ChatServer:
             thoughts = message.get("reasoning") or message.get("reasoning_content")  # vLLM; SGLang and older vLLM
             count = int(answer["usage"]["completion_tokens"])
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise Unanswered(f"{self.url} sent an answer without {error}. Look at the server's log.") from None
-        if finish not in ("stop", "length") or not isinstance(text, str) or not isinstance(thoughts, str | None):
-            raise Unanswered(f"{self.url} sent an answer that ended with {finish!r}. Look at the server's log.")
+            raise self._unusable(f"that cannot be read: {error!r}") from None
+        if finish in _FINAL:
+            raise Refused(f"{self.url} ended its answer with {finish!r}", 200)
+        if finish not in ("stop", "length"):
+            raise self._unusable(f"that ended with {finish!r}")
+        if not isinstance(text, str) or not isinstance(thoughts, str | None):
+            raise self._unusable("whose content is no text")
+        if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, int) for token in tokens)):
+            raise self._unusable("whose token_ids are no list of numbers")
         if tokens and tokens[-1] in self.files.end_ids:
             tokens = tokens[:-1]
         has_special = not self.files.special_ids.isdisjoint(tokens or ())
         return Reply(with_thoughts(text, thoughts), count, finish == "length", tokens, has_special)
+
+    def _unusable(self, what: str) -> Unanswered:
+        return Unanswered(f"{self.url} sent an answer {what}. Look at the server's log.")
 
 
 def _checked(call: Any, *arguments: Any) -> dict[str, Any]:

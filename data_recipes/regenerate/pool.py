@@ -9,11 +9,10 @@ from typing import TypeVar
 
 from data_recipes.regenerate.chat_server import ChatServer
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_http import Refused, Unanswered
+from vlm_eagle.interop.engine_http import LONGEST_PAUSE, Refused, Unanswered
 
 Result = TypeVar("Result")
 _FAILURES = 3  # in a row, until a server is left out
-_LONGEST_PAUSE = 60.0  # seconds
 
 
 class NoServer(UserError):
@@ -30,6 +29,8 @@ class _State:
         failures: in a row.
         outs: how often it was left out since its last answer.
         out_until: monotonic time; 0 while it takes part.
+        asked_until: monotonic time until which it asked to be left alone.
+        is_missed: the user was told that it is left out.
         is_probed: somebody is finding out whether it is back.
     """
 
@@ -38,15 +39,17 @@ class _State:
     failures: int = 0
     outs: int = 0
     out_until: float = 0.0
+    asked_until: float = 0.0
+    is_missed: bool = False
     is_probed: bool = False
 
 
 class ServerPool:
     """Gives each request to the server with the least to do, and again to another one when that fails.
 
-    A server that fails `_FAILURES` times in a row is left out for a growing while, then asked who it is, and takes part again
-    when it answers. Waiting for a server costs a request none of its tries. When all are left out and none has answered for
-    longer than the user's patience, that is the end.
+    A server that fails `_FAILURES` times in a row is left out for a growing while, one that asks for a pause (`Retry-After`)
+    at once for so long. Then it is asked who it is, and takes part again when it answers. Waiting for a server costs a request
+    none of its tries. When all are left out and none has answered for longer than the user's patience, that is the end.
 
     Args:
         servers: at least one.
@@ -78,7 +81,8 @@ class ServerPool:
                 self._introduce(state.server)
             except (Unanswered, Refused) as error:
                 errors.append(str(error))
-                self._leave_out(state)
+                self._leave_out(state, error)
+                state.is_missed = True
                 self.say(f"{state.server.url} does not take part yet: {error}")
         if self.model is None:
             raise UserError(" ".join(errors))
@@ -119,45 +123,47 @@ class ServerPool:
         raise AssertionError("unreachable")
 
     def _choose(self) -> _State:
-        """The server with the least to do, as soon as one takes part."""
+        """The server with the least to do, as soon as one takes part. On the way, those whose pause is over are asked back."""
         while True:
             with self.changed:
                 if self.is_closed:
                     raise NoServer("The run is over.")
-                free = [state for state in self.states if not state.out_until]
-                if free:
-                    state = min(free, key=lambda state: state.under_way)
-                    state.under_way += 1
-                    return state
                 now = time.monotonic()
-                if now - self.gone_since > self.patience:
+                free = [state for state in self.states if not state.out_until]
+                if not free and now - self.gone_since > self.patience:
                     raise NoServer(
                         f"No server has answered for {self.patience:.0f} s. Start one again; the same command then continues."
                     )
-                due = [state for state in self.states if state.out_until <= now and not state.is_probed]
-                if not due:
+                due = [state for state in self.states if 0 < state.out_until <= now and not state.is_probed]
+                if due:
+                    due[0].is_probed = True
+                elif free:
+                    state = min(free, key=lambda state: (state.under_way, state.outs))
+                    state.under_way += 1
+                    return state
+                else:
                     self.changed.wait(0.2)
                     continue
-                due[0].is_probed = True
             self._probe(due[0])
 
     def _probe(self, state: _State) -> None:
         """Whether a server that was left out is back. Nobody else asks it meanwhile."""
-        is_back = False
+        is_back, error = False, None
         try:
             self._introduce(state.server)
             is_back = True
-        except (Unanswered, Refused):
-            pass
+        except (Unanswered, Refused) as failure:
+            error = failure
         finally:
             with self.changed:
-                state.is_probed = False
+                is_news, state.is_probed = is_back and state.is_missed, False
                 if is_back:
-                    state.failures, state.out_until = _FAILURES - 1, 0.0  # one more failure and it is out again
+                    state.failures = min(state.failures, _FAILURES - 1)  # one that failed is out again at its next failure
+                    state.out_until, state.is_missed = 0.0, False
                     self.changed.notify_all()
                 else:
-                    self._leave_out(state)
-        if is_back:
+                    self._leave_out(state, error)
+        if is_news:
             self.say(f"{state.server.url} takes part again.")
 
     def _introduce(self, server: ChatServer) -> None:
@@ -169,8 +175,11 @@ class ServerPool:
 
     def _answered(self, state: _State) -> None:
         with self.changed:
+            now = time.monotonic()
             state.under_way, state.failures, state.outs = state.under_way - 1, 0, 0
-            state.out_until, self.gone_since = 0.0, None  # an earlier request may end well after others failed
+            if state.asked_until <= now:
+                state.out_until = 0.0  # an earlier request may end well after others failed
+            self.gone_since = now if all(state.out_until for state in self.states) else None
 
     def _release(self, state: _State) -> None:
         with self.changed:
@@ -179,14 +188,18 @@ class ServerPool:
     def _failed(self, state: _State, error: Unanswered) -> None:
         with self.changed:
             state.under_way, state.failures = state.under_way - 1, state.failures + 1
-            leaves = state.failures >= _FAILURES and not state.out_until
+            fails = state.failures >= _FAILURES
+            leaves = (fails or error.wait > 0) and not state.out_until
             if leaves:
-                self._leave_out(state)
-        if leaves:
+                self._leave_out(state, error)
+                state.is_missed = fails  # pauses of a server that answers in between are no news
+        if leaves and fails:
             self.say(f"{state.server.url} is left out for a while: {error}")
 
-    def _leave_out(self, state: _State) -> None:
+    def _leave_out(self, state: _State, error: Exception | None = None) -> None:
         now, state.outs = time.monotonic(), state.outs + 1
-        state.out_until = now + min(self.backoff * 2**state.outs, _LONGEST_PAUSE, self.patience / 4)
+        asked = getattr(error, "wait", 0.0)
+        state.asked_until = now + min(asked, self.patience / 4)
+        state.out_until = now + min(max(self.backoff * 2**state.outs, asked), LONGEST_PAUSE, self.patience / 4)
         if self.gone_since is None and all(state.out_until for state in self.states):
             self.gone_since = now

@@ -38,7 +38,7 @@ class Answerer(Protocol):
 
 def regenerate(config: RegenerateConfig) -> int:
     """Runs the command; 1 if some conversations failed in a way that may pass."""
-    console, out = Console(), Path(config.out)
+    console, out = Console(markup=False), Path(config.out)  # servers and paths may say "[/INST]"
     if any(Path(file).resolve().parent == out.resolve() for file in config.data):
         raise UserError(f"The data lies in {out}, where this run writes files of the same names. Give another --out.")
     asks = Asks(config)

@@ -3,6 +3,8 @@
 import base64
 import io
 import socket
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 from fake_engines import Canned, FakeSglang, FakeVllm, serving
@@ -11,7 +13,7 @@ from PIL import Image
 from vlm_eagle.data.conversation import BadRow, Conversation, Message, TextPart, VideoPart, user_message
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_http import Refused
+from vlm_eagle.interop.engine_http import EngineHttp, Refused, Unanswered, retry_after
 from vlm_eagle.interop.engine_vllm import Counters
 from vlm_eagle.interop.engines import Asked, EngineShape, connect
 
@@ -115,6 +117,39 @@ def test_what_always_fails_is_given_up(fault):
     with serving(FakeVllm(faults=[fault] * 9)) as fake, pytest.raises(UserError, match="server's log"):
         asking(fake)
     assert len(fake.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0), ("", 0), ("0", 0), ("7", 7), (" 12 ", 12), ("60", 60), ("3600", 60), ("9" * 400, 60), ("-5", 0),
+        ("1.5", 0), ("²", 0), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
+        ("Fri, 31 Dec 9999 23:59:59 -0000", 60), ("Wed, 99 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2015 07:28:00 +9999999", 0),
+    ],
+)  # fmt: skip
+def test_how_long_a_server_asks_to_wait(header, seconds):
+    assert retry_after(header) == seconds
+
+
+def test_dates_to_wait_for():
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    assert 27 < retry_after(date) <= 30
+
+
+def test_a_pause_that_is_asked_for_is_kept(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("vlm_eagle.interop.engine_http.time.sleep", pauses.append)
+    http, errors = EngineHttp("http://localhost:1", tries=4, backoff=1.0), iter([9.0, 0.0, 2.0])
+
+    def attempt():
+        wait = next(errors, None)
+        if wait is not None:
+            raise Unanswered("later", wait)
+        return "answer"
+
+    assert http.retry(attempt) == "answer"
+    assert pauses == [9.0, 2.0, 4.0]
 
 
 def test_a_refusal_is_not_asked_again():

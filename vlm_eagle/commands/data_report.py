@@ -26,7 +26,7 @@ from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.data.media import pixel_budget
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import describe_run, write_bytes, write_json
 from vlm_eagle.target.load import read_config
 
 
@@ -54,7 +54,7 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, prints and writes."""
-    console, out = Console(), Path(config.out)
+    console, out = Console(markup=False), Path(config.out)
     dataset, collator = open_data(config, console)
     vocab_size = read_config(config.target).get_text_config().vocab_size
     found = _collect(config, dataset, collator, vocab_size, out / "dropped.jsonl", console)
@@ -65,7 +65,7 @@ def main(config: Config) -> None:
         "pixels of an image": "{:,} to {:,}".format(*pixel_budget(collator.vision)) if collator.vision else "no images",
     }  # fmt: skip
     page = render(summary, [shown(dataset[row], collator) for row in found.chosen], about)
-    _write(out / "report.html", page)
+    write_bytes(out / "report.html", page.encode())
     write_json(out / "report.json", summary | {"run": describe_run(config=asdict(config))})
     console.print(f"Report: {out / 'report.html'}", highlight=False)
 
@@ -83,9 +83,3 @@ def _collect(
         found = collect(preparation, vocab_size, config.samples, config.seed, drop)
     scratch.replace(dropped)
     return found
-
-
-def _write(file: Path, text: str) -> None:
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(file)

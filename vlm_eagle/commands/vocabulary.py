@@ -71,7 +71,7 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
-    console = Console()
+    console = Console(markup=False)
     dataset, collator = open_data(config, console)
     target = read_config(config.target)
     with prepared(config, dataset, collator, console) as preparation:

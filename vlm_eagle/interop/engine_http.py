@@ -3,12 +3,15 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from vlm_eagle.errors import UserError
 
 Result = TypeVar("Result")
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+LONGEST_PAUSE = 60.0  # seconds; a server that asks for more is asked again after these
 
 
 class Refused(UserError):
@@ -21,7 +24,12 @@ class Refused(UserError):
 
 
 class Unanswered(UserError):
-    """No usable answer this time: no connection, a timeout, a server error, a body cut short. Asking again may help."""
+    """No usable answer this time: no connection, a timeout, a server error, a body cut short. Asking again may help, but not
+    before `wait` seconds, if the server said so; at most `LONGEST_PAUSE`."""
+
+    def __init__(self, message: str, wait: float = 0.0):
+        super().__init__(message)
+        self.wait = wait
 
 
 class EngineHttp:
@@ -66,7 +74,8 @@ class EngineHttp:
         self._client.close()
 
     def retry(self, attempt: Callable[[], Result]) -> Result:
-        """The result of `attempt`, called again with growing pauses while it raises `Unanswered`.
+        """The result of `attempt`, called again with growing pauses, or those that the server asks for, while it raises
+        `Unanswered`.
 
         Raises:
             Unanswered: the last attempt's.
@@ -74,8 +83,8 @@ class EngineHttp:
         for number in range(self.tries - 1):
             try:
                 return attempt()
-            except Unanswered:
-                time.sleep(self.backoff * 2**number)
+            except Unanswered as error:
+                time.sleep(max(self.backoff * 2**number, error.wait))
         return attempt()
 
     def text(self, path: str, body: dict[str, Any] | None = None) -> str:
@@ -98,7 +107,8 @@ class EngineHttp:
             return response.text
         said = " ".join(response.text.split())[:300]
         if status in _TRY_AGAIN:
-            raise Unanswered(f"{self.url}{path} failed with status {status}: {said}. Look at the server's log.")
+            wait = retry_after(response.headers.get("Retry-After"))
+            raise Unanswered(f"{self.url}{path} failed with status {status}: {said}. Look at the server's log.", wait)
         raise Refused(f"{self.url}{path} refused the request with status {status}: {said}", status)
 
     def json(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -111,3 +121,17 @@ class EngineHttp:
         if not isinstance(value, dict):
             raise Refused(f"{self.url}{path} sent a {type(value).__name__} where an object was expected. Is it an engine?", 200)
         return value
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds to wait, 0 to `LONGEST_PAUSE`, by a `Retry-After` header, which holds seconds or a date (RFC 9110, 10.2.3); 0
+    for what is neither."""
+    header = (header or "").strip()
+    if header.isascii() and header.isdigit():
+        return min(float(header), LONGEST_PAUSE)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    date = date.replace(tzinfo=date.tzinfo or timezone.utc)
+    return min(max((date - datetime.now(timezone.utc)).total_seconds(), 0.0), LONGEST_PAUSE)

@@ -36,9 +36,9 @@ class FakeChat:
     Attributes:
         answer: a request's body to the answer's, or a status it always fails with.
         owner, models: what /v1/models says.
-        faults: what goes wrong with the next requests, in order; "" for nothing. A number is a status; reset closes the
-            connection hard, gone without a word, garbage is no JSON, bare has no usable fields, abort ends otherwise, slow
-            answers after `pause` seconds.
+        faults: what goes wrong with the next requests, in order; "" for nothing. A number is a status, one with a second
+            number asks for a pause of so many seconds ("429 2"); reset closes the connection hard, gone without a word,
+            garbage is no JSON, bare has no usable fields, abort ends otherwise, slow answers after `pause` seconds.
         fault: what goes wrong with every request after that.
         pause: seconds, see slow.
         delay: seconds every answer takes.
@@ -125,8 +125,9 @@ def _handler(fake: FakeChat) -> type[BaseHTTPRequestHandler]:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if fault in ("reset", "gone"):
                 self.close_connection = True
-            elif fault.isdigit():
-                self._send({"error": {"message": f"made to fail with {fault}"}}, int(fault))
+            elif fault[:1].isdigit():
+                status, *wait = map(int, fault.split())
+                self._send({"error": {"message": f"made to fail with {status}"}}, status, *wait)
             elif fault == "garbage":
                 self._send('{"choices": [{"mess')
             elif fault == "bare":
@@ -137,11 +138,13 @@ def _handler(fake: FakeChat) -> type[BaseHTTPRequestHandler]:
                 answer = fake.answer(body) if self.path == "/v1/chat/completions" else 404
                 self._send({}, answer) if isinstance(answer, int) else self._send(answer)
 
-        def _send(self, what, status=200):
+        def _send(self, what, status=200, wait=None):
             if what is None:
                 what, status = {"detail": "Not Found"}, 404
             data = (what if isinstance(what, str) else json.dumps(what)).encode()
             self.send_response(status)
+            if wait is not None:
+                self.send_header("Retry-After", str(wait))
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

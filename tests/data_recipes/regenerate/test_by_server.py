@@ -109,6 +109,52 @@ def test_what_does_not_pass_is_asked_again_by_the_next_run(tmp_path, data):
     assert read(out / "failed.jsonl") == []
 
 
+def test_what_a_server_says_is_no_markup(tmp_path, data, capsys):
+    fake = FakeChat(answer=lambda body: choice({"content": "x"}, "[/INST]"))
+    with serving(fake) as urls:
+        code, _ = run(tmp_path, data, urls, tries=3, limit=1, out="out [/b]")
+    assert code == 1
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert "ended with '[/INST]'" in printed
+    assert "out [/b]/train.jsonl" in printed
+
+
+FINE = choice({"content": "fine"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({}, "KeyError('choices')"),
+        ({"choices": []}, "IndexError"),
+        ({"choices": [None], "usage": FINE["usage"]}, "TypeError"),
+        ({"choices": FINE["choices"]}, "KeyError('usage')"),
+        ({**FINE, "usage": {"completion_tokens": None}}, "TypeError"),
+        (choice({"content": [{"type": "text", "text": "x"}]}), "content is no text"),
+        (choice({"content": "x", "reasoning": 3}), "content is no text"),
+        ({**FINE, "choices": [{**FINE["choices"][0], "token_ids": 5}]}, "token_ids"),
+        ({**FINE, "choices": [{**FINE["choices"][0], "token_ids": [[1]]}]}, "token_ids"),
+    ],
+)
+def test_any_answer_costs_one_conversation_at_most(tmp_path, answer, says):
+    rows = [{"id": q, "messages": turns(q)} for q in ("odd", "fine")]
+    fake = FakeChat(answer=lambda body: answer if body["messages"][0]["content"] == "odd" else FINE)
+    with serving(fake) as urls:
+        code, out = run(tmp_path, write(tmp_path / "d.jsonl", rows), urls, tries=2)
+    (failed,) = read(out / "failed.jsonl")
+    assert (code, failed["id"], failed["reason"]) == (1, "odd", "no answer from a server")
+    assert says in failed["detail"]
+
+
+@pytest.mark.parametrize("finish", ["content_filter", "tool_calls"])
+def test_an_answer_that_the_server_will_not_finish_is_not_asked_for_again(tmp_path, data, finish):
+    fake = FakeChat(answer=lambda body: choice({"content": None}, finish))
+    with serving(fake) as urls:
+        code, out = run(tmp_path, data, urls)
+    assert (code, len(fake.requests)) == (0, 12)
+    assert {row["reason"] for row in read(out / "failed.jsonl")} == {"refused by the server"}
+
+
 def test_a_refused_prompt_fails_for_good(tmp_path, data):
     def picky(body):
         return 404 if len(body["messages"]) > 2 else usual(body)  # which would fail for everybody, and stops the run
@@ -154,6 +200,15 @@ def test_a_server_that_dies_is_replaced(tmp_path, data):
     assert len(read(out / "train.jsonl")) == 60
     assert len(dying.requests) < 5 + 20
     assert len(steady.requests) > 90
+
+
+def test_a_server_that_asks_for_a_pause_gets_it(tmp_path, data):
+    fake, started = FakeChat(faults=["", "429 1", "", "503 1"]), time.monotonic()
+    with serving(fake) as urls:
+        code, out = run(tmp_path, data, urls, concurrency=1)
+    assert (code, len(read(out / "train.jsonl"))) == (0, 12)
+    assert time.monotonic() - started >= 2
+    assert len(fake.requests) == 24 + 2
 
 
 def test_nobody_is_there(tmp_path, data):

@@ -11,10 +11,10 @@ from vlm_eagle.interop.engine_http import Refused, Unanswered
 
 
 class FakeServer:
-    """`up` false: nobody answers. `fails`: the next so many requests fail although it is up."""
+    """`up` false: nobody answers. `fails`: the next so many requests fail although it is up. `wait`: what it then asks for."""
 
-    def __init__(self, url, model="m", up=True, fails=0):
-        self.url, self.model, self.up, self.fails = url, model, up, fails
+    def __init__(self, url, model="m", up=True, fails=0, wait=0.0):
+        self.url, self.model, self.up, self.fails, self.wait = url, model, up, fails, wait
         self.asked = self.introduced = 0
 
     def introduce(self):
@@ -26,7 +26,7 @@ class FakeServer:
         self.asked += 1
         if not self.up or self.fails:
             self.fails = max(self.fails - 1, 0)
-            raise Unanswered(f"{self.url} broke")
+            raise Unanswered(f"{self.url} broke", self.wait)
         return self.url
 
 
@@ -58,7 +58,7 @@ def test_another_server_takes_over():
     a, b = FakeServer("a", fails=99), FakeServer("b")
     made = opened(a, b)
     assert [ask(made) for _ in range(6)] == ["b"] * 6
-    assert a.asked == 3  # then it was left out, and with no pause between probes it comes back for one try at a time
+    assert a.asked == 3  # then it was left out; it says who it is, so it is back at once, but a healthy one comes first
 
 
 def test_a_server_that_is_left_out_comes_back():
@@ -68,9 +68,70 @@ def test_a_server_that_is_left_out_comes_back():
     assert {ask(made) for _ in range(10)} == {"b"}
     assert a.asked == 3
     assert made.lines == ["a is left out for a while: a broke"]
-    a.up, b.up = True, False
-    assert {ask(made) for _ in range(5)} == {"a"}  # b fails three times; then somebody finds that a is back
-    assert made.lines[1:] == ["b is left out for a while: b broke", "a takes part again."]
+    a.up = True
+    time.sleep(0.1)
+    assert made.ask(lambda first: ask(made) + first.url) == "ab"  # b never was away
+    assert made.lines[-1] == "a takes part again."
+    b.up = False
+    assert {ask(made) for _ in range(5)} == {"a"}
+
+
+def test_one_that_was_down_at_the_start_joins_the_others():
+    a, b = FakeServer("a", up=False), FakeServer("b")
+    made = opened(a, b, backoff=0.01)
+    assert ask(made) == "b"
+    a.up = True
+    time.sleep(0.1)
+    assert made.ask(lambda first: ask(made) + first.url) == "ab"
+    assert made.lines == ["a does not take part yet: nobody at a", "a takes part again."]
+
+
+def test_a_server_that_asks_for_a_pause_gets_it():
+    """At its first word, and the others go on; it is no failure worth a line."""
+    a, b = FakeServer("a", fails=1, wait=0.4), FakeServer("b")
+    made = opened(a, b, backoff=0.001)
+    started = time.monotonic()
+    assert ask(made) == "b"
+    while time.monotonic() - started < 0.3:
+        assert ask(made) == "b"
+    assert (a.asked, a.introduced) == (1, 1)
+    time.sleep(0.2)
+    assert made.ask(lambda first: ask(made) + first.url) == "ab"
+    assert not made.lines
+
+
+def test_one_server_alone_that_asks_for_pauses():
+    a = FakeServer("a", fails=3, wait=0.2)
+    made = opened(a, backoff=0.001)
+    started = time.monotonic()
+    assert ask(made) == "a"
+    assert 0.6 <= time.monotonic() - started < 3
+    assert a.asked == 4
+    assert made.lines == ["a is left out for a while: a broke", "a takes part again."]  # at the third in a row
+
+
+def test_an_answer_under_way_does_not_end_a_pause():
+    a = FakeServer("a", fails=1, wait=0.3)
+    made = opened(a, backoff=0.001, tries=1)
+
+    def slow(server):
+        with pytest.raises(Unanswered):
+            ask(made)
+        return "late"
+
+    started = time.monotonic()
+    assert made.ask(slow) == "late"
+    assert ask(made) == "a"
+    assert time.monotonic() - started >= 0.3
+
+
+def test_pauses_that_are_asked_for_have_a_limit(monkeypatch):
+    made, now = opened(FakeServer("a"), backoff=1.0, patience=100.0), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for wait, pause in ((0.5, 2), (40.0, 25), (10.0, 10)):
+        made.states[0].outs = 0
+        made._leave_out(made.states[0], Unanswered("", wait))
+        assert made.states[0].out_until - now == pause  # a quarter of the patience, so that it is asked again before the end
 
 
 def test_waiting_costs_no_tries():
