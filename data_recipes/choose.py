@@ -38,32 +38,39 @@ def choose(spool: Spool, signatures: np.ndarray, totals: Sequence[int | None], h
         held_out: share of conversations to hold out, 0 to 1.
         similarity: from which estimated similarity on two texts count as duplicates; above 1, only exact ones do.
     """
-    alive, copy_of, near = spool.alive, np.full(len(spool), -1, dtype=np.int64), np.zeros(len(spool), dtype=bool)
-    # in the order of the draw, so that which of two duplicates stays does not depend on the source's order, and a row that is
-    # drawn in reserve ousts none
-    ranked = np.lexsort((spool.draw_keys, spool.parts))
-    rows = ranked[alive[ranked]]
-    first = rows[first_copies(spool.digests[rows])] if len(rows) else rows
+    alive, parts = spool.alive, spool.parts
+    # in the order of the draw, so that which of two duplicates stays does not depend on the source's order
+    ranked = np.lexsort((spool.draw_keys, parts))
+    ranked = ranked[alive[ranked]]
+    copy_of, near = _copies(ranked, spool.digests, signatures, similarity)
+    surplus = np.zeros(len(spool), dtype=bool)
+    for number, total in enumerate(totals):
+        mine = ranked[(parts[ranked] == number) & (copy_of[ranked] < 0)]
+        if total is None or len(mine) <= total:
+            continue
+        surplus[mine[total:]] = True
+        later = ranked[parts[ranked] > number]
+        if np.isin(copy_of[later], mine[total:]).any():  # a row that was drawn in reserve and is not needed ousts none
+            kept = ranked[(parts[ranked] <= number) & (copy_of[ranked] < 0) & ~surplus[ranked]]
+            anew = _copies(np.concatenate([kept, later]), spool.digests, signatures, similarity)
+            copy_of[later], near[later] = anew[0][later], anew[1][later]
+    kept = alive & (copy_of < 0) & ~surplus
+    return Choice(kept, kept & is_held_out(spool.split_keys, held_out), copy_of, near, surplus)
+
+
+def _copies(rows: np.ndarray, digests: np.ndarray, signatures: np.ndarray, similarity: float) -> tuple[np.ndarray, np.ndarray]:
+    """`copy_of` and `near` as in `Choice`, among `rows` in this order."""
+    copy_of, near = np.full(len(digests), -1, dtype=np.int64), np.zeros(len(digests), dtype=bool)
+    first = rows[first_copies(digests[rows])] if len(rows) else rows
     copy_of[rows] = np.where(first == rows, -1, first)
     if similarity <= 1:
         rows = rows[copy_of[rows] < 0]
         found = near_copies(signatures[rows], similarity)
         near[rows] = found >= 0
         copy_of[rows[found >= 0]] = rows[found[found >= 0]]
-    surplus = _surplus(alive & (copy_of < 0), spool.parts, spool.draw_keys, totals)
-    kept = alive & (copy_of < 0) & ~surplus
-    return Choice(kept, kept & is_held_out(spool.split_keys, held_out), copy_of, near, surplus)
+    return copy_of, near
 
 
 def is_held_out(split_keys: np.ndarray, share: float) -> np.ndarray:
     """Which conversations are held out: a larger share holds out the same ones and more, whatever the mix and its seed."""
     return split_keys.astype(np.float64) < share * 2.0**64
-
-
-def _surplus(candidates: np.ndarray, parts: np.ndarray, keys: np.ndarray, totals: Sequence[int | None]) -> np.ndarray:
-    surplus = np.zeros(len(candidates), dtype=bool)
-    for number, total in enumerate(totals):
-        rows = np.flatnonzero(candidates & (parts == number))
-        if total is not None and len(rows) > total:
-            surplus[rows[np.argsort(keys[rows], kind="stable")[total:]]] = True
-    return surplus

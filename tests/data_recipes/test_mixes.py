@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from samples import WRITERS
+from samples import WRITERS, chat, write
 
 from data_recipes.build import build
 from data_recipes.plan import MIXES, load_mix, make_plan, mix_names
@@ -94,6 +94,25 @@ def test_a_conversation_of_two_parts_counts_once(tmp_path):
     assert summary["parts"][1]["dropped"] == {"duplicate": 3}
     details = [json.loads(line)["detail"] for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
     assert all(detail.startswith("the same as format-sharegpt-") for detail in details)
+
+
+@pytest.mark.parametrize("end", ["", " End."])
+def test_what_is_drawn_in_reserve_and_not_needed_takes_nothing_from_later_parts(tmp_path, end):
+    """Two parts of the same rows (or nearly so): each row that is dropped as a duplicate repeats one that is kept."""
+    for name, ending in (("a", ""), ("b", end)):
+        rows = [{"conversations": [ask, {**say, "value": say["value"] + ending}]} for ask, say in map(chat, range(100))]
+        write(tmp_path / name / "rows.jsonl", rows)
+    mix = tmp_path / "twice.yaml"
+    parts = [
+        {"recipe": "format-sharegpt", "origin": str(tmp_path / name), "total": total} for name, total in (("a", 10), ("b", 80))
+    ]
+    mix.write_text(yaml.safe_dump({"parts": parts}))
+    summary = build(make_plan(str(mix), []), tmp_path / "out", ALONE)
+    assert [part["kept"] for part in summary["parts"]] == [10, 80]
+    ids = {json.loads(line)["id"] for side in ("train", "held_out") for line in (tmp_path / f"out/{side}.jsonl").open()}
+    details = [json.loads(line)["detail"] for line in (tmp_path / "out/rejected.jsonl").open()]
+    assert details
+    assert all(next(word for word in detail.split() if word.startswith("format-")) in ids for detail in details)
 
 
 @pytest.mark.parametrize(
