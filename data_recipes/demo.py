@@ -31,9 +31,3 @@ def resolve(data: DataConfig, accelerator: Accelerator, console: Console) -> Non
             folder = make(console=console)
         data.train = [str(folder / "train.jsonl") if name == DEMO else name for name in data.train]
         data.held_out = [str(folder / "held_out.jsonl") if name == DEMO else name for name in data.held_out]
-
-
-if __name__ == "__main__":
-    from jsonargparse import auto_cli
-
-    auto_cli(make)

@@ -26,7 +26,8 @@ RESERVE = 0.25  # drawn beyond the total, to stand in for duplicates found later
 
 @dataclass
 class Tally:
-    """What became of the rows of one part: read == kept + sum(dropped)."""
+    """What became of the rows of one part: read == kept + sum(dropped). `changed` is what was tidied in the rows that could be
+    read, drawn or not, so that it does not depend on their order."""
 
     read: int = 0
     kept: int = 0
@@ -86,6 +87,7 @@ class _Intake:
         if isinstance(row, BadRow):
             raise row
         turns, changes = tidy(self.part.recipe.read(row, source), source)
+        self.tally.changed.update(changes)
         self._check_language(turns, source)
         key = key_of(draw_digest(turns), self.seed)
         if self.draw.holds(key):  # else copies of one row could fill the draw
@@ -95,7 +97,6 @@ class _Intake:
             return
         converted = convert(turns, source, self.part.recipe.name, self.folder, self.shelf)
         converted.row["source"] = source
-        self.tally.changed.update(changes)
         if (gone := self.draw.keep(key, self.spool.add(converted, self.number, key))) is not None:
             self.spool.let_go(gone)
             self.tally.dropped[NOT_DRAWN] += 1

@@ -11,6 +11,7 @@ import yaml
 
 from data_recipes.recipe import Recipe
 from data_recipes.sources import RECIPES
+from data_recipes.stream import matching
 from vlm_eagle.errors import UserError
 
 MIXES = Path(__file__).parent / "mixes"
@@ -61,14 +62,17 @@ def make_plan(name: str, sources: list[str], total: int | None = None, files: tu
         files: patterns that replace a single recipe's own.
 
     Raises:
-        UserError: an unknown name, a mix that does not say what it must, or a part without a source.
+        UserError: an unknown name, a mix that does not say what it must, a part without a source, or files that are not there.
     """
     if total is not None and total < 1:
         raise UserError(f"--total must be at least 1, found {total}.")
     if name in RECIPES:
         given = _one_source(name, sources)
         recipe = RECIPES[name]
-        plan = Plan(name, recipe.about, (Part(recipe, given or recipe.origin, total, tuple(files) or recipe.files),))
+        place = given or recipe.origin
+        if files and Path(place).is_dir() and not matching(Path(place), files):
+            raise UserError(f"{place}: no file there matches --files {' '.join(files)}. Check the patterns.")
+        plan = Plan(name, recipe.about, (Part(recipe, place, total, tuple(files) or recipe.files),))
     else:
         if files:
             raise UserError("--files goes with a single recipe; a mix names the files of its parts in its YAML file.")

@@ -33,6 +33,8 @@ class Settings:
             raise UserError(f"similarity must be above 0.5, found {self.similarity}: candidates below are not found.")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit must be at least 1, found {self.limit}.")
+        if not -(2**63) <= self.seed < 2**63:
+            raise UserError(f"seed is a number of 64 bits, found {self.seed}.")
         for folder in self.images:
             if not Path(folder).is_dir():
                 raise UserError(f"{folder}: no such folder of pictures.")

@@ -234,7 +234,7 @@ def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
 
 
 def _local_files(folder: Path, split: str, patterns: tuple[str, ...]) -> list[str]:
-    found = _matching(folder, patterns) or _matching(folder, (f"**/{pattern.rsplit('/', 1)[-1]}" for pattern in patterns))
+    found = matching(folder, patterns) or matching(folder, (f"**/{pattern.rsplit('/', 1)[-1]}" for pattern in patterns))
     if not found:
         found = {file for file in folder.rglob("*") if file.is_file() and _suffix(file.name) in ROW_SUFFIXES}
         found = {file for file in found if split in file.name} or found
@@ -243,8 +243,16 @@ def _local_files(folder: Path, split: str, patterns: tuple[str, ...]) -> list[st
     return sorted(map(str, found))
 
 
-def _matching(folder: Path, patterns: Iterable[str]) -> set[Path]:
-    return {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+def matching(folder: Path, patterns: Iterable[str]) -> set[Path]:
+    """The files in a local folder that match one of `patterns`.
+
+    Raises:
+        UserError: a pattern that is absolute or empty.
+    """
+    try:
+        return {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    except (NotImplementedError, ValueError) as error:
+        raise UserError(f"{error}. Give patterns relative to the source, such as data/*.jsonl.") from None
 
 
 def _hub_files(source: str, split: str, config: str | None, patterns: tuple[str, ...]) -> list[str]:

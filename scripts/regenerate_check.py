@@ -162,32 +162,31 @@ def _described(prompts: list[Conversation]) -> dict[str, int]:
 def _sound(folder: Path, prompts: list[Conversation]) -> dict[str, Any]:
     """Whether the data holds every conversation once, in order, with an answer to every question."""
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    ids, expected = [row["id"] for row in rows], [prompt.id for prompt in prompts]
-    whole = {row["id"] for row, prompt in zip(rows, prompts, strict=False) if len(row["messages"]) == len(prompt.messages)}
+    ids, lengths = [row["id"] for row in rows], {prompt.id: len(prompt.messages) for prompt in prompts}
+    whole = {row["id"] for row in rows if len(row["messages"]) == lengths.get(row["id"])}
     keys = [tuple(line["key"]) for line in _journal(folder)]
     return {
-        "missing": len(set(expected) - whole),
+        "missing": len(lengths.keys() - whole),
         "doubled": len(ids) - len(set(ids)) + len(keys) - len(set(keys)),
-        "in_order": ids == expected,
+        "in_order": ids == list(lengths),
         "counts": _report(folder)["counts"],
     }
 
 
 def _compared(theirs: Path, ours: Path) -> dict[str, Any]:
-    """Token ids of all answers there and here."""
-    there, here = ({tuple(line["key"]): line["replies"] for line in _journal(folder)} for folder in (theirs, ours))
-    pairs = [(key, a, b) for key in there for a, b in zip(there[key], here[key], strict=True)]
-    differing = sorted({key[0] for key, a, b in pairs if _ids(a) != _ids(b)})
-    tokens = sum(len(_ids(b)) for _, _, b in pairs)
-    return {"answers": len(pairs), "tokens": tokens, "conversations_that_differ": len(differing), "rows": differing}
+    """Token ids of all answers there and here. A conversation that only one has, or that has fewer answers there, differs."""
+    there, here = (
+        {tuple(line["key"]): [reply["tokens"] for reply in line["replies"]] for line in _journal(folder)}
+        for folder in (theirs, ours)
+    )
+    differing = sorted({key[0] for key in there | here if there.get(key) != here.get(key)})
+    answers = [tokens for replies in here.values() for tokens in replies]
+    tokens = sum(len(answer) for answer in answers)
+    return {"answers": len(answers), "tokens": tokens, "conversations_that_differ": len(differing), "rows": differing}
 
 
 def _journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
-
-
-def _ids(reply: dict[str, Any]) -> list[int]:
-    return reply["tokens"]
 
 
 def _differing(result: dict[str, Any]) -> int:

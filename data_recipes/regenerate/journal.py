@@ -15,6 +15,7 @@ from data_recipes.regenerate.dialogue import Key, Outcome
 from vlm_eagle.errors import UserError
 
 VERSION = 1
+_BEGIN = b'{"journal": '
 _SYNC_SECONDS = 2.0  # a power cut loses at most what was written since; a killed process loses nothing
 
 
@@ -26,15 +27,18 @@ class Journal:
         settings: what decides the answers, as JSON.
 
     Raises:
-        UserError: another process writes it, other settings made it, or the file is no journal.
+        UserError: another process writes it, other settings made it, the file is no journal, or it cannot be written.
     """
 
     def __init__(self, file: Path, settings: dict[str, Any]):
         self.file = file
         self._lines: dict[Key, tuple[int, bool, bool]] = {}  # byte offset, kept, may pass
         self._synced, self.unreadable = time.monotonic(), 0
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("a+b", buffering=0)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = file.open("a+b", buffering=0)
+        except OSError as error:
+            raise UserError(f"Cannot write {file}: {error}. Give another --out.") from None
         try:
             self._lock()
             self._end = self._read(settings)
@@ -91,6 +95,8 @@ class Journal:
         with self.file.open("rb") as stream:
             for line in stream:
                 if not line.endswith(b"\n"):
+                    if offset == 0 and not line.startswith(_BEGIN[: len(line)]):
+                        self._check(line, settings)  # somebody else's file without a newline is no torn journal
                     break
                 if offset == 0:
                     self._check(line, settings)

@@ -33,6 +33,7 @@ class DataStatistics:
     """What the rows hold. Numbers of tokens are those of kept rows, after cutting to the longest length.
 
     Attributes:
+        read: all rows; kept + dropped.
         kept: rows that can be used.
         dropped: reason -> rows that cannot.
         examples: reason -> what is wrong with the first few of them.
@@ -48,6 +49,7 @@ class DataStatistics:
         chosen: data rows of some kept samples, drawn at random.
     """
 
+    read: int = 0
     kept: int = 0
     dropped: Counter = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -61,11 +63,6 @@ class DataStatistics:
     answers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     counts: dict[str, np.ndarray] = field(default_factory=dict)
     chosen: list[int] = field(default_factory=list)
-
-    @property
-    def read(self) -> int:
-        """All rows."""
-        return self.kept + sum(self.dropped.values())
 
     @property
     def all_counts(self) -> torch.Tensor:
@@ -90,6 +87,7 @@ def collect(
     lengths, answers = [], []
     found.counts["und"] = np.zeros(vocab_size, np.int64)
     for i, row in enumerate(preparation):
+        found.read += 1
         if row.reason:
             error = preparation.explain(i)
             found.dropped[row.reason] += 1
@@ -115,6 +113,7 @@ def collect(
         _reservoir(found.chosen, i, found.kept, samples, draw)
     found.lengths, found.answers = np.array(lengths, np.int32), np.array(answers, np.int32)
     found.chosen.sort()
+    assert found.read == len(preparation.dataset) == found.kept + sum(found.dropped.values()), found
     return found
 
 

@@ -10,11 +10,18 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, TextPart, VideoPart, user_message
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.tokenizer import build_processor, train_tokenizer
+from vlm_eagle.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def collator(processor):
     return VisionCollator(processor)
+
+
+@pytest.mark.parametrize("length", [0, -5])
+def test_a_longest_sample_of_nothing_is_refused(processor, length):
+    with pytest.raises(UserError, match="at least one token"):
+        VisionCollator(processor, max_length=length)
 
 
 def test_bad_samples_are_counted_and_the_rest_is_kept(collator, tmp_path):

@@ -172,6 +172,8 @@ def test_nothing_is_prepared_twice_and_nothing_is_stale(folder, collator, proces
     words.tokenizer.add_tokens(["kettle"])
     assert len({identity(VisionCollator(one, max_length=200)) for one in (processor, talks, words, small)}) == 4
     assert identity(VisionCollator(processor, max_length=200)) == identity(collator)
+    options = ({"max_length": 201}, {"llm_only": True}, {"for_generation": True}, {"thinking": True}, {"thinking": None})
+    assert len({identity(VisionCollator(processor, **{"max_length": 200, **one})) for one in ({}, *options)}) == 6
 
 
 def test_a_pass_that_was_killed_goes_on(folder, collator, work, tmp_path):

@@ -173,6 +173,7 @@ def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
         ({"held_out": float("nan")}, "share"),
         ({"similarity": 0.2}, "above 0.5"),
         ({"limit": 0}, "at least 1"),
+        ({"seed": 2**63}, "64 bits"),
         ({"images": ["nowhere"]}, "no such folder"),
     ],
 )

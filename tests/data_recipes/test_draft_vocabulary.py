@@ -168,6 +168,17 @@ def test_the_command_writes_what_it_says(config, tmp_path, capsys):
     assert len(chosen.d2t) % 8 == 0
 
 
+def test_what_the_table_leaves_out_is_said(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(vocabulary, "LANGUAGES", 1)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write("{\n")
+    vocabulary.main(replace(config, sizes=[1, 128]))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Left out: 1. " in printed
+    assert "Dropped 1 of 13 rows: bad JSON (1)" in printed
+    assert "rarer languages, which --every-language counts too: " in printed
+
+
 def test_settings_that_contradict_each_other(config):
     for options in (
         {"coverage": 0.9}, {"size": None, "coverage": 1.5}, {"size": None, "every_language": 0.0}, {"size": None}, {"size": 0},

@@ -46,12 +46,15 @@ def make(folder, rows, name, total=None, **settings):
 
 
 ROWS = [{"conversations": chat(i, 1 + i % 2)} for i in range(100)]
+ROWS += [{"conversations": [*chat(200 + i), chat(i)[0]]} for i in range(25)]
 ROWS += [{"conversations": [*chat(i)[:1], {"from": "gpt", "value": answer(i * 10) + " End."}]} for i in range(0, 40, 2)]
 
 
 def test_the_order_of_a_source_changes_nothing(tmp_path):
     shuffled = random.Random(1).sample(ROWS, len(ROWS))
     assert make(tmp_path, ROWS, "a", total=40, held_out=0.2) == make(tmp_path, shuffled, "b", total=40, held_out=0.2)
+    changed = [json.loads((tmp_path / f"out-{name}/recipe.json").read_text())["counts"]["changed"] for name in "ab"]
+    assert changed[0] == changed[1] == {"last question dropped, it has no answer": 25}
 
 
 def test_the_seed_changes_the_draw_and_no_ones_side(tmp_path):

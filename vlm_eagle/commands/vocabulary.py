@@ -84,12 +84,17 @@ def main(config: Config) -> None:
     chosen = config.size
     if config.coverage is not None or config.every_language is not None:
         chosen = size_for(counts, forced, config.coverage or 0.0, config.every_language or 0.0, config.multiple)
-    sizes = [size for size in config.sizes if size >= len(forced)] + ([chosen] if chosen else [])
+    small = [size for size in config.sizes if size < len(forced)]
+    sizes = [size for size in config.sizes if size not in small] + ([chosen] if chosen else [])
     rows = compare(counts, sizes, forced, target, config.dtype)
     languages = sorted(counts, key=lambda name: -int(counts[name].sum()))
-    console.print(_table(rows, languages[:LANGUAGES], chosen))
+    console.print(_table(rows, languages, chosen))
+    if small:
+        sizes = ", ".join(f"{size:,}" for size in small)
+        console.print(f"Left out: {sizes}. {len(forced):,} tokens are forced, so no vocabulary is smaller.", highlight=False)
     if found.dropped:
-        console.print("Dropped rows: " + ", ".join(f"{reason} {n}" for reason, n in found.dropped.most_common()))
+        reasons = ", ".join(f"{reason} ({n:,})" for reason, n in found.dropped.most_common())
+        console.print(f"Dropped {sum(found.dropped.values()):,} of {found.read:,} rows: {reasons}", highlight=False)
     if config.out:
         about = {
             "target": config.target, "data": config.data, "data_hash": sha256(dict.fromkeys(row[0] for row in dataset.rows)),
@@ -103,6 +108,9 @@ def main(config: Config) -> None:
 
 def _table(rows: list[Size], languages: list[str], chosen: int | None) -> Table:
     table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
+    languages, rest = languages[:LANGUAGES], languages[LANGUAGES:]
+    if rest:
+        table.caption = f"and {len(rest)} rarer languages, which --every-language counts too: {', '.join(rest)}"
     for name in ("tokens", "all", *languages, "lm_head parameters", "MiB read per draft step", "of the whole vocabulary's"):
         table.add_column(name, justify="right")
     for row in rows:

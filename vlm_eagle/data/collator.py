@@ -55,6 +55,8 @@ class VisionCollator:
         thinking: bool | None = False,
         strict: bool = False,
     ):
+        if max_length < 1:
+            raise UserError(f"max_length is {max_length}: the longest sample must have at least one token.")
         self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template

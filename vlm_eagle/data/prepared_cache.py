@@ -40,8 +40,9 @@ def identity(collator: VisionCollator) -> str:
         files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
         processor = [str(file.relative_to(folder)) for file in files], sha256(files)
     source = sha256(sorted(Path(__file__).parent.glob("*.py")))
-    settings = (collator.max_length, collator.vision is None, collator.for_generation, collator.chat_template, MODEL_SEQ_LEN)
-    return _digest([repr((processor, source, settings, [version(name) for name in _PACKAGES])).encode()])
+    settings = (collator.max_length, collator.vision is None, collator.for_generation, MODEL_SEQ_LEN)
+    template = (collator.chat_template, collator.template_options)
+    return _digest([repr((processor, source, settings, template, [version(name) for name in _PACKAGES])).encode()])
 
 
 class PreparedCache:

@@ -54,6 +54,14 @@ def test_a_torn_line_is_cut(begun, missing):
     assert begun.read_bytes() == whole
 
 
+def test_a_journal_of_another_version_is_left_alone(file):
+    file.parent.mkdir()
+    file.write_text('{"journal": 99, "settings": {}}\n')
+    with pytest.raises(UserError, match="of version 99"):
+        Journal(file, SETTINGS)
+    assert file.read_text() == '{"journal": 99, "settings": {}}\n'
+
+
 @pytest.mark.parametrize("kept", [0, 1, 30])
 def test_a_torn_first_line_begins_anew(begun, kept):
     begun.write_bytes(begun.read_bytes()[:kept])
@@ -104,13 +112,20 @@ def test_other_settings_may_not_continue(begun):
         assert len(journal) == 3
 
 
-@pytest.mark.parametrize("line", ["no json", "[]", '{"id": "a row"}', '{"journal": 99, "settings": {}}'])
-def test_what_is_no_journal_is_left_alone(tmp_path, line):
+@pytest.mark.parametrize("line", ["no json", "[]", '{"id": "a row"}', "{}"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_what_is_no_journal_is_left_alone(tmp_path, line, end):
     file = tmp_path / "journal.jsonl"
-    file.write_text(line + "\n")
-    with pytest.raises(UserError, match=r"no journal of this command|of version 99"):
+    file.write_text(line + end)
+    with pytest.raises(UserError, match="no journal of this command"):
         Journal(file, SETTINGS)
-    assert file.read_text() == line + "\n"
+    assert file.read_text() == line + end
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="Cannot write"):
+        Journal(tmp_path / "out" / "journal.jsonl", SETTINGS)
 
 
 def test_one_process_writes(begun):

@@ -41,6 +41,7 @@ def test_a_whole_run_is_sound(folder):
 def test_what_is_missing_doubled_or_out_of_order(folder):
     assert verdict(check._sound(folder("missing", ids=(0, 1)), PROMPTS)) == (1, 0, False)
     assert verdict(check._sound(folder("doubled", ids=(0, 1, 2, 2)), PROMPTS)) == (0, 2, False)
+    assert verdict(check._sound(folder("first missing", ids=(1, 2)), PROMPTS)) == (1, 0, False)
     assert verdict(check._sound(folder("order", ids=(1, 0, 2)), PROMPTS))[2] is False
     assert verdict(check._sound(folder("short", turns=1), PROMPTS))[0] == 3
 
@@ -50,6 +51,16 @@ def test_tokens_that_differ(folder):
     assert check._compared(there, folder("same"))["conversations_that_differ"] == 0
     assert check._compared(there, other) == {"answers": 3, "tokens": 5, "conversations_that_differ": 1, "rows": [2]}
     assert check._differing({"compared": {"a": check._compared(there, other)}}) == 1
+
+
+def test_conversations_and_answers_that_only_one_side_has(folder):
+    there = folder("a")
+    assert check._compared(there, folder("fewer", ids=(0, 2)))["rows"] == [1]
+    assert check._compared(folder("less", ids=(0, 2)), there)["rows"] == [1]
+    shorter = folder("shorter")
+    lines = (shorter / "journal.jsonl").read_text().splitlines()
+    write(shorter / "journal.jsonl", [*lines[:-1], json.dumps({"key": [2, 0], "replies": []})])
+    assert check._compared(there, shorter)["rows"] == [2]
 
 
 def test_the_prompts_are_what_the_check_is_for():
