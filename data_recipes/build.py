@@ -1,6 +1,7 @@
 """Makes the data of a plan: gather, measure, choose, write. The output folder appears whole or not at all."""
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,10 +34,11 @@ def build(plan: Plan, out: Path, settings: Settings | None = None, console: Cons
         scratch = folder / ".rows.jsonl"
         spool = Spool(scratch)
         with (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
-            tallies = [
-                gather(part, i, spool, rejected, folder, settings, _step(progress, f"read {part.recipe.name}", settings.limit))
-                for i, part in enumerate(plan.parts)
-            ]
+            tallies = []
+            for i, part in enumerate(plan.parts):
+                step = _step(progress, f"read {part.recipe.name}", settings.limit)
+                tallies.append(gather(part, i, spool, rejected, folder, settings, step))
+                step(tallies[-1].read, is_end=True)
             spool.close()
             facts = measure(scratch, spool.offsets, spool.alive, settings.workers, _step(progress, "measure", len(spool)))
             totals = [part.total for part in plan.parts]
@@ -66,7 +68,8 @@ def _warn(summary: dict, console: Console) -> None:
 
 
 def _nothing(plan: Plan, rejected: Path) -> str:
-    first = next(iter(rejected.read_text(encoding="utf-8").splitlines()), None)
+    with rejected.open(encoding="utf-8") as lines:
+        first = next(lines, None)
     if first is None:
         return f"{plan.name}: the source has no rows."
     row = json.loads(first)
@@ -83,8 +86,14 @@ def _progress(console: Console):
     )  # fmt: skip
 
 
-def _step(progress: Progress | None, name: str, total: int | None):
+def _step(progress: Progress | None, name: str, total: int | None) -> Callable[..., None]:
+    """Moves a bar. How long a source is, only its end tells."""
     if progress is None:
-        return lambda done: None
+        return lambda done, is_end=False: None
     task = progress.add_task(name, total=total)
-    return lambda done: progress.update(task, completed=done) if done % 64 == 0 or done == total else None
+
+    def step(done: int, is_end: bool = False) -> None:
+        if is_end or done % 64 == 0 or done == total:
+            progress.update(task, completed=done, total=done if is_end else total)
+
+    return step

@@ -1,7 +1,9 @@
 """A run as a whole: its files, its numbers, its errors, its command line, and what an interrupted one leaves."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from samples import WRITERS, answer, chat, picture, question, write
 
 from data_recipes import measure
@@ -134,6 +137,14 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
     build(plan, tmp_path / "two", Settings(workers=2))
     for file in ("train.jsonl", "held_out.jsonl", "rejected.jsonl"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_bars_that_end_where_the_source_ends(tmp_path):
+    write(tmp_path / "rows.jsonl", [{"conversations": chat(i)} for i in range(70)])
+    shown = Console(file=io.StringIO(), force_terminal=True, width=120)
+    build(make_plan("format-sharegpt", [str(tmp_path / "rows.jsonl")]), tmp_path / "out", ALONE, shown)
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.file.getvalue()).rpartition("read format-sharegpt")[2]
+    assert last.count("70/70") == 3  # read, measure, write
 
 
 def test_an_existing_folder_is_left_alone(tmp_path):
