@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from data_recipes.build import build
-from data_recipes.plan import load_mix, make_plan, mix_names
+from data_recipes.plan import Plan, load_mix, make_plan, mix_names
 from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES
 from vlm_eagle.cli import USAGE, run_cli
@@ -64,8 +64,7 @@ def show_all(console: Console) -> None:
     console.print("[bold]Mixes[/bold]: several sources in given numbers")
     for name in mix_names():
         plan = load_mix(name)
-        parts = [f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in plan.parts]
-        _entry(console, name, plan.about, ", ".join(parts))
+        _entry(console, name, plan.about, _parts(plan))
     _entry(console, "my_mix.yaml", "Your own: copy one of data_recipes/mixes/ and change it.", "")
     console.print("\npython -m data_recipes NAME --out DIR     makes one; NAME --help lists the options", highlight=False)
 
@@ -76,10 +75,20 @@ def _entry(console: Console, name: str, about: str, facts: str) -> None:
         console.print(Padding(text, (0, 0, 0, 6)), highlight=False)
 
 
+def _parts(plan: Plan) -> str:
+    return ", ".join(
+        f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in plan.parts
+    )
+
+
 def _describe(name: str) -> str:
     recipe = RECIPES.get(name)
     if recipe is None:
-        return __doc__ or ""
+        try:
+            plan = load_mix(name)
+        except UserError:  # `_make` says what is wrong
+            return __doc__ or ""
+        return f"{plan.about} Parts: {_parts(plan)}."
     origin = recipe.origin or "your own"
     return f"{recipe.about} Origin: {origin}. Licence: {recipe.licence}. Size: {recipe.size}. Row: {recipe.schema}"
 

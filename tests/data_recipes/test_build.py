@@ -219,6 +219,21 @@ def test_without_a_name_it_lists_what_there_is(capsys, arguments, code):
 
 
 @pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("allava-caption", 'Row: {"id": ..., "image": path'),
+        ("vl-long-answers", "Parts: 20,000 allava-caption, 20,000 allava-"),
+        ("no-such-name", "a recipe or a mix"),
+    ],
+)
+def test_the_help_of_a_name_tells_what_it_is(capsys, name, says):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert says in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["sharegtp", "--out", "x"], "Did you mean sharegpt"),

@@ -98,6 +98,18 @@ def read(folder, side):
     return [json.loads(line) for line in (folder / f"out-a/{side}.jsonl").open()]
 
 
+def test_the_first_picture_decides_the_side(tmp_path):
+    """Of several pictures; the others may be anywhere."""
+    for i in range(20):
+        (tmp_path / f"{i}.png").write_bytes(picture(f"#{i * 5000:06x}"))
+    rows = [{"image": [f"{i}.png", f"{k}.png"], "conversations": chat(i * 20 + k)} for i in range(20) for k in range(4)]
+    source = write(tmp_path / "rows.jsonl", rows)
+    build(make_plan("format-llava", [str(source)]), tmp_path / "out-a", Settings(workers=1, held_out=0.4))
+    sides = [{row["messages"][0]["content"][0]["image"] for row in read(tmp_path, side)} for side in ("train", "held_out")]
+    assert all(sides)
+    assert not sides[0] & sides[1]
+
+
 def test_one_picture_is_on_one_side(tmp_path):
     rows = []
     for i in range(30):
