@@ -90,7 +90,9 @@ def _describe(name: str) -> str:
             return __doc__ or ""
         return f"{plan.about} Parts: {_parts(plan)}."
     origin = recipe.origin or "your own"
-    return f"{recipe.about} Origin: {origin}. Licence: {recipe.licence}. Size: {recipe.size}. Row: {recipe.schema}"
+    languages = f"Languages: {', '.join(recipe.languages)}. " if recipe.languages else ""
+    about = f"{recipe.about} Origin: {origin}. Licence: {recipe.licence}. Size: {recipe.size}. {languages}"
+    return f"{about}Row: {recipe.schema}"
 
 
 def _make(name: str, config: Config) -> int:

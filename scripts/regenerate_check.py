@@ -195,8 +195,13 @@ def _differing(result: dict[str, Any]) -> int:
 
 def _show(console: Console, result: dict[str, Any]) -> None:
     sound, speed = result["server"], result["tokens_per_second"]
-    console.print(f"{result['prompts']}, killed after {result['killed_after_conversations']}")
-    console.print(f"missing {sound['missing']}, doubled {sound['doubled']}, in order {sound['in_order']}")
+    prompts, killed_at = result["prompts"], ", ".join(f"{count:,}" for count in result["killed_after_conversations"])
+    console.print(
+        f"{prompts['conversations']:,} conversations, {prompts['with_images']:,} with images, {prompts['several_turns']:,} of "
+        f"several turns, {prompts['turns']:,} questions; killed after {killed_at or 'none'}"
+    )
+    order = "in" if sound["in_order"] else "not in"
+    console.print(f"{sound['missing']:,} missing, {sound['doubled']:,} doubled, {order} the order of the data")
     table = Table("here", "answers", "tokens", "conversations that differ", "tokens/s")
     for name, row in result["compared"].items():
         table.add_row(

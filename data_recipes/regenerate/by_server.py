@@ -83,7 +83,7 @@ class ByServer:
             try:
                 prompt = dialogue.prompt()
                 messages += [self._rendered(message, prompt) for message in prompt.messages[len(messages) :]]
-                dialogue.take(self.pool.ask(partial(ChatServer.ask, messages=messages, seed=dialogue.seed + dialogue.turn)))
+                dialogue.take(self.pool.ask(partial(ChatServer.ask, messages=messages, seed=dialogue.turn_seed)))
             except BadRow as error:
                 dialogue.end(error.reason, str(error))
             except Refused as error:

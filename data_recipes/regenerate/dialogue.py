@@ -101,6 +101,11 @@ class Dialogue:
         return len(self.outcome.replies)
 
     @property
+    def turn_seed(self) -> int:
+        """Of what is drawn in the next answer; 31 bits, which every server takes."""
+        return (self.seed + self.turn) % 2**31
+
+    @property
     def old_answer(self) -> str:
         """The answer that the data holds to the next question; empty when it holds none."""
         at = self._questions[self.turn] + 1

@@ -83,7 +83,7 @@ class InProcess:
         answers = answer_prompts(
             self.target, self.collator, [dialogue.prompt() for dialogue in batch], self.draft, shape=self.shape,
             sampling=self.config.sampling, max_new_tokens=self.config.max_new_tokens,
-            seeds=[dialogue.seed + dialogue.turn for dialogue in batch],
+            seeds=[dialogue.turn_seed for dialogue in batch],
         )  # fmt: skip
         for dialogue, answer in zip(batch, answers, strict=True):
             if isinstance(answer, BadRow):

@@ -221,7 +221,8 @@ def test_without_a_name_it_lists_what_there_is(capsys, arguments, code):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("allava-caption", 'Row: {"id": ..., "image": path'),
+        ("allava-caption", 'Languages: en. Row: {"id": ..., "image": path'),
+        ("format-llava", 'Size: that of your data. Row: {"image": path'),
         ("vl-long-answers", "Parts: 20,000 allava-caption, 20,000 allava-"),
         ("no-such-name", "a recipe or a mix"),
     ],

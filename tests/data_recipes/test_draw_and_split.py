@@ -12,8 +12,10 @@ from samples import answer, chat, picture, question, write
 
 from data_recipes.build import build
 from data_recipes.choose import is_held_out
+from data_recipes.conversion import draw_digest
 from data_recipes.draw import Draw, key_of
 from data_recipes.plan import make_plan
+from data_recipes.readers import sharegpt
 from data_recipes.settings import Settings
 
 
@@ -152,7 +154,10 @@ def test_duplicates_do_not_shorten_a_draw(tmp_path):
 
 
 def test_copies_of_one_row_do_not_fill_a_draw(tmp_path):
-    rows = [*({"conversations": chat(i)} for i in range(30)), *({"conversations": chat(3)} for _ in range(300))]
+    """Of a row that is drawn early, else they would not come into the draw at all."""
+    rows = [{"conversations": chat(i)} for i in range(30)]
+    early = min(rows, key=lambda row: key_of(draw_digest(sharegpt.read(row, "")), 0))
+    rows += [early] * 300
     made = make(tmp_path, random.Random(2).sample(rows, len(rows)), "a", total=10)
     assert len(made["train"]) + len(made["held_out"]) == 10
 

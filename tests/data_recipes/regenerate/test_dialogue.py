@@ -35,6 +35,13 @@ def test_each_question_follows_the_new_answers():
     assert talk.outcome.is_kept
 
 
+def test_every_turn_has_a_seed_of_31_bits():
+    talk = Dialogue((0, 0), TWO_TURNS, seed=2**31 - 1)
+    assert talk.turn_seed == 2**31 - 1
+    talk.take(Reply("new", 2))
+    assert talk.turn_seed == 0
+
+
 def test_a_last_question_needs_no_old_answer():
     talk = dialogue(Conversation("open", (Q1,)))
     assert talk.old_answer == ""
