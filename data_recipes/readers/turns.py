@@ -90,8 +90,7 @@ def tidy(turns: Sequence[Turn], source: str) -> tuple[list[Turn], list[str]]:
     for turn in turns:
         if joined and joined[-1].role == turn.role:
             changes.append("turns joined")
-            before = () if joined[-1].blank else (*joined[-1].parts, "\n\n")
-            joined[-1] = Turn(turn.role, (*before, *turn.parts)) if not turn.blank else joined[-1]
+            joined[-1] = Turn(turn.role, (*joined[-1].parts, "\n\n", *turn.parts))  # outer blanks go later
         else:
             joined.append(turn)
     opening = 0

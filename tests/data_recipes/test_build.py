@@ -65,15 +65,17 @@ def test_what_is_tidied_is_counted(tmp_path):
         {"conversations": [{"from": "system", "value": " "}, ask, say]},
         {"conversations": [more[0], {"from": "human", "value": "Please."}, more[1], chat(5)[0]]},
         {"conversations": [*chat(6), chat(7)[0], {"from": "gpt", "value": ""}, *chat(8)]},
+        {"conversations": [{"from": "human", "value": " "}, *chat(9), {"from": "gpt", "value": ""}]},
     ]
     summary = run(tmp_path, rows)
     assert summary["counts"]["changed"] == {
-        "last question dropped, it has no answer": 2, "blank system prompt dropped": 1, "turns joined": 1,
+        "last question dropped, it has no answer": 2, "blank system prompt dropped": 1, "turns joined": 3,
         "cut at a blank message": 1,
     }  # fmt: skip
     by_row = {int(row["source"].rsplit(":", 1)[1]): row["messages"] for row in lines(tmp_path / "out/train.jsonl")}
     assert by_row[2][0]["content"] == f"{question(40)}\n\nPlease."
     assert [m["content"] for m in by_row[3]] == [question(60), answer(60)]
+    assert [m["content"] for m in by_row[4]] == [question(90), answer(90)]
 
 
 def test_a_system_prompt_beside_the_list(tmp_path):
