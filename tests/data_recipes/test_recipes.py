@@ -7,6 +7,7 @@ from samples import WRITERS, answer, chinese, question
 
 from data_recipes.build import build
 from data_recipes.plan import make_plan
+from data_recipes.readers import llava
 from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES
 from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart, read_conversations
@@ -142,6 +143,13 @@ def test_messages_with_parts(tmp_path):
 def test_several_pictures_in_their_places(tmp_path):
     make(tmp_path, "format-llava")
     assert by_source(tmp_path / "out")["mine.json:1"][0] == ("user", ["First", "[picture]", "then", "[picture]", question(7)])
+
+
+@pytest.mark.parametrize(("places", "pictures"), [(1, 2), (2, 1), (1, 0)])
+def test_pictures_and_places_must_be_as_many(places, pictures):
+    said = [{"from": "human", "value": "<image>" * places + "What?"}, {"from": "gpt", "value": "That."}]
+    with pytest.raises(BadRow, match=f"pictures and places differ: {pictures} pictures, {places} times <image>"):
+        llava.read({"image": ["a.png"] * pictures, "conversations": said}, "f:1")
 
 
 def test_what_is_written_is_a_source_again(tmp_path):
