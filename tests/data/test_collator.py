@@ -103,6 +103,8 @@ def test_a_video_file(collator, processor, tmp_path):
     encoded = collator.encode(about(VideoPart(tmp_path / "clip.mp4")))
     t, h, w = encoded["video_grid_thw"][0].tolist()
     assert (t, len(encoded["pixel_values_videos"])) == (2, t * h * w)  # two seconds at two frames a second, in pairs
+    text = processor.tokenizer.decode(encoded["input_ids"][0])
+    assert all(f"<{seconds} seconds>" in text for seconds in ("0.2", "1.2"))  # the middles of pairs at 2 fps
     brightness = encoded["pixel_values_videos"].reshape(t, -1).mean(1)
     assert brightness[1] > brightness[0] + 0.2
     assert supervised_text(processor.tokenizer, encoded["input_ids"][0], encoded["supervised"][0]) == "A kettle.<|im_end|>"

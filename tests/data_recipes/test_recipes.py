@@ -9,7 +9,7 @@ from data_recipes.build import build
 from data_recipes.plan import make_plan
 from data_recipes.readers import llava
 from data_recipes.settings import Settings
-from data_recipes.sources import RECIPES
+from data_recipes.sources import RECIPES, coco
 from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart, read_conversations
 
 ALONE = Settings(workers=1)
@@ -130,6 +130,11 @@ def test_coco_joins_its_tables(tmp_path):
         ["A photo of glass near volcanoes number 3."],
     )  # the longest of five
     assert summary["counts"]["dropped"] == {"no caption": 1, "image missing": 1}
+
+
+def test_the_longest_caption_is_the_answer():
+    _, answer = coco.read({"image": "a.png", "captions": ["zebra", "a zebra on a field", "the zoo"]}, "f:1")
+    assert answer.parts == ("a zebra on a field",)
 
 
 def test_messages_with_parts(tmp_path):

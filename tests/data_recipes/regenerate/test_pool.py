@@ -88,14 +88,11 @@ def test_one_that_was_down_at_the_start_joins_the_others():
 
 def test_a_server_that_asks_for_a_pause_gets_it():
     """At its first word, and the others go on; it is no failure worth a line."""
-    a, b = FakeServer("a", fails=1, wait=0.4), FakeServer("b")
+    a, b = FakeServer("a", fails=1, wait=1.0), FakeServer("b")
     made = opened(a, b, backoff=0.001)
-    started = time.monotonic()
-    assert ask(made) == "b"
-    while time.monotonic() - started < 0.3:
-        assert ask(made) == "b"
+    assert [ask(made) for _ in range(5)] == ["b"] * 5
     assert (a.asked, a.introduced) == (1, 1)
-    time.sleep(0.2)
+    time.sleep(1.1)
     assert made.ask(lambda first: ask(made) + first.url) == "ab"
     assert not made.lines
 
@@ -105,7 +102,7 @@ def test_one_server_alone_that_asks_for_pauses():
     made = opened(a, backoff=0.001)
     started = time.monotonic()
     assert ask(made) == "a"
-    assert 0.6 <= time.monotonic() - started < 3
+    assert time.monotonic() - started >= 0.6
     assert a.asked == 4
     assert made.lines == ["a is left out for a while: a broke", "a takes part again."]  # at the third in a row
 
