@@ -88,14 +88,13 @@ def tree_size(speeds: Sequence[Speed]) -> Chart:
     sizes |= {f.num_draft_tokens for rows in groups.values() for s in rows for f in s.forecasts}
     axis, series = sorted(sizes), []
     for style, (name, rows) in enumerate(zip(names, groups.values(), strict=False)):
-        ahead = name.removesuffix("unknown tree").rstrip(", ")
         seen = [(s.kind.num_draft_tokens, s.decode.value, s.decode.interval) for s in rows if s.decode]
         predicted = [(s.kind.num_draft_tokens, s.predicted, None) for s in rows]
         predicted += [(f.num_draft_tokens, f.speedup, None) for s in rows for f in s.forecasts]
         for kind, points, dashed in (("seen", seen, False), ("predicted", predicted, True)):
             best = {n: max((p for p in points if p[0] == n and p[1]), key=lambda p: p[1], default=None) for n in axis}
             line = tuple(best[n] and Point(best[n][1], *(best[n][2] or ())) for n in axis)
-            series.append(Series(", ".join(filter(None, (ahead, kind))), line, 2 * style + dashed, dashed))
+            series.append(Series(", ".join(filter(None, (name, kind))), line, 2 * style + dashed, dashed))
     return Chart(
         "tree-size", "Tree size against speedup",
         "Decode speed with the draft over the target alone, in the same run, and what the speed model predicts from the "

@@ -244,7 +244,8 @@ def test_labels_say_what_differs_and_nothing_else():
     assert shared_facts([one, two]) == {"Target": "t", "Draft tokens": "chain of 4 (vLLM: 3)", "Sampling": "greedy"}
     assert labels([one, one], files) == ["chain of 4 (vLLM: 3), x", "chain of 4 (vLLM: 3), y"]
     assert labels([one, one], files[:1] * 2) == ["chain of 4 (vLLM: 3), x, no. 1", "chain of 4 (vLLM: 3), x, no. 2"]
-    assert labels([Kind(draft="a/draft"), Kind(draft="b/draft")], files) == ["a/draft, unknown tree", "b/draft, unknown tree"]
+    assert labels([Kind(draft="a/draft"), Kind(draft="b/draft")], files) == ["a/draft", "b/draft"]
+    assert labels([Kind()], files[:1]) == ["unknown tree"]
     tree = Kind(num_draft_tokens=16, topk=4, num_steps=5)
     assert labels([tree], files[:1]) == ["tree of 16 (vLLM: 15; 5 steps, topk 4)"]
 
