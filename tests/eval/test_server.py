@@ -135,5 +135,14 @@ def test_an_interrupted_server_run_goes_on(score, monkeypatch):
     assert "Going on: 2 of 3" in said
 
 
+def test_a_server_is_asked_again_because_its_draft_may_be_another(score):
+    with serving(fake := FakeVllm(k=3)):
+        assert score.here(fake)[1]["totals"]["forwards"] == 12
+        fake.answer = lambda body: Canned([5] * 7, drafts=6, by_position=[0, 0, 0])
+        _, column, said = score.here(fake)
+    assert column["totals"]["forwards"] == 18
+    assert "Already scored" not in said
+
+
 def test_a_server_needs_no_draft_here(score):
     assert score(FakeVllm(), "--draft", "no/such/folder")[0] == 0
