@@ -271,6 +271,11 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def mixed(a: str, b: str, share: float) -> str:
+    parts = zip(bytes.fromhex(a[1:]), bytes.fromhex(b[1:]), strict=True)
+    return "#" + bytes(round(share * x + (1 - share) * y) for x, y in parts).hex()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_told_apart(dark):
     """Text 4.5 to 1, lines and marks 3 to 1, on everything they stand on."""
@@ -286,5 +291,9 @@ def test_colours_can_be_told_apart(dark):
         assert contrast(c[mark], c["card"]) >= 3, mark
         assert contrast(c[mark], c["page"]) >= 3, mark
     assert contrast(c["s2"], c["card"]) >= 4.5  # speedups are written in it
+    shares = [int(n) for n in re.findall(r"--share: (\d+)%", (page_module.HERE / "page.css").read_text())]
+    assert shares == sorted(shares)
+    assert len(shares) == 11
+    assert contrast(c["text"], mixed(c["s2"], c["card"], shares[-1] / 100)) >= 4.5  # numbers on the darkest of the heat map
     if not dark:
         assert tuple(c[f"s{i}"] for i in range(8)) == COLOURS  # PNGs look like the page
