@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from benchmarks import default_names, load_benchmarks
+from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scores.assemble import assemble, compare_answers
@@ -250,9 +250,9 @@ def _show(console: Console, settings: list[dict[str, Any]]) -> None:
         console.print(table(settings))
     for row in settings[0]["benchmarks"]:
         if row["skipped"]:
-            console.print(f"{row['name']}: skipped {row['skipped']}")
+            console.print(f"{row['name']}: skipped {in_words(row['skipped'])}")
     for name, skipped in settings[0].get("unanswered", {}).items():
-        console.print(f"{name}: left out, no prompt could be answered: {skipped}", style="yellow")
+        console.print(f"{name}: left out, no prompt could be answered: {in_words(skipped)}", style="yellow")
     if all(s["totals"]["forwards"] and s["totals"]["tokens"] <= s["totals"]["forwards"] for s in settings):
         console.print("The target accepted no draft token at all. docs/engines.md names usual reasons.", style="yellow")
     for setting in settings:

@@ -21,12 +21,11 @@ from scores.choices import parse_samplings, parse_trees
 from scores.compare import compare
 from scores.journal import Journal
 from scores.models import load_pairs, processes
-from scores.names import short_names
+from scores.names import PLAIN, short_names
 from scores.prompts import check_length, check_names
 from scores.results import document
 from scores.table import results_console
 from timing.runs import Setup, Ways, time_all
-from timing.speeds import PLAIN
 from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
 from vlm_eagle.cli import run_cli

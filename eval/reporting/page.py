@@ -9,12 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from scores.names import DRAFTED, PLAIN
 
 from reporting.charts import Chart
 from reporting.figures import benchmark_names
 from reporting.labels import facts, labels, shared_facts
 from reporting.losses import breakdowns, misses
-from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Results, Setting, Speed
 from reporting.samples import Sample, page_data
 from reporting.svg import chart_svg, legend_svg

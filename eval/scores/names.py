@@ -1,8 +1,9 @@
-"""Names of models as short as they can be: what tables, comparisons and the report write over their columns."""
+"""Names that tables, comparisons and the report share: of what is timed, and of models, as short as they can be."""
 
 from collections.abc import Iterable
 from pathlib import PurePath
 
+PLAIN, DRAFTED, GENERATE, LOOKUP = "target alone", "with the draft", "transformers generate", "prompt lookup"
 EVERY_DRAFT = "draft"  # the folder that training writes; alone it names nothing, so its parent goes with it
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scores.breakdowns import stretch_name, stretch_of
 from scores.choices import sampling_label
 from scores.names import short_names
 
@@ -62,10 +63,10 @@ def breakdown_table(settings: Sequence[dict[str, Any]]) -> Table:
             found = [s["breakdowns"][name].get(kind) for s in settings]
             table.add_row(f"{name} {kind}", *(with_interval(row) if row else "-" for row in found))
         table.add_section()
-    stretches = [{(r["from"], r["to"]): r for r in s["breakdowns"]["answer_position"]} for s in settings]
-    for start, end in sorted({edge for rows in stretches for edge in rows}):
-        found = [rows.get((start, end)) for rows in stretches]
-        table.add_row(f"tokens {start}-{end - 1}", *(f"{row['acceptance_length']:.2f}" if row else "-" for row in found))
+    stretches = [{stretch_of(row["from"]): row for row in s["breakdowns"]["answer_position"]} for s in settings]
+    for number in sorted({number for rows in stretches for number in rows}):
+        found = [rows.get(number) for rows in stretches]
+        table.add_row(f"tokens {stretch_name(number)}", *(f"{row['acceptance_length']:.2f}" if row else "-" for row in found))
     table.add_section()
     lengths = [setting["breakdowns"]["answer_tokens"] for setting in settings]
     table.add_row("answer's tokens", *(f"mean {row['mean']:.0f}, max {row['max']}" for row in lengths))

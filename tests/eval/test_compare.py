@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 import acc_length
 import speedup
 from scores.compare import significant
+from scores.names import DRAFTED, PLAIN
 from scores.results import benchmark_result, document, setting_result
-from timing.speeds import DRAFTED, PLAIN
 
 from vlm_eagle.cli import run_cli
 

@@ -17,11 +17,9 @@ from reporting.figures import figures, over_answer
 from reporting.labels import labels, shared_facts
 from reporting.losses import breakdowns
 from reporting.read import read_results
-from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Kind
 from reporting.samples import collect
 from scores import results as results_module
-from timing import speeds
 
 from vlm_eagle.errors import UserError
 
@@ -99,7 +97,6 @@ def test_what_results_py_writes_is_read_whole(tmp_path, file):
     assert {row.name: row.points[0].value for row in breakdowns([mine])["Modality"]} == {
         name: pytest.approx(row["acceptance_length"]) for name, row in ours["breakdowns"]["modality"].items()
     }
-    assert (DRAFTED, PLAIN) == (speeds.DRAFTED, speeds.PLAIN)
 
 
 def test_acc_length_counts_for_a_setting_that_both_measured(tmp_path, file):

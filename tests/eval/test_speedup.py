@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 
 import speedup
 from scores.journal import Journal
+from scores.names import DRAFTED, GENERATE, PLAIN
 from timing import race as race_module
 from timing import runs as speed_runs
 from timing.methods import Timed, our_loop
 from timing.race import Course, Lap, groups_of, race
-from timing.speeds import DRAFTED, GENERATE, PLAIN, paired_batches, speed_result
+from timing.speeds import paired_batches, speed_result
 
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.sampling import Sampling

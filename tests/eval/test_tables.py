@@ -10,9 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 
 from reporting.labels import labels
 from reporting.records import Kind
-from scores.names import short_names
+from scores.names import DRAFTED, PLAIN, short_names
 from scores.table import acceptance_table, numbers_table, results_console
-from timing.speeds import DRAFTED, PLAIN
 from timing.table import founding_table, speed_table
 
 
