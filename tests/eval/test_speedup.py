@@ -217,6 +217,23 @@ def test_baselines_alone(evaluate):
     assert (code, result["settings"], result["speed"][0]["draft"]) == (0, [], None)
 
 
+@pytest.mark.parametrize(
+    ("options", "demo", "other"),
+    [
+        ({}, (0, 8), (0, 30)),
+        ({"question_begin": 4}, (4, 12), (4, 30)),
+        ({"question_begin": 2, "question_end": 20}, (2, 20), (2, 20)),
+    ],
+)
+def test_prompts_are_chosen_by_number(monkeypatch, options, demo, other):
+    all_of = {"code": list(range(64)), "words": list(range(30))}
+    load = lambda names, limit=None, console=None: [Benchmark(name, all_of[name][:limit]) for name in names]
+    monkeypatch.setattr(speedup, "load_benchmarks", load)
+    config = speedup.SpeedupConfig(benchmarks=["words", "code"], **options)
+    words, code = speedup._benchmarks(config, False, speedup.processes(), None)
+    assert (words.prompts, code.prompts) == (list(range(*other)), list(range(*demo)))
+
+
 def test_bad_choices_are_refused():
     for wrong in ({"baselines": ["vllm"]}, {"draft": ["a", "a"]}, {"trees": ["5,4,16"], "depth": 3}, {"concurrency": [0]}):
         with pytest.raises(UserError):
