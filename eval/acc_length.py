@@ -33,7 +33,7 @@ from scores.prompts import answer_length, check_length, check_names
 from scores.results import document
 from scores.scoring import Column, Outcome, Task, tasks_of, work
 from scores.server import ServerColumn, reach
-from scores.table import acceptance_table, breakdown_table, position_table, results_console
+from scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.decoding.cycle import ROOT_ALONE
@@ -255,11 +255,10 @@ def _show(console: Console, settings: list[dict[str, Any]]) -> None:
         console.print(f"{name}: left out, no prompt could be answered: {in_words(skipped)}", style="yellow")
     if all(s["totals"]["forwards"] and s["totals"]["tokens"] <= s["totals"]["forwards"] for s in settings):
         console.print("The target accepted no draft token at all. docs/engines.md names usual reasons.", style="yellow")
-    for setting in settings:
+    for setting, title in zip(settings, titles(settings), strict=True):
         if "answers" in setting["totals"]:
             equal, answers = setting["totals"]["equal_to_target_alone"], setting["totals"]["answers"]
-            shape = f"num_draft_tokens {setting['num_draft_tokens']}, topk {setting['topk']}"
-            console.print(f"{setting['draft']}, {shape}: {equal} of {answers} answers equal the target's own.")
+            console.print(f"{' '.join(title.split())}: {equal} of {answers} answers equal the target's own.")
 
 
 if __name__ == "__main__":

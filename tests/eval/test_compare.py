@@ -196,6 +196,23 @@ def test_speedups_are_compared_by_batch(judge):
     assert judge([some], [some], speedup, speed={"before": [after], "after": [before]})[0] == 0
 
 
+def test_speedups_are_paired_by_concurrency_and_batch(judge):
+    rng = np.random.default_rng(0)
+    alone, four = speed(2.0, rng), speed(1.2, rng) | {"concurrency": 4}
+    some = result(rng, 0.7)
+    before, after = [alone, four], [copy.deepcopy(four), copy.deepcopy(alone)]
+    for timed in after:
+        timed["benchmarks"][0]["batches"] = timed["benchmarks"][0]["batches"][20:]  # ten of the forty are gone
+    code, said = judge([some], [some], speedup, speed={"before": before, "after": after})
+    assert (code, "0 of 5 lines significantly worse, 0 better" in said) == (0, True)
+    assert said.count("│ a │ 30 │") == 2
+
+
+def test_thinking_and_not_thinking_are_not_compared(judge):
+    some = result(np.random.default_rng(0), 0.7)
+    assert judge([some], [{**some, "thinking": True}])[0] == 2
+
+
 def test_many_lines_need_stronger_proof():
     assert significant([0.02]) == [True]
     assert significant([0.02, 0.5]) == [False, False]

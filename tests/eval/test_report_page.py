@@ -219,9 +219,9 @@ def test_the_page_says_what_is_missing(tmp_path):
         report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false", "--samples", "3"])
     ).text
     for sentence in (
-        "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: skipped 3 prompts: image missing",
+        "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: 3 prompts skipped: image missing",
         "not all settings were measured on the same prompts", "3 of 8 samples are shown",
-        "1 pictures are not shown: file missing",
+        "1 picture not shown: file missing",
     ):  # fmt: skip
         assert sentence.lower() in text.lower()
 

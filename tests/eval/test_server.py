@@ -107,8 +107,9 @@ def test_later_turns_follow_the_servers_own_answers(score, monkeypatch):
     asked = evaluations.prompt("code", 2, "And the other way round?")
     monkeypatch.setattr(acc_length, "load_benchmarks", lambda *_, **__: [Benchmark("b", [asked])])
     fake = FakeVllm()
-    code, column, _ = score(fake)
+    code, column, _ = score(fake, "--temperature", "0.7")
     assert code == 0
+    assert len({body["seed"] for body in fake.requests}) == 2  # each turn draws its own numbers
     first, second = (body["messages"] for body in fake.requests)
     assert second[: len(first)] == first
     assert [(m["role"], m["content"]) for m in second[len(first) :]] == [
