@@ -278,6 +278,16 @@ def test_pieces_join_to_the_answer(target):
     assert "" in pieces  # a character of several tokens
 
 
+@pytest.mark.parametrize("end", ["", "<|im_end|>"])
+def test_pieces_of_an_answer_that_ends_within_a_character(target, end):
+    """The bytes that wait for their character are not lost: they are what the tokenizer makes of them."""
+    half = target.tokenizer.encode("big 🙂", add_special_tokens=False)[:-1]
+    tokens = half + target.tokenizer.encode(end, add_special_tokens=False)
+    pieces = columns.pieces_of(target.tokenizer, tokens)
+    assert "".join(pieces) == target.tokenizer.decode(tokens)
+    assert "\ufffd" in pieces[-1]
+
+
 def test_without_the_vision_tower_images_are_skipped(evaluate):
     _, result = evaluate(*SMALL, "--llm-only")
     (setting,) = result["settings"]
