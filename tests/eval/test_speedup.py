@@ -138,7 +138,7 @@ def test_later_turns_follow_one_answer(target, temperature):
 
 
 def test_answers_are_those_of_acc_length(evaluate):
-    options = ("--samplings", "greedy", "sampled", "--seed", "3")
+    options = ("--samplings", "greedy", "sampled", "--seed", "3", "--image-inputs", "merged")
     code, timed = evaluate(*SMALL, *options, "--concurrency", "1", "3", script=speedup)
     assert code == 0
     _, scored = evaluate("--trees", "3,2,6", "--max-new-tokens", "7", *options)
@@ -151,7 +151,11 @@ def test_answers_are_those_of_acc_length(evaluate):
     for setting, speed in zip(timed["settings"], timed["speed"], strict=True):
         assert setting["totals"]["acceptance_length"] == speed["acceptance_length"]
         assert setting["totals"]["interval"] == speed["acceptance_interval"]
-        assert speed["speed_model"]["seen_speedup"] == speed["decode_speedup"]
+        model = speed["speed_model"]
+        assert model["seen_speedup"] == speed["decode_speedup"]
+        parts = sum(model[name] for name in ("r_verify", "r_extend", "r_draft", "r_overhead"))
+        assert model["predicted_speedup"] == pytest.approx(speed["acceptance_length"] / parts)
+        assert model["cycle_seconds"] == pytest.approx(parts * model["step_seconds"])
     rows = timed["speed"][0]["methods"]
     assert rows[DRAFTED]["equal_to_target_alone"] == rows[DRAFTED]["answers"] == 10
 
