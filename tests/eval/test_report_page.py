@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from report import ReportConfig, main
-from report_results import EVIL, hostile, invent, write, write_image
+from report_results import EVIL, hostile, invent, speed, write, write_image
 from reporting import page as page_module
 from reporting.png import COLOURS
 from reporting.samples import _shares
@@ -224,6 +224,22 @@ def test_the_page_says_what_is_missing(tmp_path):
         "1 picture not shown: file missing",
     ):  # fmt: skip
         assert sentence.lower() in text.lower()
+
+
+def test_the_speedup_in_the_table_is_that_of_the_lowest_concurrency(tmp_path):
+    value = json.loads(invent(tmp_path, prompts=4, depths=(3,)).read_text())
+    value["speed"] = [{**speed(4, seen), "concurrency": n} for n, seen in ((4, 1.11), (2, 2.22), (8, 3.33))]
+    html = report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false"])
+    assert re.findall(r'class="speedup">([\d.]+)×', html) == ["2.27", "2.22"]  # of vqa, and of all
+
+
+def test_the_page_opens_with_the_setting_of_most_prompts(tmp_path):
+    value = json.loads(invent(tmp_path, prompts=8).read_text())
+    del value["settings"][1]["benchmarks"][1:]
+    value["settings"][1]["totals"]["acceptance_length"] = 9.0
+    found = Page(report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false"]))
+    assert json.loads(found.data)["start"] == 0
+    assert "tokens per target forward, chain of 4" in " ".join(found.text.split())
 
 
 def test_pngs_lie_beside_the_page(made):
