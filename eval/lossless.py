@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from benchmarks import default_names, load_benchmarks
+from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -26,6 +26,7 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
@@ -87,7 +88,7 @@ class Parting:
 def main(config: LosslessConfig) -> int:
     """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
     console = Console()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     draft = Eagle3Draft.from_pretrained(config.draft).to(device, getattr(torch, config.dtype))
     options = {"device": device, "llm_only": config.llm_only, "layer_ids": draft.config.aux_layer_ids}
     target = load_target(config.target, dtype=config.dtype, **options)
@@ -108,7 +109,7 @@ def main(config: LosslessConfig) -> int:
         row = {"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing}
         rows.append({**row, "skipped": dict(skipped)})
         if skipped:
-            console.print(f"{benchmark.name}: skipped {dict(skipped)}", style="yellow")
+            console.print(f"{benchmark.name}: skipped {in_words(skipped)}", style="yellow", markup=False)
         table.add_row(benchmark.name, str(count), f"{tokens:,}", *(str(count - n) for n in differing.values()))
     console.print(table)
     ties = [p for p in partings if p.is_tie]
