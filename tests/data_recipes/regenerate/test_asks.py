@@ -86,6 +86,12 @@ def test_chinese_is_asked_in_chinese(tmp_path, question, rest):
     assert text_of(asked.messages[0]) == f"{rest}请结合图片内容详细说明。"
 
 
+def test_each_question_has_its_own_wording(tmp_path):
+    row = {"messages": [*turns("What?", "a cat", image="a.png"), *turns("What?", image="b.png")]}
+    first, _, second = ask_for_long_answers(parse_conversation(row, "here", tmp_path), 0).messages
+    assert text_of(first) != text_of(second)
+
+
 def test_text_and_wordless_questions(tmp_path):
     text = parse_conversation({"messages": turns("What is 2 + 2?")}, "here", tmp_path)
     assert ask_for_long_answers(text, 0) is text

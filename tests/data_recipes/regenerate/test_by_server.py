@@ -11,6 +11,7 @@ from fake_chat import FakeChat, choice, free_address, said, serving, usual
 from own_chats import mixed_rows, picture, read, spoken, turns, write
 from PIL import Image
 
+from data_recipes.regenerate import target_files
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.run import regenerate
 from vlm_eagle.data.conversation import Conversation, read_conversations
@@ -318,6 +319,16 @@ def test_token_ids_are_kept_without_the_end(tmp_path, target):
     assert fake.requests[0]["stop_token_ids"] == [end]
     header = read(out / "journal.jsonl")[0]["settings"]
     assert (header["target"], header["served_as"]) == ("demo", "fake-target")
+
+
+@pytest.mark.parametrize(
+    ("stated", "ids"), [(None, {9}), ({}, {9}), ({"eos_token_id": 5}, {5}), ({"eos_token_id": [5, 7]}, {5, 7})]
+)
+def test_which_tokens_end_an_answer(tmp_path, stated, ids):
+    """Those of generation_config.json, of which Qwen's has two; the tokenizer's where there is none."""
+    if stated is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(stated))
+    assert target_files._end_ids(str(tmp_path), 9) == ids
 
 
 def test_pictures_by_data_url_at_their_final_size(tmp_path):
