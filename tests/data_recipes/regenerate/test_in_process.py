@@ -1,6 +1,7 @@
 """Answers from our own loop are those of the target asked alone, turn by turn, whatever batch they came in, draft or not."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from conftest import make_imitating_draft
@@ -8,6 +9,8 @@ from own_chats import picture, read, spoken, turns, write
 
 from data_recipes.regenerate import in_process
 from data_recipes.regenerate.config import RegenerateConfig
+from data_recipes.regenerate.dialogue import Reply
+from data_recipes.regenerate.in_process import InProcess
 from data_recipes.regenerate.run import regenerate
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Message, TextPart, parse_conversation
@@ -145,3 +148,12 @@ def test_what_is_wrong_is_said_before_anything_is_written(chats, tmp_path):
     with pytest.raises(UserError, match="no such data file"):
         run(tmp_path / "nothing.jsonl", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("ended", "tokens"), [(True, [1, 2]), (False, [1, 7])])
+def test_what_a_reply_says_of_an_answer(ended, tokens):
+    """Its end token is counted and not kept; special tokens inside are noted."""
+    source = object.__new__(InProcess)
+    source.special = frozenset({7, 9})
+    answer = SimpleNamespace(text="a", tokens=tokens, ended=ended, generation=SimpleNamespace(tokens=[*tokens, 9]))
+    assert source._reply(answer) == Reply("a", 3, cut=not ended, tokens=tokens, special=7 in tokens)
