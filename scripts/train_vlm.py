@@ -1,7 +1,7 @@
 """Trains an EAGLE-3 draft for a Qwen3-VL or Qwen3 target.
 
-    accelerate launch scripts/train_vlm.py                                      the embedded demo
-    accelerate launch scripts/train_vlm.py --config scripts/configs/qwen3_vl_2b.yaml --data.train '[train.jsonl]'
+    accelerate launch scripts/train_vlm.py                    # the embedded demo
+    accelerate launch scripts/train_vlm.py --config scripts/configs/qwen3_vl_2b.yaml --data.train train.jsonl
 
 Without --config the demo's settings hold. Run the same command again to continue an interrupted run. With --dry-run nothing is
 loaded or written: it says what the run would need, and what to change when that is more than there is.

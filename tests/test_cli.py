@@ -161,6 +161,29 @@ def test_help_lists_every_option_with_its_default(capsys):
     assert "default: 2048" in text
 
 
+def test_help_is_laid_out_as_the_docstring_and_shows_lists_as_they_are_typed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    prose = "Trains something that takes more words than fit into one line of sixty columns."
+    example = "    python train.py --data.train-files a.jsonl b.jsonl --out a/folder  # an example of over sixty columns"
+    with pytest.raises(SystemExit):
+        parse(Config, f"{prose}\n\n{example}\n{example}\n\nThe end.", ["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("usage: ")
+    assert lines[0].endswith("[options]")
+    assert lines[1] == ""
+    at = lines.index(example)
+    assert " ".join(lines[2 : at - 1]) == prose
+    assert all(len(line) <= 60 for line in lines[2 : at - 1])
+    assert lines[at - 1 : at + 4] == ["", example, example, "", "The end."]
+    text = " ".join(" ".join(lines).split())
+    assert "--layer_ids LAYER_IDS ... " in text
+    assert "--data.train_files TRAIN_FILES ... " in text
+    assert "ITEM" not in text
+    assert "{draft,chain} (default: draft)" in text
+    assert "(type: float, default: 0.001)" in text
+    assert "A list takes several words" in text
+
+
 def stop(error: BaseException):
     def main(_: Config):
         raise error

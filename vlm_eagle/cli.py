@@ -4,18 +4,46 @@ import difflib
 import json
 import re
 import sys
+import textwrap
+from argparse import Action
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from vlm_eagle.errors import UserError
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
 _UNKNOWN = r"nrecognized arguments: --([\w.-]+)|(?:Group '([\w.]+)' does not accept o|O)ption '([\w.-]+)'"
+
+
+_HOW_TO_WRITE = (
+    "Options may be written with - or _. A list takes several words (--option a b); true may be left out (--option)."
+)
+
+
+class _Help(DefaultHelpFormatter):
+    """jsonargparse's help, with a module's docstring laid out as it was written, and lists as this command line takes them."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs are wrapped; blank and indented lines, which are examples, stay as they are."""
+        out: list[str] = []
+        for prose, group in groupby(text.strip().splitlines(), key=lambda line: line[:1] not in ("", " ")):
+            lines = list(group)
+            out += textwrap.wrap(" ".join(lines), width - len(indent)) if prose else lines
+        return "".join(f"{indent}{line}\n" for line in out)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        text = super()._format_action_invocation(action)
+        return f"{action.option_strings[0]} {action.dest.rpartition('.')[2].upper()} ..." if "[ITEM,...]" in text else text
+
+    def _get_type_str(self, action: Action) -> str | None:
+        """Nothing where the choices stand before it."""
+        return None if action.metavar and action.metavar.startswith("{") else super()._get_type_str(action)
 
 
 class _Parser(ArgumentParser):
@@ -42,7 +70,10 @@ def parse(kind: type[Config], description: str, argv: Sequence[str], default_con
     if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
         default_config = None
     defaults = [str(default_config)] if default_config else None
-    parser = _Parser(prog=_program(), description=description, default_config_files=defaults, allow_abbrev=False)
+    parser = _Parser(
+        prog=_program(), usage="%(prog)s [options]", description=description, epilog=_HOW_TO_WRITE, formatter_class=_Help,
+        default_config_files=defaults, allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument("--config", action="config", help="YAML file of settings; options given after it override it")
     parser.add_class_arguments(kind)
     namespace = parser.parse_args(argv)
