@@ -21,9 +21,7 @@ USAGE, INTERRUPTED = 2, 130  # exit codes
 _UNKNOWN = r"nrecognized arguments: --([\w.-]+)|(?:Group '([\w.]+)' does not accept o|O)ption '([\w.-]+)'"
 
 
-_HOW_TO_WRITE = (
-    "Options may be written with - or _. A list takes several words (--option a b); true may be left out (--option)."
-)
+_HOW_TO_WRITE = "Options are written with - or _. A list takes several words (--option a b); true may be left out (--option)."
 
 
 class _Help(DefaultHelpFormatter):
