@@ -34,7 +34,7 @@ def main(command: TrainCommand) -> int:
     config = command.run()
     accelerator = make_accelerator(config.tracker, config.out)
     set_seed(config.seed)
-    console = Console(quiet=not accelerator.is_main_process)
+    console = Console(quiet=not accelerator.is_main_process, soft_wrap=True)  # a line of a log stays one line
     if not config.data.features or config.data.fill:  # a store knows its data
         demo.resolve(config.data, accelerator, console)
     run = build_run(config, accelerator)
@@ -49,7 +49,8 @@ def main(command: TrainCommand) -> int:
     if skipped := trainer.all_skipped():
         console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in skipped.most_common()))
     if finished:
-        console.print(f"Draft: {trainer.out / 'draft'} (simulated acceptance length {trainer.best:.2f})")
+        held_out = f"simulated acceptance length {trainer.best:.2f}" if run.held_out else "no held-out data to score it"
+        console.print(f"Draft: {trainer.out / 'draft'} ({held_out})")
     accelerator.end_training()
     return 0 if finished else 130
 

@@ -25,6 +25,7 @@ class Config:
     resume: bool = True
     layer_ids: list[int] = field(default_factory=list)
     cut_points: list[int] | None = None
+    limit: int | None = None
     kind: Literal["draft", "chain"] = "draft"
     data: Data = field(default_factory=Data)
 
@@ -54,6 +55,11 @@ ACCEPTED = [
     ("--cut-points 2 4", Config(cut_points=[2, 4])),
     ("--cut_points 3", Config(cut_points=[3])),
     ("--cut_points null", Config(cut_points=None)),
+    ("--cut-points none", Config(cut_points=None)),
+    ("--limit none", Config()),
+    ("--limit=none", Config()),
+    ("--limit 3", Config(limit=3)),
+    ("--out none", Config(out="none")),
     ("--data.max-length 9 --data.strict", Config(data=Data(max_length=9, strict=True))),
     ("--data.max_length=9", Config(data=Data(max_length=9))),
     ("--data.train-files a.jsonl b.jsonl --dry-run", Config(dry_run=True, data=Data(train_files=["a.jsonl", "b.jsonl"]))),
@@ -150,6 +156,8 @@ def test_an_unknown_key_in_yaml_is_refused_with_the_nearest_name(capsys, yaml, t
 def test_bad_values_are_refused_by_name(capsys, line, mentioned):
     error = refused(capsys, *line.split())
     assert all(word in error for word in mentioned)
+    assert "<class" not in error
+    assert "typing." not in error
 
 
 def test_help_lists_every_option_with_its_default(capsys):

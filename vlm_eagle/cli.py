@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import groupby
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -54,6 +55,7 @@ class _Parser(ArgumentParser):
             name = ".".join(filter(None, unknown.groups())).replace("-", "_")
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             message += f"\nDid you mean --{close[0]}?" if close else ""
+        message = re.sub(r"<class '(\w+)'>|typing\.(?=Literal)", r"\1", message).replace("NoneType", "none")
         print(f"error: {message}\n{self.prog} --help lists all options.", file=sys.stderr)
         sys.exit(USAGE)
 
@@ -61,8 +63,8 @@ class _Parser(ArgumentParser):
 def parse(kind: type[Config], description: str, argv: Sequence[str], default_config: Path | None = None) -> Config:
     """The dataclass `kind` from a command line: one option per field, dotted for nested ones, and `--config` for YAML.
 
-    `--some-option` and `--some_option` are the same; a boolean needs no value; a list takes several. `default_config` holds
-    when no `--config` is given.
+    `--some-option` and `--some_option` are the same; a boolean needs no value; a list takes several; none is null.
+    `default_config` holds when no `--config` is given.
     """
     argv = _normalise(argv, _field_types(kind))
     if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
@@ -134,6 +136,8 @@ def _normalise(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
             i += 1
         if kind is bool and not values:
             values = ["true"]
+        elif values == ["none"] and NoneType in get_args(kind):
+            values = ["null"]
         elif (item := _list_item(kind)) and not (len(values) == 1 and (values[0].startswith("[") or values[0] == "null")):
             values = [json.dumps(values if item is str else [_literal(v) for v in values])]
         out += [f"--{name}={values[0]}", *values[1:]] if values else [f"--{name}"]

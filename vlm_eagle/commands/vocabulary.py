@@ -20,6 +20,7 @@ from data_recipes.report.statistics import collect
 from data_recipes.report.summary import SIZES
 from data_recipes.vocabulary import Size, as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
+from vlm_eagle.data.preparation import nothing_to_learn
 from vlm_eagle.draft.vocab_file import write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256
@@ -78,7 +79,7 @@ def main(config: Config) -> None:
         found = collect(preparation, target.get_text_config().vocab_size)
     counts = as_tensors(found.counts)
     if not sum(counts.values()).any():
-        raise UserError("The data holds no answer tokens: every row is bad or has no assistant message.")
+        raise nothing_to_learn(found.dropped)
     forced = set(config.force_ids) | set(tokens_of_text(map(Path, config.force_text), collator.tokenizer))
     forced = sorted(forced | set(special_tokens(collator.tokenizer) if config.special else ()))
     chosen = config.size
