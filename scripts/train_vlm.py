@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from vlm_eagle.cli import run_cli
+from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.config import TrainCommand
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -32,6 +32,7 @@ def main(command: TrainCommand) -> int:
     if command.dry_run:
         return dry_run(command, Console(quiet=os.environ.get("RANK", "0") != "0"))
     config = command.run()
+    check_output(config.out, folder=True)
     accelerator = make_accelerator(config.tracker, config.out)
     set_seed(config.seed)
     console = Console(quiet=not accelerator.is_main_process, soft_wrap=True)  # a line of a log stays one line

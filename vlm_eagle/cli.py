@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import sys
 import textwrap
@@ -89,16 +90,40 @@ def run_cli(
     default_config: Path | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parses the command line and runs `main` on it. The user's errors and Ctrl-C become one line and an exit code."""
+    """Parses the command line and runs `main` on it. The user's errors, those of the operating system and Ctrl-C become one
+    line and an exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         return main(parse(kind, description or "", argv, default_config)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except OSError as error:
+        if error.errno is None:  # a library's, and not the operating system's
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def check_output(place: str | Path, *, folder: bool = False) -> None:
+    """Refuses a file (or a folder) that cannot be written, before the work whose result is to go there. Writes nothing.
+
+    Raises:
+        UserError: a file is where a folder is wanted, or the other way round, or the right to write is missing.
+    """
+    place = Path(place).absolute()
+    if place.is_file() if folder else place.is_dir():
+        is_, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise UserError(f"{place} is a {is_}, and a {wanted} is to be written there. Give another place.")
+    there = next(path for path in (place, *place.parents) if path.exists())
+    above = there.parent if there == place and not folder else there
+    if not above.is_dir():
+        raise UserError(f"{place} cannot be written: {above} is a file. Give another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{place} cannot be written: you may not write in {above}. Give another place.")
 
 
 def _program() -> str | None:

@@ -19,6 +19,7 @@ from rich.table import Table
 from data_recipes.report.statistics import collect
 from data_recipes.report.summary import SIZES
 from data_recipes.vocabulary import Size, as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.data.preparation import nothing_to_learn
 from vlm_eagle.draft.vocab_file import write_vocabulary
@@ -72,6 +73,8 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
+    if config.out:
+        check_output(config.out)
     console = Console()
     dataset, collator = open_data(config, console)
     target = read_config(config.target)
@@ -104,7 +107,7 @@ def main(config: Config) -> None:
 
 def _table(rows: list[Size], languages: list[str], chosen: int | None) -> Table:
     table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
-    for name in ("tokens", "all", *languages, "lm_head parameters", "MiB read per draft step", "of the whole vocabulary's"):
+    for name in ("tokens", "all", *languages, "lm_head\nweights", "MiB read\nper step", "of whole\nvocab's"):
         table.add_column(name, justify="right")
     for row in rows:
         covered = [f"{row.by_language[name]:.2%}" for name in languages]
