@@ -123,16 +123,9 @@ class Trainer:
         rows, self.stopping = torch.stack(rows), bool(stop)
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         for i, batch in enumerate(batches):
-            last = i == len(batches) - 1
-            with self.stopwatch.running():
-                features = self._features(self.source, batch)
-            merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
-            with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
-                part, *counts = self.module(features, rows, merged)
-                # gradients are averaged over ranks; the normaliser already counts them all
-                self.accelerator.backward(part * self.accelerator.num_processes)
+            part, *counts = self._gradients(batch, rows, last=i == len(batches) - 1)
             acceptance.add(*counts)
-            loss += float(part.detach())
+            loss += float(part)
         norm = float(sharding.whole(clip_gradients(self.run_.draft, self.config.optim.clip)))
         factor = self.scale(self.step)
         self.step += 1
@@ -145,6 +138,17 @@ class Trainer:
             "lr": self.config.optim.lr * factor, "tokens": int(tokens), "supervised": int(supervised),
             "target_seconds": self.stopwatch.seconds(),
         }  # fmt: skip
+
+    def _gradients(self, batch: Batch | TargetFeatures | None, rows: Tensor, *, last: bool) -> Result:
+        """Forward and backward of one micro-batch, of which nothing is left on the device afterwards."""
+        with self.stopwatch.running():
+            features = self._features(self.source, batch)
+        merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
+        with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
+            loss, *counts = self.module(features, rows, merged)
+            # gradients are averaged over ranks; the normaliser already counts them all
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+        return loss.detach(), *counts
 
     def _update(self, norm: float, lr: float) -> None:
         """Steps the optimizers, unless the gradient is not finite: a single such update would spoil all weights for good. The
