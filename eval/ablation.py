@@ -80,6 +80,12 @@ class AblationConfig:
     limit: int = 8
     out: str = "outputs/ablation"
 
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.arms if name not in ARMS]:
+            raise UserError(f"No such arm: {'; '.join(unknown)}. There are: {'; '.join(ARMS)}.")
+        if not self.seeds or self.limit < 1:
+            raise UserError("Give at least one seed, and a limit of at least 1.")
+
 
 class PeerTrainer(Trainer):
     """Divides by all tokens of the batch."""
@@ -102,9 +108,6 @@ class LateMask(VisionCollator):
 
 def main(config: AblationConfig) -> None:
     """Trains and scores every arm with every seed, then prints the table."""
-    unknown = [name for name in config.arms if name not in ARMS]
-    if unknown:
-        raise UserError(f"No such arm: {'; '.join(unknown)}. There are: {'; '.join(ARMS)}.")
     console, out = Console(), Path(config.out)
     accelerator = Accelerator()
     folder = demo.make(console=console)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from benchmarks import default_names, load_benchmarks
+from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scores.assemble import assemble, compare_answers
@@ -29,11 +29,11 @@ from scores.columns import OurColumn
 from scores.compare import compare
 from scores.journal import Journal, digest
 from scores.models import load_pairs, processes
-from scores.prompts import answer_length, check_names
+from scores.prompts import answer_length, check_length, check_names
 from scores.results import document
 from scores.scoring import Column, Outcome, Task, tasks_of, work
 from scores.server import ServerColumn, reach
-from scores.table import acceptance_table, breakdown_table, position_table
+from scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 
 from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.decoding.cycle import ROOT_ALONE
@@ -110,6 +110,9 @@ class AccLengthConfig:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UserError("concurrency must be at least 1.")
+        check_length(self.max_new_tokens)
+        if not self.draft_tokens:
+            raise UserError("Give at least one number of draft_tokens.")
         if len(set(self.draft)) < len(self.draft) or not self.draft:
             raise UserError("Give at least one draft, and each draft once.")
 
@@ -117,9 +120,9 @@ class AccLengthConfig:
 def main(config: AccLengthConfig) -> int:
     """Scores the drafts, prints the tables and writes the JSON; or compares two of those."""
     if config.compare:
-        return compare(config.compare, Console())
+        return compare(config.compare, results_console())
     state = processes()
-    console = Console(quiet=not state.is_main_process)
+    console = results_console(quiet=not state.is_main_process)
     out = Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
     check_output(out)
     samplings = parse_samplings(config.samplings) or [Sampling(config.temperature, config.top_p, config.top_k, config.min_p)]
@@ -132,7 +135,7 @@ def main(config: AccLengthConfig) -> int:
     parts = list(zip(benchmarks, lengths, strict=True))
     plan = [(column, [(b, length, tasks_of(column, b, length, config.seed)) for b, length in parts]) for column in columns]
     scored = _identity(plan)
-    if (done := _already(out, scored)) is not None:
+    if not config.server and (done := _already(out, scored)) is not None:  # a server may draft with another draft by now
         _show(console, done)
         console.print(f"Already scored: {out}. Remove the file to score again.")
         return 0
@@ -248,16 +251,15 @@ def _show(console: Console, settings: list[dict[str, Any]]) -> None:
         console.print(table(settings))
     for row in settings[0]["benchmarks"]:
         if row["skipped"]:
-            console.print(f"{row['name']}: skipped {row['skipped']}")
+            console.print(f"{row['name']}: skipped {in_words(row['skipped'])}")
     for name, skipped in settings[0].get("unanswered", {}).items():
-        console.print(f"{name}: left out, no prompt could be answered: {skipped}", style="yellow")
+        console.print(f"{name}: left out, no prompt could be answered: {in_words(skipped)}", style="yellow")
     if all(s["totals"]["forwards"] and s["totals"]["tokens"] <= s["totals"]["forwards"] for s in settings):
         console.print("The target accepted no draft token at all. docs/engines.md names usual reasons.", style="yellow")
-    for setting in settings:
+    for setting, title in zip(settings, titles(settings), strict=True):
         if "answers" in setting["totals"]:
             equal, answers = setting["totals"]["equal_to_target_alone"], setting["totals"]["answers"]
-            shape = f"num_draft_tokens {setting['num_draft_tokens']}, topk {setting['topk']}"
-            console.print(f"{setting['draft']}, {shape}: {equal} of {answers} answers equal the target's own.")
+            console.print(f"{' '.join(title.split())}: {equal} of {answers} answers equal the target's own.")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from benchmarks import default_names, load_benchmarks
+from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -110,7 +110,7 @@ def main(config: LosslessConfig) -> int:
         row = {"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing}
         rows.append({**row, "skipped": dict(skipped)})
         if skipped:
-            console.print(f"{benchmark.name}: skipped {dict(skipped)}", style="yellow")
+            console.print(f"{benchmark.name}: skipped {in_words(skipped)}", style="yellow", markup=False)
         table.add_row(benchmark.name, str(count), f"{tokens:,}", *(str(count - n) for n in differing.values()))
     console.print(table)
     ties = [p for p in partings if p.is_tie]

@@ -20,7 +20,7 @@ from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import named_device
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch
@@ -33,7 +33,7 @@ class OverheadConfig:
     """What to measure.
 
     Attributes:
-        shapes: which models' sizes: qwen3-0.6b, qwen3-4b, qwen3-8b, qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b.
+        shapes: whose sizes: tiny, qwen3-0.6b, qwen3-4b, qwen3-8b, qwen3-vl-2b, qwen3-vl-4b, qwen3-vl-8b.
         dtype: of both models.
         draft_vocab_size: size of the draft vocabulary.
         context: tokens in the cache when cycles begin.
@@ -52,13 +52,16 @@ class OverheadConfig:
     device: str = "auto"
     json: str = "outputs/overhead.json"
 
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.shapes if name not in SHAPES]:
+            raise UserError(f"No such shape: {', '.join(unknown)}. There are {', '.join(SHAPES)}.")
+        if min(self.context, self.concurrency, self.cycles) < 1:
+            raise UserError("context, concurrency and cycles must be at least 1.")
+
 
 def main(config: OverheadConfig) -> None:
     """Prints one table per shape and writes the JSON."""
-    unknown = [name for name in config.shapes if name not in SHAPES]
-    if unknown:
-        raise UserError(f"No such shape: {', '.join(unknown)}. There are {', '.join(SHAPES)}.")
-    device = default_device() if config.device == "auto" else torch.device(config.device)
+    device = named_device(config.device)
     console, results = Console(), {}
     for name in config.shapes:
         results[name] = _measure(name, config, device)

@@ -9,7 +9,7 @@ No model is loaded.
 import sys
 from dataclasses import dataclass, field
 
-from benchmarks import ENTRIES, load_benchmarks
+from benchmarks import ENTRIES, in_words, load_benchmarks
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -70,7 +70,7 @@ def table() -> Table:
 
 def _show(console: Console, benchmark: Benchmark) -> None:
     length = f", answers of at most {benchmark.max_new_tokens} tokens" if benchmark.max_new_tokens else ""
-    skipped = f", skipped {benchmark.skipped}" if benchmark.skipped else ""
+    skipped = f", skipped {in_words(benchmark.skipped)}" if benchmark.skipped else ""
     console.rule(f"{benchmark.name}: {len(benchmark.prompts)} prompts{length}{escape(skipped)}")
     for prompt in benchmark.prompts:
         _show_prompt(console, prompt)

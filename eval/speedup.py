@@ -21,10 +21,11 @@ from scores.choices import parse_samplings, parse_trees
 from scores.compare import compare
 from scores.journal import Journal
 from scores.models import load_pairs, processes
-from scores.prompts import check_names
+from scores.names import PLAIN, short_names
+from scores.prompts import check_length, check_names
 from scores.results import document
+from scores.table import results_console
 from timing.runs import Setup, Ways, time_all
-from timing.speeds import PLAIN
 from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
 from vlm_eagle.cli import check_output, run_cli
@@ -121,6 +122,9 @@ class SpeedupConfig:
             self.num_steps = 1 + (EAGLE["depth"] if self.depth is None else self.depth)
         if min(self.concurrency, default=0) < 1 or self.repeats < 1:
             raise UserError("concurrency and repeats must be at least 1.")
+        check_length(self.max_new_tokens)
+        if self.question_begin < 0:
+            raise UserError("question_begin counts from 0 and must not be negative.")
         if self.question_end is not None and self.question_end <= self.question_begin:
             raise UserError("question_end must be greater than question_begin.")
         if unknown := set(self.baselines) - {"generate", "lookup"}:
@@ -141,7 +145,7 @@ class SpeedupConfig:
 def main(config: SpeedupConfig) -> int:
     """Times all methods, prints the tables, writes speedup.json; or compares two of those."""
     if config.compare:
-        return compare(config.compare, Console())
+        return compare(config.compare, results_console())
     if config.shapes is None and config.mode == "baseline":
         raise UserError("tree auto needs a draft: choose mode eagle or both.")
     out = Path(config.output_dir) / "speedup.json"
@@ -150,7 +154,7 @@ def main(config: SpeedupConfig) -> int:
         Sampling(config.temperature, config.top_p, config.sample_top_k, config.min_p)
     ]
     state = processes()
-    console = Console(quiet=not state.is_main_process)
+    console = results_console(quiet=not state.is_main_process)
     drafts = [] if config.mode == "baseline" else config.draft
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
     target, pairs = load_pairs(config.target, drafts, **load)
@@ -161,14 +165,16 @@ def main(config: SpeedupConfig) -> int:
         state, console, out, Journal(out, state.process_index),
     )  # fmt: skip
     if setup.journal.found:
-        console.print(f"Going on: {len(setup.journal.found)} groups of prompts were timed before.")
+        console.print(
+            f"Going on: of {len(setup.journal.found)} groups of prompts timed before, those of these settings are kept."
+        )
     state.wait_for_everyone()  # all have read the journals before any writes to its own
-    settings, speeds = [], []
+    settings, speeds, names = [], [], short_names(drafts)
     for concurrency in config.concurrency:
         for sampling in samplings:
             rows, timed = time_all(setup, sampling, concurrency)
             settings, speeds = settings + rows, speeds + timed
-            _show(console, timed)
+            _show(console, timed, names)
     _show_founding(console, speeds)
     if state.is_main_process:
         write_json(out, document(describe_run(config=asdict(config)), settings, speed=speeds))
@@ -179,26 +185,24 @@ def main(config: SpeedupConfig) -> int:
 
 def _benchmarks(config: SpeedupConfig, text_only: bool, state: PartialState, console: Console) -> list[Benchmark]:
     """Each benchmark's chosen prompts."""
-    names, demo = config.benchmarks or default_names(text_only), set(default_names(False))
+    begin, demo = config.question_begin, default_names(False)
     with state.main_process_first():
-        found = []
-        for kind, end in ((demo, config.question_end or DEMO_PROMPTS), (set(names) - demo, config.question_end)):
-            if chosen := [name for name in names if name in kind]:
-                found += load_benchmarks(chosen, end, console=console)
-    for benchmark in found:
-        benchmark.prompts = benchmark.prompts[config.question_begin :]
-    found = [benchmark for benchmark in found if benchmark.prompts]
+        found = load_benchmarks(config.benchmarks or default_names(text_only), config.question_end, console=console)
     check_names(found)
+    for benchmark in found:
+        end = begin + DEMO_PROMPTS if config.question_end is None and benchmark.name in demo else None
+        benchmark.prompts = benchmark.prompts[begin:end]
+    found = [benchmark for benchmark in found if benchmark.prompts]
     if not found:
         raise UserError("No prompts are left. Lower question_begin, or give more.")
     return found
 
 
-def _show(console: Console, speeds: list[dict[str, Any]]) -> None:
+def _show(console: Console, speeds: list[dict[str, Any]], names: dict[str | None, str]) -> None:
     for speed in speeds:
         if "forecasts" in speed:
             console.print(forecast_table(speed["forecasts"]))
-        console.print(speed_table(speed, PLAIN))
+        console.print(speed_table(speed, names[speed["draft"]], PLAIN))
         if speed["draft"] is not None:
             console.print(interval_table(speed))
         if "speed_model" in speed:

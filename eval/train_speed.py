@@ -16,13 +16,13 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
-from peak_memory import peak_bytes
 from rich.console import Console
 from rich.table import Table
+from timing.peak_memory import peak_bytes
 from timing.shapes import SHAPES, build_pair, vocabulary
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.devices import default_device, wait_for
+from vlm_eagle.devices import named_device, wait_for
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
@@ -72,11 +72,13 @@ class TrainSpeedConfig:
             raise UserError(f"No such shape: {self.shape}. There are {', '.join(SHAPES)}.")
         if not all(0 < f <= 1 for f in self.fractions):
             raise UserError("fractions must lie between 0 and 1.")
+        if min(self.batch_size, self.ttt_length, self.repeats, *self.lengths) < 1:
+            raise UserError("lengths, batch_size, ttt_length and repeats must be at least 1.")
 
 
 def main(config: TrainSpeedConfig) -> None:
     """Prints the table and writes the JSON."""
-    device = default_device() if config.device == "auto" else torch.device(config.device)
+    device = named_device(config.device)
     width = config.draft_vocab_size or (1024 if config.shape == "tiny" else 32_000)
     target, draft = build_pair(config.shape, width, getattr(torch, config.dtype), device)
     draft = draft.float()

@@ -8,7 +8,8 @@ from torch.utils._pytree import tree_leaves
 from vlm_eagle import devices
 from vlm_eagle.decoding import sampling
 from vlm_eagle.decoding.generate import generate
-from vlm_eagle.devices import default_device, has_float64
+from vlm_eagle.devices import default_device, has_float64, named_device
+from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers
 from vlm_eagle.training.ttt import ttt_loss
@@ -26,6 +27,15 @@ def test_default_device(monkeypatch, found, asked, taken):
     device = torch.device(found) if found else None
     monkeypatch.setattr(devices.torch.accelerator, "current_accelerator", lambda check_available: device)
     assert default_device() == torch.device(taken)
+
+
+def test_named_device(monkeypatch):
+    monkeypatch.setattr(devices, "default_device", lambda: torch.device("meta"))
+    assert named_device("auto") == torch.device("meta")
+    assert named_device("cpu") == torch.device("cpu")
+    for wrong in ("foo", "cuda:77"):
+        with pytest.raises(UserError, match=f"no device '{wrong}'"):
+            named_device(wrong)
 
 
 class NoFloat64(TorchDispatchMode):

@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from vlm_eagle.errors import UserError
+
 
 def default_device() -> torch.device:
     """This machine's GPU of whatever make, else its CPU.
@@ -15,6 +17,21 @@ def default_device() -> torch.device:
         return torch.device(asked)
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if found is None or found.type == "mps" else found
+
+
+def named_device(name: str) -> torch.device:
+    """The device a user names; auto is the default one.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return default_device()
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        reason = str(error).split("\n")[0]
+        raise UserError(f"There is no device {name!r} here ({reason}). Leave --device out, or give cpu or cuda:0.") from error
 
 
 def wait_for(device: torch.device) -> None:

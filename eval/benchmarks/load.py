@@ -21,6 +21,7 @@ from .draw import Draw
 from .entries import ENTRIES, GROUPS
 from .entry import Entry
 from .row import Row
+from .skipped import in_words
 
 __all__ = ["IMAGES", "default_names", "expand", "load_benchmark", "load_benchmarks"]
 
@@ -158,8 +159,7 @@ def _nothing_usable(
 ) -> str:
     if not read:
         return f"{source} holds no rows."
-    reasons = [f"{count} x {reason}" for reason, count in skipped.most_common()]
-    reasons += [f"{others} x of another task"] if others else []
+    reasons = in_words(skipped | Counter({"of another task": others}) if others else skipped)
     first = f"\nThe first: {examples[skipped.most_common(1)[0][0]]}" if skipped else ""
-    return f"{source} holds no usable prompt of {entry.name} in {read} rows: {', '.join(reasons)}.{first}\n" \
+    return f"{source} holds no usable prompt of {entry.name} in {read} rows: {reasons}.{first}\n" \
         f"Its schema is: {entry.schema}."  # fmt: skip

@@ -55,6 +55,11 @@ class Chart:
     ceiling: float = 0.0
     percent: bool = False
 
+    @property
+    def has_whiskers(self) -> bool:
+        """Whether any point has an interval."""
+        return any(point.low is not None for series in self.series for point in series.points if point)
+
     def write(self, value: float) -> str:
         """A value as text."""
         return f"{value:.0%}" if self.percent else f"{value:.2f}"

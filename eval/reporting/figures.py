@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scores.breakdowns import FIRST_STRETCH
+from scores.breakdowns import stretch_name, stretch_of
 
 from reporting.bootstrap import tau_interval
 from reporting.charts import Chart, Point, Series
@@ -73,7 +73,7 @@ def over_answer(settings: Sequence[Setting], names: Sequence[str]) -> Chart:
         "over-answer", "Acceptance length over the answer",
         "Tokens per forward by where in the answer the forward begins: a line that falls says that the draft loses its way in "
         "long answers. Whiskers: 95 % intervals over prompts.",
-        tuple(_bin_name(i) for i in range(count)), "token of the answer", "tokens per forward", tuple(series), floor=1.0,
+        tuple(stretch_name(i) for i in range(count)), "token of the answer", "tokens per forward", tuple(series), floor=1.0,
     )  # fmt: skip
 
 
@@ -88,14 +88,13 @@ def tree_size(speeds: Sequence[Speed]) -> Chart:
     sizes |= {f.num_draft_tokens for rows in groups.values() for s in rows for f in s.forecasts}
     axis, series = sorted(sizes), []
     for style, (name, rows) in enumerate(zip(names, groups.values(), strict=False)):
-        ahead = name.removesuffix("unknown tree").rstrip(", ")
         seen = [(s.kind.num_draft_tokens, s.decode.value, s.decode.interval) for s in rows if s.decode]
         predicted = [(s.kind.num_draft_tokens, s.predicted, None) for s in rows]
         predicted += [(f.num_draft_tokens, f.speedup, None) for s in rows for f in s.forecasts]
         for kind, points, dashed in (("seen", seen, False), ("predicted", predicted, True)):
             best = {n: max((p for p in points if p[0] == n and p[1]), key=lambda p: p[1], default=None) for n in axis}
             line = tuple(best[n] and Point(best[n][1], *(best[n][2] or ())) for n in axis)
-            series.append(Series(", ".join(filter(None, (ahead, kind))), line, 2 * style + dashed, dashed))
+            series.append(Series(", ".join(filter(None, (name, kind))), line, 2 * style + dashed, dashed))
     return Chart(
         "tree-size", "Tree size against speedup",
         "Decode speed with the draft over the target alone, in the same run, and what the speed model predicts from the "
@@ -112,16 +111,6 @@ def _point(score: Score | None) -> Point | None:
     )
 
 
-def bin_of(before: int) -> int:
-    """The bin of a forward with so many tokens of the answer before it: the stretches of `breakdowns.by_answer_position`."""
-    return (before // FIRST_STRETCH).bit_length()
-
-
-def _bin_name(i: int) -> str:
-    """Token numbers counted from 1. The first token comes from the prefill, so verification begins at the second."""
-    return f"2-{FIRST_STRETCH}" if i == 0 else f"{(FIRST_STRETCH << i - 1) + 1}-{FIRST_STRETCH << i}"
-
-
 Sums = dict[tuple[str, str], list[int]]  # (benchmark, prompt) -> tokens, forwards
 
 
@@ -136,7 +125,7 @@ def _add(bins: dict[int, Sums], benchmark: BenchmarkScore) -> None:
     for answer in benchmark.answers:
         before = 1
         for tokens in answer.committed or ():
-            sums = bins[bin_of(before)][benchmark.name, answer.key[1]]
+            sums = bins[stretch_of(before)][benchmark.name, answer.key[1]]
             sums[0] += tokens
             sums[1] += 1
             before += tokens

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from scores.names import short_names
+
 from reporting.records import Kind
 
 
@@ -44,27 +46,15 @@ def shared_facts(kinds: Sequence[Kind]) -> dict[str, str]:
 
 def labels(kinds: Sequence[Kind], files: Sequence[Path]) -> list[str]:
     """One name per setting: the tree, and whatever else differs. The file where nothing does; a number as the last resort."""
-    same = shared_facts(kinds)
-    names = []
+    same, names = shared_facts(kinds), []
+    short = {"Draft": short_names(kind.draft for kind in kinds), "Target": short_names(kind.target for kind in kinds)}
     for kind in kinds:
         known = facts(kind)
-        shape = known.pop("Draft tokens", "unknown tree")
-        others = [_short(name, value, known_all=kinds) for name, value in known.items() if same.get(name) != value]
-        names.append(", ".join([*others, shape]))
+        shape = known.pop("Draft tokens", None)
+        others = [short.get(name, {}).get(value, value) for name, value in known.items() if same.get(name) != value]
+        names.append(", ".join(filter(None, [*others, shape])) or "unknown tree")
     names = _distinguish(names, [file.stem for file in files])
     return _distinguish(names, [f"no. {number}" for number in range(1, len(names) + 1)])
-
-
-def _short(name: str, value: str, known_all: Sequence[Kind]) -> str:
-    """The end of a path is enough where all ends differ."""
-    if name not in ("Draft", "Target"):
-        return value
-    ends = {full: _end(full) for full in {facts(kind).get(name, "") for kind in known_all}}
-    return ends[value] if len(set(ends.values())) == len(ends) else value
-
-
-def _end(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _distinguish(names: list[str], by: list[str]) -> list[str]:

@@ -1,4 +1,3 @@
-
 "use strict";
 // Samples are built when they are shown, from the JSON block of this page, and only ever as text nodes.
 (() => {

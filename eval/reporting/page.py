@@ -9,12 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from scores.names import DRAFTED, PLAIN
 
 from reporting.charts import Chart
 from reporting.figures import benchmark_names
 from reporting.labels import facts, labels, shared_facts
 from reporting.losses import breakdowns, misses
-from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Results, Setting, Speed
 from reporting.samples import Sample, page_data
 from reporting.svg import chart_svg, legend_svg
@@ -104,7 +104,8 @@ def _notes(
     settings = results.settings
     for setting in settings:
         for benchmark in setting.benchmarks:
-            notes += [f"{benchmark.name}: skipped {count} prompts: {reason}." for reason, count in benchmark.skipped.items()]
+            skipped = benchmark.skipped.items()
+            notes += [f"{benchmark.name}: {_number(count, 'prompt')} skipped: {reason}." for reason, count in skipped]
     answers = [answer for setting in settings for benchmark in setting.benchmarks for answer in benchmark.answers]
     if len({frozenset(_prompts(setting)) for setting in settings}) > 1:
         notes.append("Not all settings were measured on the same prompts: their columns cannot be compared.")
@@ -121,6 +122,10 @@ def _notes(
     if any(answer.pieces and len(answer.pieces) > token_limit for sample in samples for _, answer in sample.answers):
         notes.append(f"Long answers are cut after {token_limit} tokens, to keep this page small. All tables count all tokens.")
     if lost := sum(picture is None for picture in pictures):
-        notes.append(f"{lost} pictures are left out to keep this page small.")
-    notes += [f"{count} pictures are not shown: {reason}." for reason, count in thumbnails.refused.items()]
+        notes.append(f"{_number(lost, 'picture')} left out to keep this page small.")
+    notes += [f"{_number(count, 'picture')} not shown: {reason}." for reason, count in thumbnails.refused.items()]
     return list(dict.fromkeys(notes))
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

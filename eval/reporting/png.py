@@ -33,6 +33,7 @@ def write_pngs(charts: list[Chart], folder: Path, stem: str) -> list[Path]:
         for chart in charts:
             rows = len(chart.categories) * (0.16 * len(chart.series) + 0.16) + 1.6 if chart.form == "dots" else 4.4
             figure = Figure(figsize=(7.2, rows + 0.2 * len(chart.series)), layout="constrained")
+            figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
             FigureCanvasAgg(figure)
             _draw(chart, figure.subplots())
             figure.legend(loc="outside lower center", frameon=False, ncols=1 if len(chart.series) > 3 else len(chart.series))
@@ -46,7 +47,8 @@ def write_pngs(charts: list[Chart], folder: Path, stem: str) -> list[Path]:
 def _draw(chart: Chart, axes) -> None:
     dots, names = chart.form == "dots", [_cut(name, 28) for name in chart.categories]
     for number, series in enumerate(chart.series):
-        shift = (number - (len(chart.series) - 1) / 2) * (0.7 / max(len(chart.series), 1) if dots else 0.04)
+        apart = 0.7 / len(chart.series) if dots else 0.04 if chart.has_whiskers else 0  # so that whiskers stand side by side
+        shift = (number - (len(chart.series) - 1) / 2) * apart
         at = [(i + shift, point) for i, point in enumerate(series.points) if point]
         values, places = [p.value for _, p in at], [i for i, _ in at]
         below = [p.value - p.low if p.low is not None else 0 for _, p in at]
@@ -78,7 +80,7 @@ def _look(series: Series, dots: bool) -> dict[str, object]:
     return {
         "label": f" {_cut(series.name, 90)}",  # matplotlib hides labels that begin with an underscore
         "color": COLOURS[series.style % len(COLOURS)], "marker": _MARKERS[series.style % 4],
-        "linestyle": line, "linewidth": 1.6, "markersize": 5, "capsize": 2, "elinewidth": 1,
+        "linestyle": line, "linewidth": 1.6, "markersize": 5, "capsize": 2, "elinewidth": 1, "clip_on": False,
     }  # fmt: skip
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from scores.names import DRAFTED, PLAIN
+
 from reporting.fields import Fields
 from reporting.read_kind import read_interval, read_kind
 from reporting.records import Forecast, Gain, Method, Speed
-
-DRAFTED, PLAIN = "with the draft", "target alone"  # as in timing/speeds.py, which needs torch; this does not
 
 
 def read_speed(row: Fields, file: Path, config: Fields) -> Speed:

@@ -42,7 +42,7 @@ def _lines(chart: Chart) -> ET.Element:
             _text(root, x(i), LINE_HEIGHT - bottom + 17, category, "middle")
     _text(root, (left + WIDTH - _RIGHT) / 2, LINE_HEIGHT - 6, chart.category_label, "middle", "axis")
     for number, series in enumerate(chart.series):
-        shift = (number - (len(chart.series) - 1) / 2) * 3  # so that whiskers at one category stand side by side
+        shift = (number - (len(chart.series) - 1) / 2) * 3 if chart.has_whiskers else 0  # so that those stand side by side
         at = [(x(i) + shift, y(p.value), p, i) for i, p in enumerate(series.points) if p]
         if len(at) > 1:
             path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b, _, _ in at)
@@ -76,10 +76,6 @@ def _dots(chart: Chart) -> ET.Element:
     _text(root, (left + WIDTH - _RIGHT) / 2, height - 6, chart.value_label, "middle", "axis")
     for i, category in enumerate(chart.categories):
         top = _TOP + i * row
-        if i % 2 == 0:
-            ET.SubElement(
-                root, "rect", {"x": "0", "y": f"{top:.1f}", "width": f"{WIDTH}", "height": f"{row:.1f}", "class": "band"}
-            )
         name = visible(category)
         _text(_named(root, name), left - 8, top + row / 2 + 4, name if len(name) <= 17 else f"{name[:16]}…", "end")
         for number, series in enumerate(chart.series):

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import in_words
+
 from scores.columns import pieces_of
 from scores.prompts import image_files, question
 from scores.results import PromptRow, benchmark_result, setting_result
@@ -35,7 +37,8 @@ def assemble(column: Column, planned: Planned, outcomes: Mapping[str, Outcome], 
         else:
             unanswered[benchmark.name] = dict(skipped)
     if not benchmarks:
-        raise UserError(f"Every prompt was skipped: {unanswered}. The last reason: {last}")
+        reasons = "; ".join(f"{name}: {in_words(skipped)}" for name, skipped in unanswered.items())
+        raise UserError(f"Every prompt was skipped. {reasons}. The last: {last}")
     return {**setting_result(column.head, benchmarks), **({"unanswered": unanswered} if unanswered else {})}
 
 

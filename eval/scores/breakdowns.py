@@ -26,14 +26,27 @@ def by_answer_position(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         committed = row.get("committed", ())
         for before, tokens in zip(accumulate(committed, initial=1), committed, strict=False):
-            stretch = (before // FIRST_STRETCH).bit_length()
-            sums[stretch][0] += tokens
-            sums[stretch][1] += 1
-    edge = lambda stretch: FIRST_STRETCH << (stretch - 1) if stretch else 0
+            unit = sums[stretch_of(before)]
+            unit[0] += tokens
+            unit[1] += 1
     return [
-        {"from": edge(i), "to": edge(i + 1), "tokens": n, "forwards": f, "acceptance_length": n / f}
+        {"from": _start(i), "to": _start(i + 1), "tokens": n, "forwards": f, "acceptance_length": n / f}
         for i, (n, f) in sorted(sums.items())
     ]
+
+
+def stretch_of(before: int) -> int:
+    """The number of the stretch in which a forward begins that has so many tokens of the answer before it."""
+    return (before // FIRST_STRETCH).bit_length()
+
+
+def stretch_name(number: int) -> str:
+    """Its tokens, counted from 1. The first token is the prefill's, so verification begins with the second: 2-16, 17-32 ..."""
+    return f"{max(_start(number) + 1, 2)}-{_start(number + 1)}"
+
+
+def _start(number: int) -> int:
+    return FIRST_STRETCH << (number - 1) if number else 0
 
 
 def answer_lengths(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:

@@ -18,16 +18,17 @@ from rich.table import Table
 from timing.speeds import paired_batches
 
 from scores.choices import sampling_label
-from scores.intervals import Units, bounds, grouped, prompt_units, quotient, resample_groups
+from scores.intervals import Units, bounds, divide, grouped, prompt_units, quotient, ratio, resample_groups
+from scores.names import short_names
 from scores.results import read_document
-from scores.table import short_name, tree_kind
+from scores.table import numbers_table, tree_kind
 from vlm_eagle.errors import UserError
 
 ALPHA = 0.025  # one-sided
 RESAMPLES = 10_000
 ALL = "All"
 
-Statistic = Callable[[np.ndarray], np.ndarray]  # (G, R, k) sums -> (R,) ratio of the second file's figure to the first's
+Statistic = Callable[[np.ndarray], np.ndarray]  # (G, R, k) sums -> (R,), the figure in one of the files
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,18 @@ def compare(files: Sequence[str], console: Console) -> int:
     """Prints what changed from the first file to the second. 1 if anything became significantly worse, else 0.
 
     Raises:
-        UserError: not two files, files of another form, or nothing in them that can be compared.
+        UserError: not two files, files of another form or damaged ones, or nothing in them that can be compared.
     """
     if len(files) != 2:
         raise UserError(f"--compare takes two files of results, found {len(files)}.")
     before, after = (read_document(Path(file)) for file in files)
     notes: list[str] = []
-    changes, lost = _settings(before["settings"], after["settings"], notes)
-    changes += _speeds(before.get("speed", []), after.get("speed", []), notes)
+    try:
+        changes, lost = _settings(before["settings"], after["settings"], notes)
+        changes += _speeds(before.get("speed", []), after.get("speed", []), notes)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{files[0]} or {files[1]} is damaged ({said}). Score again, or compare another file.") from error
     if not changes:
         raise UserError(f"{files[0]} and {files[1]} cannot be compared: {' '.join(notes) or 'one of them measured nothing'}")
     worse = significant([change.loss for change in changes])
@@ -92,16 +97,19 @@ def significant(p_values: Sequence[float]) -> list[bool]:
     return found
 
 
-def change(title: str, figure: str, benchmark: str, groups: Sequence[Units], statistic: Statistic, halves: Any) -> Change:
-    """Compares one figure. `groups` are the paired units by benchmark; halves(sums (1, k)) gives the figure in both files."""
+def change(title: str, figure: str, benchmark: str, groups: Sequence[Units], statistic: Statistic) -> Change:
+    """Compares one figure. `groups` are the paired units by benchmark: what the first file has, then as many sums of the
+    second."""
+    both = lambda sums: map(statistic, np.split(sums, 2, axis=-1))
     units = sum(map(len, groups))
-    values = statistic(resample_groups(grouped(groups), RESAMPLES))
+    before, after = both(resample_groups(grouped(groups), RESAMPLES))
+    values = divide(after, before)
     values = values[np.isfinite(values)]
     floor = 0.5**units
     p = lambda hits: max(float((hits.sum() + 1) / (len(values) + 1)), floor) if len(values) else 1.0
     low_high = bounds(values - 1) if units > 1 else None
-    figures = halves(np.stack([np.asarray(group, dtype=float).sum(0, keepdims=True) for group in groups]))
-    return Change(title, figure, benchmark, units, *figures, low_high, p(values >= 1), p(values <= 1))
+    figures = both(np.stack([np.asarray(group, dtype=float).sum(0, keepdims=True) for group in groups]))
+    return Change(title, figure, benchmark, units, *(float(x[0]) for x in figures), low_high, p(values >= 1), p(values <= 1))
 
 
 def _settings(
@@ -109,11 +117,9 @@ def _settings(
 ) -> tuple[list[Change], list[str]]:
     """(changes of the acceptance length, settings whose answers no longer are the target's)."""
     changes, lost = [], []
-    halves = lambda sums: [float(x[0]) for x in (_ratio(sums, 0), _ratio(sums, 2))]
-    statistic = lambda sums: _ratio(sums, 2) / _ratio(sums, 0)
     for title, a, b in _pairs(before, after, notes):
         groups = {name: units for name, x, y in _common(a, b, notes) if (units := _prompt_pairs(name, x, y, notes))}
-        changes += _lines(title, "tau", groups, statistic, halves)
+        changes += _lines(title, "tau", groups, ratio)
         if _lossless(a) and _lossless(b) is False:
             lost.append(f"{title}: greedy answers were all the target's own before, and are not any more.")
     return changes, lost
@@ -122,22 +128,20 @@ def _settings(
 def _speeds(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], notes: list[str]) -> list[Change]:
     """Changes of the end-to-end speedup."""
     changes = []
-    halves = lambda sums: [float(quotient(part)[0]) for part in (sums[..., :4], sums[..., 4:])]
-    statistic = lambda sums: quotient(sums[..., 4:]) / quotient(sums[..., :4])
     for title, a, b in _pairs([s for s in before if s["draft"]], [s for s in after if s["draft"]], notes, "concurrency"):
         groups = {}
         for name, x, y in _common(a, b, notes):
             one, other = paired_batches(x["batches"]), paired_batches(y["batches"])
             if units := [(*one[key], *other[key]) for key in one.keys() & other.keys()]:
                 groups[name] = units
-        changes += _lines(title, "speedup", groups, statistic, halves)
+        changes += _lines(title, "speedup", groups, quotient)
     return changes
 
 
-def _lines(title: str, figure: str, groups: dict[str, Units], statistic: Statistic, halves: Any) -> list[Change]:
-    lines = [change(title, figure, name, [units], statistic, halves) for name, units in groups.items()]
+def _lines(title: str, figure: str, groups: dict[str, Units], statistic: Statistic) -> list[Change]:
+    lines = [change(title, figure, name, [units], statistic) for name, units in groups.items()]
     if len(groups) > 1:
-        lines.append(change(title, figure, ALL, list(groups.values()), statistic, halves))
+        lines.append(change(title, figure, ALL, list(groups.values()), statistic))
     return lines
 
 
@@ -146,11 +150,12 @@ def _pairs(
 ) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(title, setting, setting) that draft and sample alike, and are equal in `also`. Drafts may differ where each file has
     one: that is what is compared."""
+    names = short_names(s["draft"] for s in (*before, *after))
     one_each = all(len({s["draft"] for s in settings}) == 1 for settings in (before, after) if settings)
     key = lambda s: (_kind(s), None if one_each else s["draft"], *(s[name] for name in also))
     first, second = ({key(s): s for s in settings} for settings in (before, after))
     for here, there, which in ((first, second, "first"), (second, first, "second")):
-        if missing := [_title(here[k]) for k in here if k not in there]:
+        if missing := [_title(names, here[k]) for k in here if k not in there]:
             notes.append(f"Only in the {which} file: {'; '.join(missing)}.")
     for k in first:
         if k in second:
@@ -158,7 +163,7 @@ def _pairs(
             if a["target"] != b["target"]:
                 notes.append(f"The targets differ ({a['target']}, {b['target']}): not compared.")
                 continue
-            yield _title(b), a, b
+            yield _title(names, a, b), a, b
 
 
 def _common(a: dict[str, Any], b: dict[str, Any], notes: list[str]) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -195,20 +200,16 @@ def _questions(rows: Iterable[dict[str, Any]]) -> list[tuple[int, str]]:
     return [(row["turn"], row["question"]) for row in rows]
 
 
-def _ratio(sums: np.ndarray, at: int) -> np.ndarray:
-    """(R,) of (G, R, k) sums: column `at` over the next."""
-    total = sums.sum(0)
-    return np.divide(total[:, at], total[:, at + 1], out=np.full(len(total), np.nan), where=total[:, at + 1] != 0)
-
-
 def _kind(s: dict[str, Any]) -> tuple[Any, ...]:
     shape = (s["num_draft_tokens"], s["topk"], s["num_steps"], tuple(s.get("paths", ())))
     return (*shape, tuple(sorted(s["sampling"].items())), s.get("thinking"))
 
 
-def _title(s: dict[str, Any]) -> str:
-    name = short_name(s["draft"]) or s.get("engine", {}).get("model", "")
-    return f"{name}, {s['num_draft_tokens']} draft tokens ({tree_kind(s)}), {sampling_label(s['sampling'])}"
+def _title(names: dict[str | None, str], *settings: dict[str, Any]) -> str:
+    """Of one setting, or of two that differ in their drafts at most."""
+    drafts = dict.fromkeys(names[s["draft"]] or s.get("engine", {}).get("model", "") for s in settings)
+    s = settings[0]
+    return f"{' -> '.join(drafts)}, {s['num_draft_tokens']} draft tokens ({tree_kind(s)}), {sampling_label(s['sampling'])}"
 
 
 def _lossless(s: dict[str, Any]) -> bool | None:
@@ -220,10 +221,8 @@ def _tables(changes: Sequence[Change], worse: Sequence[bool], better: Sequence[b
     """One for each pair of settings."""
     lines = list(zip(changes, worse, better, strict=True))
     for (title, figure), group in groupby(lines, key=lambda line: (line[0].title, line[0].figure)):
-        table = Table(title=f"{title}: {figure}")
-        table.add_column("Benchmark", overflow="fold")
-        for name in ("prompts", "before", "after", "change", "95 %", ""):
-            table.add_column(name, justify="right")
+        columns = ("prompts", "before", "after", "change", "95 %", "")
+        table = numbers_table(f"{title}: {figure}", "Benchmark", columns)
         for line, is_worse, is_better in group:
             moved = f"{line.after / line.before - 1:+.1%}" if line.before else "-"
             low_high = "[{:+.1%}, {:+.1%}]".format(*line.interval) if line.interval else ""

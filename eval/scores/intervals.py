@@ -64,7 +64,7 @@ def mean_interval(groups: Sequence[Units]) -> list[float] | None:
     if min(map(len, groups)) < 2:
         return None
     sums = resample_groups(groups)
-    return bounds(_divide(sums[..., 0], sums[..., 1]).mean(0))
+    return bounds(divide(sums[..., 0], sums[..., 1]).mean(0))
 
 
 def bounds(values: np.ndarray) -> list[float] | None:
@@ -78,14 +78,15 @@ def bounds(values: np.ndarray) -> list[float] | None:
 def ratio(sums: np.ndarray) -> np.ndarray:
     """(R,) first sum over second, all groups together: tau of (tokens, forwards), speed of (tokens, seconds)."""
     total = sums.sum(0)
-    return _divide(total[:, 0], total[:, 1])
+    return divide(total[:, 0], total[:, 1])
 
 
 def quotient(sums: np.ndarray) -> np.ndarray:
     """(R,) of units (a, b, c, d): (a / b) / (c / d), such as speed with the draft over speed without it."""
     a, b, c, d = sums.sum(0).T
-    return _divide(_divide(a, b), _divide(c, d))
+    return divide(divide(a, b), divide(c, d))
 
 
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, elementwise; NaN where b is 0."""
     return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b != 0)

@@ -11,11 +11,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vlm_eagle.errors import UserError
+
 
 class Journal:
-    """Finished work under keys. `found` is what earlier, interrupted runs left."""
+    """Finished work under keys. `found` is what earlier, interrupted runs left.
+
+    Raises:
+        UserError: nothing can be written where the results shall lie; better said before they are measured.
+    """
 
     def __init__(self, results: Path, rank: int = 0):
+        try:
+            results.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"Results cannot be written to {results}: {error.strerror}. Give another place.") from error
         self.files = results.with_name(f"{results.stem}.journal.{rank}.jsonl"), f"{results.stem}.journal.*.jsonl"
         self.found: dict[str, Any] = {}
         for file in sorted(results.parent.glob(self.files[1])):
@@ -25,9 +35,7 @@ class Journal:
     def record(self, key: str, outcome: dict[str, Any]) -> None:
         """Keeps what came out; safe from a kill of this process once the call returns."""
         if self.stream is None:
-            own = self.files[0]
-            own.parent.mkdir(parents=True, exist_ok=True)
-            self.stream = own.open("ab")
+            self.stream = self.files[0].open("ab")
             self.stream.write(b"\n")  # a kill may have left half a line
         self.stream.write(json.dumps({"key": key, "outcome": outcome}).encode() + b"\n")
         self.stream.flush()

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 
 from scores.columns import model_digest
 from vlm_eagle.config import DEMO
 from vlm_eagle.decoding.generate import check_fit
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import default_device, named_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target
@@ -59,11 +58,11 @@ def load_pairs(
         state: this process among others.
 
     Raises:
-        UserError: a model that is not there, or a draft made for another target.
+        UserError: a model or a device that is not there, or a draft made for another target.
     """
     loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
-    place = state.device if device == "auto" else device
-    if dtype == "auto" and place != "spread" and torch.device(place).type == "cpu":
+    place = device if device == "spread" else state.device if device == "auto" else named_device(device)
+    if dtype == "auto" and place != "spread" and place.type == "cpu":
         dtype = "float32"
     whole = load_target(target, dtype=dtype, device=place, llm_only=llm_only)
     digest = model_digest(target, DEMO_TARGET if target == DEMO else Path(target))

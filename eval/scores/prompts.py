@@ -23,6 +23,12 @@ def answer_length(given: int | None, benchmark: Benchmark) -> int:
     return given or benchmark.max_new_tokens or DEFAULT_LENGTH
 
 
+def check_length(given: int | None) -> None:
+    """Raises UserError where the user allows answers no token at all."""
+    if given is not None and given < 1:
+        raise UserError(f"max_new_tokens must be at least 1, found {given}.")
+
+
 def check_names(benchmarks: Sequence[Benchmark]) -> None:
     """Raises UserError where two benchmarks have one name, because results are kept by it."""
     names = [benchmark.name for benchmark in benchmarks]

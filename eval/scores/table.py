@@ -1,26 +1,43 @@
 """The tables a model card shows, from the settings of the results."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from scores.breakdowns import stretch_name, stretch_of
 from scores.choices import sampling_label
+from scores.names import short_names
+
+
+def results_console(quiet: bool = False) -> Console:
+    """Prints names as they are, whatever brackets they have, and tables whole: a file or a pipe is as wide as they need."""
+    console = Console(quiet=quiet, markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 240
+    return console
+
+
+def numbers_table(title: str, rows: str, columns: Sequence[str]) -> Table:
+    """A table of numbers, its first column the names of the rows. In a narrow terminal numbers break, but none is cut off."""
+    table = Table(title=title)
+    table.add_column(rows, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
 
 
 def acceptance_table(settings: Sequence[dict[str, Any]]) -> Table:
     """Benchmark rows, one column per setting, with 95 % intervals. `Average` is the mean of the rows, as model cards give it;
     `All` is total tokens over total forwards."""
-    table = Table(title="Acceptance length (tokens per target forward, bonus included)")
-    table.add_column("Benchmark")
-    for title in titles(settings):
-        table.add_column(title, justify="right")
+    table = numbers_table("Acceptance length (tokens per target forward, bonus included)", "Benchmark", titles(settings))
     lengths = [{row["name"]: with_interval(row) for row in setting["benchmarks"]} for setting in settings]
     for name in dict.fromkeys(name for column in lengths for name in column):
         table.add_row(name, *(column.get(name, "-") for column in lengths))
     table.add_section()
-    table.add_row("Average", *(f"{s['average_acceptance_length']:.2f}{_plus(s['average_interval'])}" for s in settings))
+    table.add_row("Average", *(f"{s['average_acceptance_length']:.2f}{low_high(s['average_interval'])}" for s in settings))
     table.rows[-1].style = "bold"
     table.add_row("All", *(with_interval(setting["totals"]) for setting in settings))
     return table
@@ -28,10 +45,8 @@ def acceptance_table(settings: Sequence[dict[str, Any]]) -> Table:
 
 def position_table(settings: Sequence[dict[str, Any]]) -> Table:
     """Per position of the draft's proposal, over all benchmarks: the share accepted where all before it were, and of all."""
-    table = Table(title="Acceptance rate by position: given the ones before / unconditional")
-    table.add_column("Position")
-    for title in titles(settings):
-        table.add_column(title, justify="right")
+    title = "Acceptance rate by position: given the ones before / unconditional"
+    table = numbers_table(title, "Position", titles(settings))
     totals = [setting["totals"] for setting in settings]
     for i in range(max(len(t["by_position"]) for t in totals)):
         cells = [f"{t['conditional'][i]:.1%} / {t['by_position'][i]:.1%}" if i < len(t["by_position"]) else "" for t in totals]
@@ -41,20 +56,17 @@ def position_table(settings: Sequence[dict[str, Any]]) -> Table:
 
 def breakdown_table(settings: Sequence[dict[str, Any]]) -> Table:
     """Acceptance length by kind of prompt, by turn, and along the answer; a line only where there are several kinds."""
-    table = Table(title="Where: acceptance length by kind of prompt and place in the answer")
-    table.add_column("")
-    for title in titles(settings):
-        table.add_column(title, justify="right")
+    table = numbers_table("Where: acceptance length by kind of prompt and place in the answer", "", titles(settings))
     for name in ("modality", "language", "turn"):
         kinds = dict.fromkeys(kind for s in settings for kind in s["breakdowns"][name])
         for kind in kinds if len(kinds) > 1 else ():
             found = [s["breakdowns"][name].get(kind) for s in settings]
             table.add_row(f"{name} {kind}", *(with_interval(row) if row else "-" for row in found))
         table.add_section()
-    stretches = [{(r["from"], r["to"]): r for r in s["breakdowns"]["answer_position"]} for s in settings]
-    for start, end in sorted({edge for rows in stretches for edge in rows}):
-        found = [rows.get((start, end)) for rows in stretches]
-        table.add_row(f"tokens {start}-{end - 1}", *(f"{row['acceptance_length']:.2f}" if row else "-" for row in found))
+    stretches = [{stretch_of(row["from"]): row for row in s["breakdowns"]["answer_position"]} for s in settings]
+    for number in sorted({number for rows in stretches for number in rows}):
+        found = [rows.get(number) for rows in stretches]
+        table.add_row(f"tokens {stretch_name(number)}", *(f"{row['acceptance_length']:.2f}" if row else "-" for row in found))
     table.add_section()
     lengths = [setting["breakdowns"]["answer_tokens"] for setting in settings]
     table.add_row("answer's tokens", *(f"mean {row['mean']:.0f}, max {row['max']}" for row in lengths))
@@ -63,11 +75,12 @@ def breakdown_table(settings: Sequence[dict[str, Any]]) -> Table:
 
 def titles(settings: Sequence[dict[str, Any]]) -> list[str]:
     """A head for each column: its tree, and whatever else differs between the columns."""
+    names = short_names(setting["draft"] for setting in settings)
     drafts = len({setting["draft"] for setting in settings}) > 1
     samplings = len({str(setting["sampling"]) for setting in settings}) > 1
     heads = []
     for setting in settings:
-        lines = [short_name(setting["draft"])] if drafts else []
+        lines = [names[setting["draft"]]] if drafts else []
         lines += [sampling_label(setting["sampling"])] if samplings else []
         n = setting["num_draft_tokens"]
         lines += [f"num_draft_tokens={n}", f"(vLLM: {n - 1}; {tree_kind(setting)})"]
@@ -83,15 +96,11 @@ def tree_kind(setting: dict[str, Any]) -> str:
     return f"{kind}, topk {setting['topk']}, steps {setting['num_steps']}"
 
 
-def short_name(draft: str | None) -> str:
-    """The last two parts of a folder, or a hub id as it is."""
-    return "" if draft is None else "/".join(Path(draft).parts[-2:])
-
-
 def with_interval(row: dict[str, Any]) -> str:
     """3.31 [3.20, 3.42]"""
-    return f"{row['acceptance_length']:.2f}{_plus(row['interval'])}"
+    return f"{row['acceptance_length']:.2f}{low_high(row['interval'])}"
 
 
-def _plus(interval: list[float] | None) -> str:
+def low_high(interval: list[float] | None) -> str:
+    """What follows a number: its interval, or nothing."""
     return f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""

@@ -1,1 +1,1 @@
-"""Answers timed: what speedup.py and overhead.py are made of."""
+"""Time and memory measured: what speedup.py, overhead.py and train_speed.py are made of."""

@@ -8,18 +8,20 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from benchmarks import in_words
 from rich.console import Console
 from rich.progress import Progress
 from scores.assemble import prompt_rows
 from scores.columns import code_digest, shape_head
 from scores.journal import Journal
 from scores.models import Pair
+from scores.names import DRAFTED, GENERATE, LOOKUP, PLAIN
 from scores.prompts import answer_length
 from scores.results import benchmark_result, setting_result
 
 from timing.methods import Method, our_loop, prompt_lookup, transformers_generate
 from timing.race import Course, Lap, Turn, groups_of, race
-from timing.speeds import DRAFTED, GENERATE, LOOKUP, PLAIN, answers_of, speed_result
+from timing.speeds import answers_of, speed_result
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.auto import Forecast, choose_shape
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
@@ -100,7 +102,7 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[d
         own = race(methods, course, groups, setup.repeats, lambda: progress.advance(bar), setup.journal, identity)
     laps, skipped = _gathered(own, course, setup)
     if not laps:
-        raise UserError(f"No prompt could be asked: {skipped}.")
+        raise UserError("No prompt could be asked. " + "; ".join(f"{b}: {in_words(why)}" for b, why in skipped.items()) + ".")
     common = {"sampling": asdict(sampling), "concurrency": concurrency, "image_inputs": setup.ways.image_inputs}
     others = {name: name for name in methods if name not in {d.method for d in drafted}}
     greedy = sampling.temperature == 0

@@ -17,10 +17,9 @@ from typing import Any
 
 from scores.columns import answer_row
 from scores.intervals import interval, prompt_units, quotient, ratio
+from scores.names import DRAFTED, PLAIN
 
 from timing.race import Lap
-
-PLAIN, DRAFTED, GENERATE, LOOKUP = "target alone", "with the draft", "transformers generate", "prompt lookup"
 
 Laps = dict[str, list[Lap]]  # by method
 

@@ -5,40 +5,40 @@ from typing import Any
 
 from rich.table import Table
 from scores.choices import sampling_label
-from scores.table import short_name, tree_kind
+from scores.names import short_names
+from scores.table import low_high, numbers_table, tree_kind
 
 
 def founding_table(speeds: Sequence[dict[str, Any]]) -> Table:
     """Speedup and tau by benchmark; temperatures and models in rows, as drafts are compared on their model cards. All entries
     have one tree and one number of prompts side by side."""
-    first = speeds[0]
+    first, models = speeds[0], short_names(speed["draft"] for speed in speeds)
     shape = f"num_steps {first['num_steps']}, topk {first['topk']}, num_draft_tokens {first['num_draft_tokens']}"
-    table = Table(title=f"Speedup (end to end) and tau by benchmark: {shape}, concurrency {first['concurrency']}")
-    table.add_column("Temperature", no_wrap=True)
-    table.add_column("Model", overflow="fold")
-    for name in [row["name"] for row in first["benchmarks"]] + (["All"] if len(first["benchmarks"]) > 1 else []):
-        table.add_column(f"{name}\nSpeedup", justify="right")
-        table.add_column("\nτ", justify="right")
+    title = f"Speedup (end to end) and tau by benchmark: {shape}, concurrency {first['concurrency']}"
+    names = [row["name"] for row in first["benchmarks"]] + (["All"] if len(first["benchmarks"]) > 1 else [])
+    columns = [head for name in names for head in (f"{name}\nSpeedup", "\nτ")]
+    table = numbers_table(title, "Temperature", ["Model", *columns])
+    table.columns[1].justify = "left"
     for speed in speeds:
         rows = speed["benchmarks"] + ([speed] if len(speed["benchmarks"]) > 1 else [])
         cells = [cell for row in rows for cell in (_times(row.get("speedup")), f"{row['acceptance_length']:.2f}")]
-        table.add_row(sampling_label(speed["sampling"]), short_name(speed["draft"]), *cells)
+        table.add_row(sampling_label(speed["sampling"]), models[speed["draft"]], *cells)
     return table
 
 
-def speed_table(speed: dict[str, Any], base: str) -> Table:
+def speed_table(speed: dict[str, Any], model: str, base: str) -> Table:
     """Methods by rows: tokens per second after the first token and in all (prompt and images included), each with its gain over
-    `base`; tau is the acceptance length, `first` the time to the first token."""
+    `base`; tau is the acceptance length, `first` the time to the first token. `model` is the draft's name, "" without one."""
     rows = speed["methods"]
-    title = [speed["shape"] or "without a draft", sampling_label(speed["sampling"]), f"concurrency {speed['concurrency']}"]
-    table = Table(title=f"Speed: {', '.join([short_name(speed['draft']), *title] if speed['draft'] else title)}")
-    table.add_column("Method")
-    for name in ("decode\ntok/s", "gain", "in all\ntok/s", "gain", "tau", "first\nms", "equal\nanswers"):
-        table.add_column(name, justify="right")
+    title = [model, speed["shape"] or "without a draft", sampling_label(speed["sampling"])]
+    title = f"Speed: {', '.join(filter(None, title))}, concurrency {speed['concurrency']}"
+    columns = ("decode\ntok/s", "gain", "in all\ntok/s", "gain", "tau", "first\nms", "equal\nanswers")
+    table = numbers_table(title, "Method", columns)
     for name, row in rows.items():
         cells = []
         for kind in ("decode_tokens_per_second", "end_to_end_tokens_per_second"):
-            cells += [f"{row[kind]:.1f}", f"{row[kind] / rows[base][kind]:.2f}x" if base in rows else ""]
+            alone = rows[base][kind] if base in rows else None  # 0 where all answers are one token long
+            cells += [f"{row[kind]:.1f}", "" if alone is None else _times(row[kind] / alone if alone else None)]
         tau = row["acceptance_length"]
         equal = "" if row["equal_to_target_alone"] is None else f"{row['equal_to_target_alone']}/{row['answers']}"
         table.add_row(name, *cells, f"{tau:.2f}" if tau else "", f"{1e3 * row['first_token_seconds']:.0f}", equal)
@@ -47,33 +47,29 @@ def speed_table(speed: dict[str, Any], base: str) -> Table:
 
 def interval_table(speed: dict[str, Any]) -> Table:
     """Benchmark by benchmark what the draft gains, with 95 % intervals."""
-    table = Table(title="By benchmark, with 95 % intervals")
-    table.add_column("Benchmark", overflow="fold")
-    for name in ("Speedup", "Decode speedup", "τ"):
-        table.add_column(name, justify="right")
+    table = numbers_table("By benchmark, with 95 % intervals", "Benchmark", ("Speedup", "Decode speedup", "τ"))
     for row in [*speed["benchmarks"], {**speed, "name": "All"}]:
-        tau = f"{row['acceptance_length']:.2f}{_low_high(row['acceptance_interval'])}"
-        gains = [f"{_times(row.get(f'{p}speedup'))}{_low_high(row.get(f'{p}interval'))}" for p in ("", "decode_")]
+        tau = f"{row['acceptance_length']:.2f}{low_high(row['acceptance_interval'])}"
+        gains = [f"{_times(row.get(f'{p}speedup'))}{low_high(row.get(f'{p}interval'))}" for p in ("", "decode_")]
         table.add_row(row["name"], *gains, tau)
     return table
 
 
 def cost_table(model: dict[str, Any]) -> Table:
     """The speed model: a cycle's parts in plain decode steps, and predicted against seen speedup."""
-    table = Table(title="Speed model: acceptance length / (r_verify + r_extend + r_draft + r_overhead)")
-    for name in ("step\nms", "r_verify", "r_extend", "r_draft", "r_over-\nhead", "tau", "pre-\ndicted", "seen"):
-        table.add_column(name, justify="right")
+    title = "Speed model: acceptance length / (r_verify + r_extend + r_draft + r_overhead)"
+    columns = ("r_verify", "r_extend", "r_draft", "r_over-\nhead", "tau", "pre-\ndicted", "seen")
+    table = numbers_table(title, "step\nms", columns)
     parts = [f"{model[name]:.3f}" for name in ("r_verify", "r_extend", "r_draft", "r_overhead")]
-    speedups = [f"{model[name]:.2f}x" for name in ("predicted_speedup", "seen_speedup")]
+    speedups = [_times(model[name]) for name in ("predicted_speedup", "seen_speedup")]
     table.add_row(f"{1e3 * model['step_seconds']:.2f}", *parts, f"{model['acceptance_length']:.2f}", *speedups)
     return table
 
 
 def forecast_table(forecasts: Sequence[dict[str, Any]], rows: int = 6) -> Table:
     """The best shapes by forecast."""
-    table = Table("Shape", title="Forecast by measured costs and acceptance")
-    for name in ("acceptance length", "ms per cycle", "speedup"):
-        table.add_column(name, justify="right")
+    columns = ("acceptance length", "ms per cycle", "speedup")
+    table = numbers_table("Forecast by measured costs and acceptance", "Shape", columns)
     for row in forecasts[:rows]:
         n = row["num_draft_tokens"]
         shape = "no draft" if n == 1 else f"num_draft_tokens {n}, {tree_kind(row)}"
@@ -83,7 +79,3 @@ def forecast_table(forecasts: Sequence[dict[str, Any]], rows: int = 6) -> Table:
 
 def _times(speedup: float | None) -> str:
     return "-" if speedup is None else f"{speedup:.2f}x"
-
-
-def _low_high(interval: list[float] | None) -> str:
-    return f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""

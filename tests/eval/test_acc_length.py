@@ -13,6 +13,7 @@ import evaluations
 from evaluations import LENGTH, Evaluation, benchmarks, figures, prompt, rows_of
 from scores import columns, scoring
 from scores.assemble import compare_answers
+from scores.prompts import content
 from timing import methods
 
 from vlm_eagle.data.benchmark import Benchmark
@@ -175,7 +176,15 @@ def test_an_interrupted_evaluation_goes_on(evaluate, monkeypatch, options):
     assert not list(evaluate.out.glob("*.journal.*"))
 
 
-OTHERS = ("--max-new-tokens 6", "--image-inputs merged", "--temperature 1", "--seed 1", "--trees chain4", "--thinking")
+OTHERS = (
+    "--max-new-tokens 6",
+    "--image-inputs merged",
+    "--temperature 1",
+    "--seed 1",
+    "--trees chain4",
+    "--thinking",
+    "--llm-only",
+)
 
 
 @pytest.mark.parametrize("other", OTHERS)
@@ -185,6 +194,21 @@ def test_a_journal_of_other_settings_is_not_used(evaluate, monkeypatch, other):
     count = counting(monkeypatch)
     evaluate(*SMALL, *other.split(), on=few)
     assert len(count) == 3
+
+
+def test_a_prompt_is_known_by_all_that_is_asked(tmp_path):
+    """Two pictures under one question are two prompts, whatever their files and ids are called."""
+    picture = mix_picture()
+    other = picture.point(lambda value: 255 - value)
+    for name, shown in (("a", picture), ("b", other), ("c", picture)):
+        shown.save(tmp_path / f"{name}.png")
+    ask = lambda *images, id="x", text="What is this?", later=(): content(
+        evaluations.Prompt(Conversation(id, (user_message(text, images),)), later)
+    )
+    first = ask(tmp_path / "a.png")
+    assert first == ask(tmp_path / "c.png", id="y")
+    others = [ask(tmp_path / "b.png"), ask(), ask(tmp_path / "a.png", text="What?"), ask(tmp_path / "a.png", later=("Why?",))]
+    assert len({first, *others, ask(picture), ask(other)}) == 7
 
 
 def test_a_journal_of_other_code_is_not_used(evaluate, monkeypatch):
@@ -276,6 +300,16 @@ def test_pieces_join_to_the_answer(target):
     assert len(pieces) == len(tokens)
     assert "".join(pieces) == "Two 红色 circles, ½ of them big 🙂.<|im_end|>"
     assert "" in pieces  # a character of several tokens
+
+
+@pytest.mark.parametrize("end", ["", "<|im_end|>"])
+def test_pieces_of_an_answer_that_ends_within_a_character(target, end):
+    """The bytes that wait for their character are not lost: they are what the tokenizer makes of them."""
+    half = target.tokenizer.encode("big 🙂", add_special_tokens=False)[:-1]
+    tokens = half + target.tokenizer.encode(end, add_special_tokens=False)
+    pieces = columns.pieces_of(target.tokenizer, tokens)
+    assert "".join(pieces) == target.tokenizer.decode(tokens)
+    assert "\ufffd" in pieces[-1]
 
 
 def test_without_the_vision_tower_images_are_skipped(evaluate):

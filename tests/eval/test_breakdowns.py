@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
-from scores.breakdowns import answer_lengths, breakdowns, by_answer_position
+from scores.breakdowns import answer_lengths, breakdowns, by_answer_position, stretch_name, stretch_of
 
 
 def row(id_, committed, **more):
@@ -22,6 +22,14 @@ def test_forwards_count_where_they_begin():
     assert stretches[1]["acceptance_length"] == 8
     long = by_answer_position([row("a", [20, 20, 60, 3])])  # before them 1, 21, 41 and 101
     assert [(s["from"], s["tokens"]) for s in long] == [(0, 20), (16, 20), (32, 60), (64, 3)]
+
+
+def test_stretches_are_named_by_their_tokens():
+    """A forward with n tokens before it begins at token n + 1."""
+    for before in range(1, 200):
+        first, last = map(int, stretch_name(stretch_of(before)).split("-"))
+        assert first <= before + 1 <= last
+    assert [stretch_name(i) for i in range(4)] == ["2-16", "17-32", "33-64", "65-128"]
 
 
 def test_servers_say_nothing_about_places():

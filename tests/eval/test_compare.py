@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
 import acc_length
 import speedup
 from scores.compare import significant
+from scores.names import DRAFTED, PLAIN
 from scores.results import benchmark_result, document, setting_result
-from timing.speeds import DRAFTED, PLAIN
 
 from vlm_eagle.cli import run_cli
 
@@ -47,8 +49,8 @@ def judge(tmp_path, capsys):
     """Compares two lists of settings; (exit code, what was said)."""
 
     def run(before, after, script=acc_length, **more):
-        for name, settings in (("before", before), ("after", after)):
-            (tmp_path / name).write_text(json.dumps(document({}, settings, **{k: v[name] for k, v in more.items()})))
+        for name, own in (("before", before), ("after", after)):
+            (tmp_path / name).write_text(json.dumps(document({}, own, **{k: v[name] for k, v in more.items()})))
         config = acc_length.AccLengthConfig if script is acc_length else speedup.SpeedupConfig
         argv = ["--compare", str(tmp_path / "before"), str(tmp_path / "after")]
         code = run_cli(script.main, config, "", argv=argv)
@@ -129,6 +131,41 @@ def test_what_cannot_be_compared_is_said(judge, tmp_path):
         assert run_cli(acc_length.main, config, "", argv=["--compare", *(str(tmp_path / f) for f in files)]) == 2
 
 
+json_values = st.none() | st.booleans() | st.integers(-2, 99) | st.text(max_size=3) | st.just([]) | st.just({}) | st.just([{}])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_compared_or_refused(judge, data):
+    """Any value of a good file replaced by anything: an exit code, never a traceback."""
+    rng = np.random.default_rng(0)
+    whole = {"settings": [result(rng, 0.7, n=2)], "speed": [speed(2.0, rng, 2)]}
+    at = broken = copy.deepcopy(whole)
+    while True:
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.integers(0, 4)) == 0:
+            break
+        at = at[key]
+    if isinstance(at, dict) and data.draw(st.booleans()):
+        del at[key]
+    else:
+        at[key] = data.draw(json_values)
+    for one, other in ((whole, broken), (broken, whole)):
+        speeds = {"before": one.get("speed"), "after": other.get("speed")}
+        code, said = judge(one.get("settings"), other.get("settings"), speed=speeds)
+        assert code in (0, 1) or "error: " in said
+
+
+def test_titles_say_which_drafts(judge):
+    rng = np.random.default_rng(1)
+    some = result(rng, 0.7, draft="x/run/draft")
+    assert " run/draft, 4 draft tokens" in " " + judge([some], [some])[1]
+    assert "x/run/draft -> y/run/draft, 4 draft tokens" in judge([some], [{**some, "draft": "y/run/draft"}])[1]
+    server = {**some, "draft": None, "engine": {"kind": "vllm", "model": "me/target"}}
+    assert "me/target, 4 draft tokens" in judge([server], [server])[1]
+
+
 def test_losing_losslessness_fails(judge):
     before = result(np.random.default_rng(0), 0.7)
     before["totals"].update(answers=80, equal_to_target_alone=80)
@@ -157,6 +194,23 @@ def test_speedups_are_compared_by_batch(judge):
     assert code == 1
     assert "1 of 4 lines significantly worse" in said
     assert judge([some], [some], speedup, speed={"before": [after], "after": [before]})[0] == 0
+
+
+def test_speedups_are_paired_by_concurrency_and_batch(judge):
+    rng = np.random.default_rng(0)
+    alone, four = speed(2.0, rng), speed(1.2, rng) | {"concurrency": 4}
+    some = result(rng, 0.7)
+    before, after = [alone, four], [copy.deepcopy(four), copy.deepcopy(alone)]
+    for timed in after:
+        timed["benchmarks"][0]["batches"] = timed["benchmarks"][0]["batches"][20:]  # ten of the forty are gone
+    code, said = judge([some], [some], speedup, speed={"before": before, "after": after})
+    assert (code, "0 of 5 lines significantly worse, 0 better" in said) == (0, True)
+    assert said.count("│ a │ 30 │") == 2
+
+
+def test_thinking_and_not_thinking_are_not_compared(judge):
+    some = result(np.random.default_rng(0), 0.7)
+    assert judge([some], [{**some, "thinking": True}])[0] == 2
 
 
 def test_many_lines_need_stronger_proof():

@@ -3,6 +3,10 @@
 import sys
 from pathlib import Path
 
+import pytest
+
+from vlm_eagle.errors import UserError
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
 from scores.journal import Journal, digest
@@ -30,6 +34,12 @@ def test_only_the_journals_of_these_results_are_touched(tmp_path):
     assert Journal(tmp_path / "x.json").found == {"key": {}}
     ours.remove()
     assert [file.name for file in tmp_path.iterdir()] == ["xy.journal.0.jsonl"]
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"x\.json: File exists"):
+        Journal(tmp_path / "file" / "x.json")
 
 
 def test_digests_are_of_content():

@@ -17,6 +17,7 @@ from vlm_eagle.target.target import Target
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 
+import lossless
 from lossless import LosslessConfig, Parting, _measure, main
 
 
@@ -46,6 +47,18 @@ def test_partings_are_measured_at_the_right_place(target, task):
 def test_float32_knows_no_ties():
     assert not Parting("", "", 0, 1e-6, 0.0).is_tie
     assert Parting("", "", 0, 0.05, 0.03).is_tie
+
+
+@pytest.mark.parametrize(("gap", "code"), [(0.05, 0), (0.07, 1)])
+def test_the_exit_code_says_whether_all_partings_are_ties(target, data, tmp_path, monkeypatch, gap, code):
+    make_draft(target).save_pretrained(tmp_path / "draft")
+    partings = [Parting("a", lossless.SHAPES[0].label, 3, 0.0, 0.03), Parting("b", lossless.SHAPES[1].label, 1, gap, 0.03)]
+    monkeypatch.setattr(lossless, "_compare", lambda *_: [(9, partings)])
+    argv = ["--target", str(data / "target"), "--draft", str(tmp_path / "draft"), "--json", str(tmp_path / "out.json")]
+    assert run_cli(main, LosslessConfig, "", argv=[*argv, "--benchmarks", str(data / "held_out.jsonl")]) == code
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert [row["is_tie"] for row in written["partings"]] == [True, not code]
+    assert list(written["benchmarks"][0]["differing"].values()) == [1, 1, 0]
 
 
 def test_what_cannot_be_asked_is_counted_and_the_rest_compared(target, data, tmp_path, capsys):

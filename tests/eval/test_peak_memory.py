@@ -7,7 +7,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 
-from peak_memory import peak_bytes
+from timing.peak_memory import peak_bytes
 
 
 def test_counts_what_lives_together():

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from report_results import invent, results, setting, speed, write
+from reporting import svg
 from reporting.charts import Chart, Point, Series
 from reporting.figures import by_benchmark, by_position, figures, over_answer, tree_size
 from reporting.losses import breakdowns, misses
@@ -144,6 +145,23 @@ def test_charts_without_data_are_left_out(tmp_path):
     none = {"output_token_ids": [1], "pieces": ["a"], "committed": [], "accepted": [], "num_forwards": 0, "id": "x"}
     file = write(tmp_path / "none.json", results([setting({"one": [none]}, 3)]))
     assert figures(read_results([file]), ["a"]) == []  # one token, no verification
+
+
+def some_chart(form="lines", low=None):
+    series = [Series(name, tuple(Point(v, low) for v in (1.0, 2.0, 3.0)), style) for style, name in enumerate("ab")]
+    return Chart("k", "t", "c", ("x", "y", "z"), "x", "y", tuple(series), form=form)
+
+
+def test_bands_lie_below_the_grid():
+    drawn = [element.get("class") for element in svg._dots(some_chart("dots"))]
+    assert drawn.count("band") == 2
+    assert drawn[:3] == ["band", "band", "grid"]
+
+
+def test_lines_stand_aside_for_whiskers_only():
+    begin = lambda found: {path.get("d").split()[0] for path in svg._lines(found) if path.get("class", "").startswith("line")}
+    assert len(begin(some_chart())) == 1
+    assert len(begin(some_chart(low=0.5))) == 2
 
 
 @pytest.mark.parametrize(

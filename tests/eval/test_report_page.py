@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from report import ReportConfig, main
-from report_results import EVIL, hostile, invent, write, write_image
+from report_results import EVIL, hostile, invent, speed, write, write_image
 from reporting import page as page_module
 from reporting.png import COLOURS
 from reporting.samples import _shares
@@ -219,11 +219,27 @@ def test_the_page_says_what_is_missing(tmp_path):
         report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false", "--samples", "3"])
     ).text
     for sentence in (
-        "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: skipped 3 prompts: image missing",
+        "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: 3 prompts skipped: image missing",
         "not all settings were measured on the same prompts", "3 of 8 samples are shown",
-        "1 pictures are not shown: file missing",
+        "1 picture not shown: file missing",
     ):  # fmt: skip
         assert sentence.lower() in text.lower()
+
+
+def test_the_speedup_in_the_table_is_that_of_the_lowest_concurrency(tmp_path):
+    value = json.loads(invent(tmp_path, prompts=4, depths=(3,)).read_text())
+    value["speed"] = [{**speed(4, seen), "concurrency": n} for n, seen in ((4, 1.11), (2, 2.22), (8, 3.33))]
+    html = report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false"])
+    assert re.findall(r'class="speedup">([\d.]+)×', html) == ["2.27", "2.22"]  # of vqa, and of all
+
+
+def test_the_page_opens_with_the_setting_of_most_prompts(tmp_path):
+    value = json.loads(invent(tmp_path, prompts=8).read_text())
+    del value["settings"][1]["benchmarks"][1:]
+    value["settings"][1]["totals"]["acceptance_length"] = 9.0
+    found = Page(report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false"]))
+    assert json.loads(found.data)["start"] == 0
+    assert "tokens per target forward, chain of 4" in " ".join(found.text.split())
 
 
 def test_pngs_lie_beside_the_page(made):
@@ -271,6 +287,11 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def mixed(a: str, b: str, share: float) -> str:
+    parts = zip(bytes.fromhex(a[1:]), bytes.fromhex(b[1:]), strict=True)
+    return "#" + bytes(round(share * x + (1 - share) * y) for x, y in parts).hex()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_told_apart(dark):
     """Text 4.5 to 1, lines and marks 3 to 1, on everything they stand on."""
@@ -286,5 +307,9 @@ def test_colours_can_be_told_apart(dark):
         assert contrast(c[mark], c["card"]) >= 3, mark
         assert contrast(c[mark], c["page"]) >= 3, mark
     assert contrast(c["s2"], c["card"]) >= 4.5  # speedups are written in it
+    shares = [int(n) for n in re.findall(r"--share: (\d+)%", (page_module.HERE / "page.css").read_text())]
+    assert shares == sorted(shares)
+    assert len(shares) == 11
+    assert contrast(c["text"], mixed(c["s2"], c["card"], shares[-1] / 100)) >= 4.5  # numbers on the darkest of the heat map
     if not dark:
         assert tuple(c[f"s{i}"] for i in range(8)) == COLOURS  # PNGs look like the page

@@ -17,11 +17,9 @@ from reporting.figures import figures, over_answer
 from reporting.labels import labels, shared_facts
 from reporting.losses import breakdowns
 from reporting.read import read_results
-from reporting.read_speed import DRAFTED, PLAIN
 from reporting.records import Kind
 from reporting.samples import collect
 from scores import results as results_module
-from timing import speeds
 
 from vlm_eagle.errors import UserError
 
@@ -99,7 +97,6 @@ def test_what_results_py_writes_is_read_whole(tmp_path, file):
     assert {row.name: row.points[0].value for row in breakdowns([mine])["Modality"]} == {
         name: pytest.approx(row["acceptance_length"]) for name, row in ours["breakdowns"]["modality"].items()
     }
-    assert (DRAFTED, PLAIN) == (speeds.DRAFTED, speeds.PLAIN)
 
 
 def test_acc_length_counts_for_a_setting_that_both_measured(tmp_path, file):
@@ -244,7 +241,8 @@ def test_labels_say_what_differs_and_nothing_else():
     assert shared_facts([one, two]) == {"Target": "t", "Draft tokens": "chain of 4 (vLLM: 3)", "Sampling": "greedy"}
     assert labels([one, one], files) == ["chain of 4 (vLLM: 3), x", "chain of 4 (vLLM: 3), y"]
     assert labels([one, one], files[:1] * 2) == ["chain of 4 (vLLM: 3), x, no. 1", "chain of 4 (vLLM: 3), x, no. 2"]
-    assert labels([Kind(draft="a/draft"), Kind(draft="b/draft")], files) == ["a/draft, unknown tree", "b/draft, unknown tree"]
+    assert labels([Kind(draft="a/draft"), Kind(draft="b/draft")], files) == ["a/draft", "b/draft"]
+    assert labels([Kind()], files[:1]) == ["unknown tree"]
     tree = Kind(num_draft_tokens=16, topk=4, num_steps=5)
     assert labels([tree], files[:1]) == ["tree of 16 (vLLM: 15; 5 steps, topk 4)"]
 

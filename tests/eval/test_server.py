@@ -107,8 +107,9 @@ def test_later_turns_follow_the_servers_own_answers(score, monkeypatch):
     asked = evaluations.prompt("code", 2, "And the other way round?")
     monkeypatch.setattr(acc_length, "load_benchmarks", lambda *_, **__: [Benchmark("b", [asked])])
     fake = FakeVllm()
-    code, column, _ = score(fake)
+    code, column, _ = score(fake, "--temperature", "0.7")
     assert code == 0
+    assert len({body["seed"] for body in fake.requests}) == 2  # each turn draws its own numbers
     first, second = (body["messages"] for body in fake.requests)
     assert second[: len(first)] == first
     assert [(m["role"], m["content"]) for m in second[len(first) :]] == [
@@ -133,6 +134,15 @@ def test_an_interrupted_server_run_goes_on(score, monkeypatch):
         code, column, said = score.here(fake)
     assert (code, len(fake.requests), len(column["benchmarks"][0]["prompts"])) == (0, 3, 3)
     assert "Going on: 2 of 3" in said
+
+
+def test_a_server_is_asked_again_because_its_draft_may_be_another(score):
+    with serving(fake := FakeVllm(k=3)):
+        assert score.here(fake)[1]["totals"]["forwards"] == 12
+        fake.answer = lambda body: Canned([5] * 7, drafts=6, by_position=[0, 0, 0])
+        _, column, said = score.here(fake)
+    assert column["totals"]["forwards"] == 18
+    assert "Already scored" not in said
 
 
 def test_a_server_needs_no_draft_here(score):

@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 
 import speedup
 from scores.journal import Journal
+from scores.names import DRAFTED, GENERATE, PLAIN
 from timing import race as race_module
 from timing import runs as speed_runs
 from timing.methods import Timed, our_loop
 from timing.race import Course, Lap, groups_of, race
-from timing.speeds import DRAFTED, GENERATE, PLAIN, paired_batches, speed_result
+from timing.speeds import paired_batches, speed_result
 
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.sampling import Sampling
@@ -137,7 +138,7 @@ def test_later_turns_follow_one_answer(target, temperature):
 
 
 def test_answers_are_those_of_acc_length(evaluate):
-    options = ("--samplings", "greedy", "sampled", "--seed", "3")
+    options = ("--samplings", "greedy", "sampled", "--seed", "3", "--image-inputs", "merged")
     code, timed = evaluate(*SMALL, *options, "--concurrency", "1", "3", script=speedup)
     assert code == 0
     _, scored = evaluate("--trees", "3,2,6", "--max-new-tokens", "7", *options)
@@ -150,7 +151,11 @@ def test_answers_are_those_of_acc_length(evaluate):
     for setting, speed in zip(timed["settings"], timed["speed"], strict=True):
         assert setting["totals"]["acceptance_length"] == speed["acceptance_length"]
         assert setting["totals"]["interval"] == speed["acceptance_interval"]
-        assert speed["speed_model"]["seen_speedup"] == speed["decode_speedup"]
+        model = speed["speed_model"]
+        assert model["seen_speedup"] == speed["decode_speedup"]
+        parts = sum(model[name] for name in ("r_verify", "r_extend", "r_draft", "r_overhead"))
+        assert model["predicted_speedup"] == pytest.approx(speed["acceptance_length"] / parts)
+        assert model["cycle_seconds"] == pytest.approx(parts * model["step_seconds"])
     rows = timed["speed"][0]["methods"]
     assert rows[DRAFTED]["equal_to_target_alone"] == rows[DRAFTED]["answers"] == 10
 
@@ -214,6 +219,23 @@ def test_baselines_alone(evaluate):
     words = [Benchmark("words", [prompt("code", 1)])]
     code, result = evaluate("--mode", "baseline", "--max-new-tokens", "5", on=words, script=speedup)
     assert (code, result["settings"], result["speed"][0]["draft"]) == (0, [], None)
+
+
+@pytest.mark.parametrize(
+    ("options", "demo", "other"),
+    [
+        ({}, (0, 8), (0, 30)),
+        ({"question_begin": 4}, (4, 12), (4, 30)),
+        ({"question_begin": 2, "question_end": 20}, (2, 20), (2, 20)),
+    ],
+)
+def test_prompts_are_chosen_by_number(monkeypatch, options, demo, other):
+    all_of = {"code": list(range(64)), "words": list(range(30))}
+    load = lambda names, limit=None, console=None: [Benchmark(name, all_of[name][:limit]) for name in names]
+    monkeypatch.setattr(speedup, "load_benchmarks", load)
+    config = speedup.SpeedupConfig(benchmarks=["words", "code"], **options)
+    words, code = speedup._benchmarks(config, False, speedup.processes(), None)
+    assert (words.prompts, code.prompts) == (list(range(*other)), list(range(*demo)))
 
 
 def test_bad_choices_are_refused():

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 
-from peak_memory import peak_bytes
+from timing.peak_memory import peak_bytes
 from timing.shapes import build_pair
 
 from vlm_eagle.records import Batch
