@@ -35,7 +35,7 @@ from scores.scoring import Column, Outcome, Task, tasks_of, work
 from scores.server import ServerColumn, reach
 from scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 
-from vlm_eagle.cli import run_cli
+from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.decoding.cycle import ROOT_ALONE
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
@@ -124,6 +124,7 @@ def main(config: AccLengthConfig) -> int:
     state = processes()
     console = results_console(quiet=not state.is_main_process)
     out = Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
+    check_output(out)
     samplings = parse_samplings(config.samplings) or [Sampling(config.temperature, config.top_p, config.top_k, config.min_p)]
     make = _server_columns if config.server else _our_columns
     columns, tokenizer, text_only = make(config, samplings, state, console)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vlm_eagle.cli import run_cli
+from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.generate import generate
@@ -87,6 +87,7 @@ class Parting:
 
 def main(config: LosslessConfig) -> int:
     """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
+    check_output(config.json)
     console = Console()
     device = default_device()
     draft = Eagle3Draft.from_pretrained(config.draft).to(device, getattr(torch, config.dtype))

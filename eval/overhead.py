@@ -1,6 +1,8 @@
-"""What a cycle costs at real model sizes, and how much of it is spent outside the two models. Weights are random.
+"""What a cycle costs at real model sizes, and how much of it is spent outside the two models.
 
-python eval/overhead.py --shapes qwen3-0.6b qwen3-vl-2b
+    python eval/overhead.py --shapes qwen3-0.6b qwen3-vl-2b
+
+Weights are random.
 """
 
 import sys

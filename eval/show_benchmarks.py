@@ -1,7 +1,9 @@
-"""The table of benchmarks; with names, the prompts as they would be asked. No model is loaded.
+"""The table of benchmarks; with names, the prompts as they would be asked.
 
-python eval/show_benchmarks.py
-python eval/show_benchmarks.py --benchmarks gsm8k=data/gsm8k mmspec=MMSpec/dataset/MMSpec/test --limit 2
+    python eval/show_benchmarks.py
+    python eval/show_benchmarks.py --benchmarks gsm8k=data/gsm8k mmspec=MMSpec/dataset/MMSpec/test --limit 2
+
+No model is loaded.
 """
 
 import sys

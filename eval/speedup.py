@@ -28,7 +28,7 @@ from scores.table import results_console
 from timing.runs import Setup, Ways, time_all
 from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
-from vlm_eagle.cli import run_cli
+from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
@@ -148,6 +148,8 @@ def main(config: SpeedupConfig) -> int:
         return compare(config.compare, results_console())
     if config.shapes is None and config.mode == "baseline":
         raise UserError("tree auto needs a draft: choose mode eagle or both.")
+    out = Path(config.output_dir) / "speedup.json"
+    check_output(out)
     samplings = parse_samplings(config.samplings) or [
         Sampling(config.temperature, config.top_p, config.sample_top_k, config.min_p)
     ]
@@ -158,7 +160,6 @@ def main(config: SpeedupConfig) -> int:
     target, pairs = load_pairs(config.target, drafts, **load)
     ways = Ways(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
     benchmarks = _benchmarks(config, config.llm_only or not target.is_vision, state, console)
-    out = Path(config.output_dir) / "speedup.json"
     setup = Setup(
         target, pairs, ways, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only, config.thinking,
         state, console, out, Journal(out, state.process_index),

@@ -1,7 +1,9 @@
 """Streams an answer to the terminal, drafted and verified: about an image file, or to a text prompt.
 
-python scripts/generate.py --image photo.jpg --prompt "Describe this image."
-python scripts/generate.py --prompt "What is 38 + 47?"
+    python scripts/generate.py --image photo.jpg --prompt "Describe this image."
+    python scripts/generate.py --prompt "What is 38 + 47?"
+
+Several images may follow --image. --draft none decodes with the target alone.
 """
 
 import sys

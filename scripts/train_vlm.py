@@ -1,7 +1,7 @@
 """Trains an EAGLE-3 draft for a Qwen3-VL or Qwen3 target.
 
-    accelerate launch scripts/train_vlm.py                                      the embedded demo
-    accelerate launch scripts/train_vlm.py --config scripts/configs/qwen3_vl_2b.yaml --data.train '[train.jsonl]'
+    accelerate launch scripts/train_vlm.py                    # the embedded demo
+    accelerate launch scripts/train_vlm.py --config scripts/configs/qwen3_vl_2b.yaml --data.train train.jsonl
 
 Without --config the demo's settings hold. Run the same command again to continue an interrupted run. With --dry-run nothing is
 loaded or written: it says what the run would need, and what to change when that is more than there is.
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from vlm_eagle.cli import run_cli
+from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.config import TrainCommand
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -32,9 +32,10 @@ def main(command: TrainCommand) -> int:
     if command.dry_run:
         return dry_run(command, Console(quiet=os.environ.get("RANK", "0") != "0"))
     config = command.run()
+    check_output(config.out, folder=True)
     accelerator = make_accelerator(config.tracker, config.out)
     set_seed(config.seed)
-    console = Console(quiet=not accelerator.is_main_process)
+    console = Console(quiet=not accelerator.is_main_process, soft_wrap=True)  # a line of a log stays one line
     if not config.data.features or config.data.fill:  # a store knows its data
         demo.resolve(config.data, accelerator, console)
     run = build_run(config, accelerator)
@@ -49,7 +50,8 @@ def main(command: TrainCommand) -> int:
     if skipped := trainer.all_skipped():
         console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in skipped.most_common()))
     if finished:
-        console.print(f"Draft: {trainer.out / 'draft'} (simulated acceptance length {trainer.best:.2f})")
+        held_out = f"simulated acceptance length {trainer.best:.2f}" if run.held_out else "no held-out data to score it"
+        console.print(f"Draft: {trainer.out / 'draft'} ({held_out})")
     accelerator.end_training()
     return 0 if finished else 130
 

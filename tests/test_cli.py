@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from vlm_eagle.cli import parse, run_cli
+from vlm_eagle.cli import check_output, parse, run_cli
 from vlm_eagle.errors import UserError
 
 
@@ -25,6 +25,7 @@ class Config:
     resume: bool = True
     layer_ids: list[int] = field(default_factory=list)
     cut_points: list[int] | None = None
+    limit: int | None = None
     kind: Literal["draft", "chain"] = "draft"
     data: Data = field(default_factory=Data)
 
@@ -54,6 +55,11 @@ ACCEPTED = [
     ("--cut-points 2 4", Config(cut_points=[2, 4])),
     ("--cut_points 3", Config(cut_points=[3])),
     ("--cut_points null", Config(cut_points=None)),
+    ("--cut-points none", Config(cut_points=None)),
+    ("--limit none", Config()),
+    ("--limit=none", Config()),
+    ("--limit 3", Config(limit=3)),
+    ("--out none", Config(out="none")),
     ("--data.max-length 9 --data.strict", Config(data=Data(max_length=9, strict=True))),
     ("--data.max_length=9", Config(data=Data(max_length=9))),
     ("--data.train-files a.jsonl b.jsonl --dry-run", Config(dry_run=True, data=Data(train_files=["a.jsonl", "b.jsonl"]))),
@@ -150,6 +156,8 @@ def test_an_unknown_key_in_yaml_is_refused_with_the_nearest_name(capsys, yaml, t
 def test_bad_values_are_refused_by_name(capsys, line, mentioned):
     error = refused(capsys, *line.split())
     assert all(word in error for word in mentioned)
+    assert "<class" not in error
+    assert "typing." not in error
 
 
 def test_help_lists_every_option_with_its_default(capsys):
@@ -159,6 +167,29 @@ def test_help_lists_every_option_with_its_default(capsys):
     text = capsys.readouterr().out
     assert all(f"--{name} " in text for name in ("config", "out", "dry_run", "data.max_length", "data.train_files"))
     assert "default: 2048" in text
+
+
+def test_help_is_laid_out_as_the_docstring_and_shows_lists_as_they_are_typed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    prose = "Trains something that takes more words than fit into one line of sixty columns."
+    example = "    python train.py --data.train-files a.jsonl b.jsonl --out a/folder  # an example of over sixty columns"
+    with pytest.raises(SystemExit):
+        parse(Config, f"{prose}\n\n{example}\n{example}\n\nThe end.", ["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("usage: ")
+    assert lines[0].endswith("[options]")
+    assert lines[1] == ""
+    at = lines.index(example)
+    assert " ".join(lines[2 : at - 1]) == prose
+    assert all(len(line) <= 60 for line in lines[2 : at - 1])
+    assert lines[at - 1 : at + 4] == ["", example, example, "", "The end."]
+    text = " ".join(" ".join(lines).split())
+    assert "--layer_ids LAYER_IDS ... " in text
+    assert "--data.train_files TRAIN_FILES ... " in text
+    assert "ITEM" not in text
+    assert "{draft,chain} (default: draft)" in text
+    assert "(type: float, default: 0.001)" in text
+    assert "A list takes several words" in text
 
 
 def stop(error: BaseException):
@@ -185,3 +216,36 @@ def test_exit_codes(capsys):
 def test_a_defect_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_cli(stop(ZeroDivisionError()), Config, None, argv=[])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    check_output(file)
+    check_output(tmp_path / "new" / "deep" / "file.json")
+    check_output(folder, folder=True)
+    check_output(tmp_path / "new", folder=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    for place, options, wrong in (
+        (folder, {}, "is a folder, and a file is to be"), (file, {"folder": True}, "is a file, and a folder is to be"),
+        (file / "below" / "it", {}, "file is a file"), (file / "below", {"folder": True}, "file is a file"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=wrong):
+            check_output(place, **options)
+    closed = []
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) not in closed)  # root may write anywhere
+    for place, options, asked in (
+        (tmp_path / "new.json", {}, tmp_path), (file, {}, tmp_path), (folder, {"folder": True}, folder),
+        (folder / "new" / "deep", {"folder": True}, folder),
+    ):  # fmt: skip
+        closed[:] = [asked]
+        with pytest.raises(UserError, match=f"may not write in {asked}"):
+            check_output(place, **options)
+
+
+def test_errors_of_the_operating_system_are_one_line_and_others_are_ours(capsys, tmp_path):
+    assert run_cli(lambda _: (tmp_path / "none").read_text(), Config, None, argv=[]) == 2
+    assert capsys.readouterr().err == f"error: [Errno 2] No such file or directory: '{tmp_path / 'none'}'\n"
+    with pytest.raises(OSError, match="a library's"):
+        run_cli(stop(OSError("a library's")), Config, None, argv=[])

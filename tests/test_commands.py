@@ -27,7 +27,10 @@ def vlm_eagle(*words, text=""):
 def test_help_and_unknown_commands():
     shown = vlm_eagle("--help")
     assert (shown.returncode, "chat" in shown.stdout) == (0, True)
-    assert vlm_eagle("chatt").returncode == 2
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    unknown = vlm_eagle("chatt")
+    assert (unknown.returncode, "no command 'chatt'" in unknown.stderr) == (2, True)
+    assert "no command" not in vlm_eagle().stderr
     for command, option in (("chat", "--draft"), ("import", "--source"), ("export", "--push_to_hub")):
         assert option in vlm_eagle(command, "--help").stdout
 

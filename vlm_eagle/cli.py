@@ -2,20 +2,48 @@
 
 import difflib
 import json
+import os
 import re
 import sys
+import textwrap
+from argparse import Action
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import groupby
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from vlm_eagle.errors import UserError
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
 _UNKNOWN = r"nrecognized arguments: --([\w.-]+)|(?:Group '([\w.]+)' does not accept o|O)ption '([\w.-]+)'"
+
+
+_HOW_TO_WRITE = "Options are written with - or _. A list takes several words (--option a b); true may be left out (--option)."
+
+
+class _Help(DefaultHelpFormatter):
+    """jsonargparse's help, with a module's docstring laid out as it was written, and lists as this command line takes them."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs are wrapped; blank and indented lines, which are examples, stay as they are."""
+        out: list[str] = []
+        for prose, group in groupby(text.strip().splitlines(), key=lambda line: line[:1] not in ("", " ")):
+            lines = list(group)
+            out += textwrap.wrap(" ".join(lines), width - len(indent)) if prose else lines
+        return "".join(f"{indent}{line}\n" for line in out)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        text = super()._format_action_invocation(action)
+        return f"{action.option_strings[0]} {action.dest.rpartition('.')[2].upper()} ..." if "[ITEM,...]" in text else text
+
+    def _get_type_str(self, action: Action) -> str | None:
+        """Nothing where the choices stand before it."""
+        return None if action.metavar and action.metavar.startswith("{") else super()._get_type_str(action)
 
 
 class _Parser(ArgumentParser):
@@ -28,6 +56,7 @@ class _Parser(ArgumentParser):
             name = ".".join(filter(None, unknown.groups())).replace("-", "_")
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             message += f"\nDid you mean --{close[0]}?" if close else ""
+        message = re.sub(r"<class '(\w+)'>|typing\.(?=Literal)", r"\1", message).replace("NoneType", "none")
         print(f"error: {message}\n{self.prog} --help lists all options.", file=sys.stderr)
         sys.exit(USAGE)
 
@@ -35,14 +64,17 @@ class _Parser(ArgumentParser):
 def parse(kind: type[Config], description: str, argv: Sequence[str], default_config: Path | None = None) -> Config:
     """The dataclass `kind` from a command line: one option per field, dotted for nested ones, and `--config` for YAML.
 
-    `--some-option` and `--some_option` are the same; a boolean needs no value; a list takes several. `default_config` holds
-    when no `--config` is given.
+    `--some-option` and `--some_option` are the same; a boolean needs no value; a list takes several; none is null.
+    `default_config` holds when no `--config` is given.
     """
     argv = _normalise(argv, _field_types(kind))
     if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
         default_config = None
     defaults = [str(default_config)] if default_config else None
-    parser = _Parser(prog=_program(), description=description, default_config_files=defaults, allow_abbrev=False)
+    parser = _Parser(
+        prog=_program(), usage="%(prog)s [options]", description=description, epilog=_HOW_TO_WRITE, formatter_class=_Help,
+        default_config_files=defaults, allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument("--config", action="config", help="YAML file of settings; options given after it override it")
     parser.add_class_arguments(kind)
     namespace = parser.parse_args(argv)
@@ -58,16 +90,40 @@ def run_cli(
     default_config: Path | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parses the command line and runs `main` on it. The user's errors and Ctrl-C become one line and an exit code."""
+    """Parses the command line and runs `main` on it. The user's errors, those of the operating system and Ctrl-C become one
+    line and an exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         return main(parse(kind, description or "", argv, default_config)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except OSError as error:
+        if error.errno is None:  # a library's, and not the operating system's
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def check_output(place: str | Path, *, folder: bool = False) -> None:
+    """Refuses a file (or a folder) that cannot be written, before the work whose result is to go there. Writes nothing.
+
+    Raises:
+        UserError: a file is where a folder is wanted, or the other way round, or the right to write is missing.
+    """
+    place = Path(place).absolute()
+    if place.is_file() if folder else place.is_dir():
+        is_, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise UserError(f"{place} is a {is_}, and a {wanted} is to be written there. Give another place.")
+    there = next(path for path in (place, *place.parents) if path.exists())
+    above = there.parent if there == place and not folder else there
+    if not above.is_dir():
+        raise UserError(f"{place} cannot be written: {above} is a file. Give another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{place} cannot be written: you may not write in {above}. Give another place.")
 
 
 def _program() -> str | None:
@@ -105,6 +161,8 @@ def _normalise(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
             i += 1
         if kind is bool and not values:
             values = ["true"]
+        elif values == ["none"] and NoneType in get_args(kind):
+            values = ["null"]
         elif (item := _list_item(kind)) and not (len(values) == 1 and (values[0].startswith("[") or values[0] == "null")):
             values = [json.dumps(values if item is str else [_literal(v) for v in values])]
         out += [f"--{name}={values[0]}", *values[1:]] if values else [f"--{name}"]

@@ -21,11 +21,17 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Writes beside the place and moves there."""
+    """Writes beside the place and moves there; straight into what is no file, such as /dev/stdout."""
+    if file.exists() and not file.is_file():
+        file.write_bytes(data)
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_bytes(data)
-    scratch.replace(file)
+    try:
+        scratch.write_bytes(data)
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def sha256(files: Iterable[Path]) -> str:

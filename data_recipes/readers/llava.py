@@ -20,7 +20,7 @@ def read(row: Any, source: str) -> list[Turn]:
     Raises:
         BadRow: the row is not in this schema, or it has not as many pictures as places for them.
     """
-    turns = sharegpt.read(row, source)
+    turns = sharegpt.turns_of(row, source)
     pictures = pictures_of(row)
     places = sum(len(_PLACE.findall(turn.parts[0])) for turn in turns if turn.role == "user")
     if places == 0 and pictures:

@@ -11,12 +11,25 @@ from data_recipes.readers.turns import Turn, items_of, role_of, text_of
 from vlm_eagle.data.conversation import BadRow
 
 LISTS = ("conversations", "messages", "conversation")
+MEDIA = ("image", "images", "video", "videos")
 # How answers open and close in dumps of the web page that were never turned into Markdown, e.g. RyokoAI/ShareGPT52K.
 _WEB_PAGE = re.compile(r'\s*<(div|p|ol|ul|pre)(\s+class="[^"]*")?>.*</(div|p|ol|ul|pre)>\s*', re.DOTALL)
 
 
 def read(row: Any, source: str) -> list[Turn]:
-    """The turns of a row.
+    """The turns of a row of text.
+
+    Raises:
+        BadRow: the row is not in this schema, its answers are HTML, or there is a picture to its words.
+    """
+    turns = turns_of(row, source)
+    if any(row.get(key) for key in MEDIA):
+        raise BadRow(source, "has media", "only text is read here; format-llava reads pictures")
+    return turns
+
+
+def turns_of(row: Any, source: str) -> list[Turn]:
+    """What is said in a row, pictures beside it or not.
 
     Raises:
         BadRow: the row is not in this schema, or its answers are HTML.

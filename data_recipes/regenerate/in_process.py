@@ -68,13 +68,13 @@ class InProcess:
             window = [dialogue for dialogue in window if not dialogue.is_over]
 
     def summary(self) -> dict[str, Any]:
-        """What the draft was worth."""
+        """What the draft was worth; its acceptance length is None where nothing was left to answer."""
         if self.draft is None:
             return {}
         return {
             "draft": self.config.draft,
             "shape": str(self.shape),
-            "acceptance_length": round(self.stats.acceptance_length, 4),
+            "acceptance_length": round(self.stats.acceptance_length, 4) if self.stats.forwards else None,
         }
 
     def _answer(self, batch: list[Dialogue]) -> None:

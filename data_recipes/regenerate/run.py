@@ -96,7 +96,7 @@ def _show(console: Console, counts: Counts, this_run: dict[str, Any], out: Path)
     line = f"{counts.turns:,} answers, {counts.tokens:,} tokens"
     if this_run["conversations"]:
         line += f"; this run: {this_run['tokens_per_second']:,.0f} tokens/s"
-    if "acceptance_length" in this_run:
+    if this_run.get("acceptance_length"):
         line += f", acceptance length {this_run['acceptance_length']:.2f}"
     console.print(line)
     if counts.may_pass:

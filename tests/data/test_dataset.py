@@ -79,6 +79,8 @@ def test_drop_media_refuses_to_leave_nothing(file):
 def test_missing_and_empty_files(file):
     with pytest.raises(UserError, match=r"rows\.jsonl: no such data file"):
         ConversationDataset([file])
+    with pytest.raises(UserError, match="is a folder, not a data file"):
+        ConversationDataset([file.parent])
     file.write_bytes(b"\n \r\n")
     with pytest.raises(UserError, match="hold no rows"):
         ConversationDataset([file])

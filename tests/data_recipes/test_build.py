@@ -58,6 +58,13 @@ def test_every_rejected_row_says_where_and_why(tmp_path):
     assert sum(summary["counts"]["dropped"].values()) == 8
 
 
+def test_words_about_a_picture_are_not_read_as_text(tmp_path):
+    more = ({"image": "1.png"}, {"images": ["1.png"]}, {"video": "1.mp4"}, {"image": None, "images": [], "id": "text"})
+    summary = run(tmp_path, [{"conversations": chat(i), **media} for i, media in enumerate(more)])
+    assert summary["counts"]["dropped"] == {"has media": 3}
+    assert summary["counts"]["kept"] == 1
+
+
 def test_what_is_tidied_is_counted(tmp_path):
     ask, say = chat(3)
     more = chat(4)

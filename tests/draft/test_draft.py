@@ -141,6 +141,10 @@ def break_weights(folder, change):
 def test_broken_drafts_are_refused(draft, tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         Eagle3Draft.from_pretrained(tmp_path)
+    (tmp_path / "file").touch()
+    for name, wrong in (("file", "file is a file, not a folder"), ("nothing", "nothing does not exist")):
+        with pytest.raises(UserError, match=wrong):
+            Eagle3Draft.from_pretrained(tmp_path / name)
     draft.save_pretrained(tmp_path)
     break_weights(tmp_path, lambda t: t.update({"midlayer.self_attn.q_norm.weight": torch.ones(4)}))
     with pytest.raises(UserError, match=r"unknown \['midlayer.self_attn.q_norm.weight'\]"):

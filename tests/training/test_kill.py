@@ -152,6 +152,15 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["step-2.pt"]
 
 
+def test_two_runs_differ_in_the_words_of_the_command_line():
+    was = json.dumps([{"seed": 0, "optim": {"lr": 0.1, "clip": 1.0}, "gone": 1}, "a hash", 1])
+    now = json.dumps([{"seed": 0, "optim": {"lr": 0.2, "clip": 1.0}, "new": True}, "another", 2])
+    assert checkpoint.differences(was, was) == []
+    assert checkpoint.differences(was, now) == [
+        "optim.lr 0.1, now 0.2", "gone 1, now None", "new None, now True", "other training data", "another number of processes",
+    ]  # fmt: skip
+
+
 def test_training_anew_replaces_the_checkpoints_of_before(tmp_path):
     for step in (10, 12, 2):
         checkpoint.save(tmp_path, step, {"step": step}, keep=2)

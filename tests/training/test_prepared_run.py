@@ -70,7 +70,7 @@ def test_a_vocabulary_from_a_file(data, target, tmp_path):
     assert torch.equal(draft.target_ids, vocab.target_ids)
     assert draft.config.draft_vocab_size == len(vocab.d2t) == 199
     write_vocabulary(tmp_path / "v.json", DraftVocab.from_ids(range(6, 600, 3), target.config.vocab_size))
-    with pytest.raises(UserError, match="other data, target or settings"):
+    with pytest.raises(UserError, match=r"other data, target or settings \(draft\.vocab_file \w+, now \w+\)"):
         trainer_for(config).train()
     config.draft.vocab_file = str(tmp_path / "none.json")
     with pytest.raises(UserError, match="no draft vocabulary"):
@@ -82,6 +82,12 @@ def test_strict_stops_before_training(data, tmp_path):
     config = budgeted(data, tmp_path, strict=True, train=[str(data / "with_bad.jsonl")])
     with pytest.raises(BadRow, match=r"with_bad\.jsonl:13: bad JSON"):
         trainer_for(config)
+
+
+def test_data_without_an_answer_is_refused_with_the_reasons(data, tmp_path):
+    (data / "bad.jsonl").write_text('{\n[1]\n{"messages": [{"role": "user", "content": "Hi"}]}\n{\n')
+    with pytest.raises(UserError, match="bad JSON 2, not an object 1, nothing to learn 1"):
+        trainer_for(budgeted(data, tmp_path, train=[str(data / "bad.jsonl")]))
 
 
 def test_cut_answers_do_not_count(data, tmp_path):

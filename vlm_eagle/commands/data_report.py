@@ -20,6 +20,7 @@ from data_recipes.report.samples import shown
 from data_recipes.report.statistics import DataStatistics, collect
 from data_recipes.report.summary import SIZES, summarise
 from data_recipes.report.tables import show
+from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
@@ -55,6 +56,7 @@ class Config(Preparing):
 def main(config: Config) -> None:
     """Counts, prints and writes."""
     console, out = Console(markup=False), Path(config.out)
+    check_output(out, folder=True)
     dataset, collator = open_data(config, console)
     vocab_size = read_config(config.target).get_text_config().vocab_size
     found = _collect(config, dataset, collator, vocab_size, out / "dropped.jsonl", console)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from vlm_eagle.cli import check_output
 from vlm_eagle.config import DEMO
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
@@ -72,6 +73,8 @@ class Config:
 
 def main(config: Config) -> int:
     """Prints the report and writes it; the exit code is that of the examination."""
+    if config.json:
+        check_output(config.json)
     draft, run = read_raw(config.draft), _run_of(config.draft)
     if config.static:
         report = Report(examine(draft, TargetFacts.of(read_config(config.target))), unmeasured="--static")

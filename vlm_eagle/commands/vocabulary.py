@@ -19,7 +19,9 @@ from rich.table import Table
 from data_recipes.report.statistics import collect
 from data_recipes.report.summary import SIZES
 from data_recipes.vocabulary import Size, as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
+from vlm_eagle.data.preparation import nothing_to_learn
 from vlm_eagle.draft.vocab_file import write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256
@@ -71,6 +73,8 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
+    if config.out:
+        check_output(config.out)
     console = Console(markup=False)
     dataset, collator = open_data(config, console)
     target = read_config(config.target)
@@ -78,7 +82,7 @@ def main(config: Config) -> None:
         found = collect(preparation, target.get_text_config().vocab_size)
     counts = as_tensors(found.counts)
     if not sum(counts.values()).any():
-        raise UserError("The data holds no answer tokens: every row is bad or has no assistant message.")
+        raise nothing_to_learn(found.dropped)
     forced = set(config.force_ids) | set(tokens_of_text(map(Path, config.force_text), collator.tokenizer))
     forced = sorted(forced | set(special_tokens(collator.tokenizer) if config.special else ()))
     chosen = config.size
@@ -111,7 +115,7 @@ def _table(rows: list[Size], languages: list[str], chosen: int | None) -> Table:
     languages, rest = languages[:LANGUAGES], languages[LANGUAGES:]
     if rest:
         table.caption = f"and {len(rest)} rarer languages, which --every-language counts too: {', '.join(rest)}"
-    for name in ("tokens", "all", *languages, "lm_head parameters", "MiB read per draft step", "of the whole vocabulary's"):
+    for name in ("tokens", "all", *languages, "lm_head\nweights", "MiB read\nper step", "of whole\nvocab's"):
         table.add_column(name, justify="right")
     for row in rows:
         covered = [f"{row.by_language[name]:.2%}" for name in languages]

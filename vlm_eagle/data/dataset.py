@@ -20,7 +20,8 @@ class ConversationDataset(Dataset):
         self.rows: list[tuple[Path, int, int]] = []  # file, row number from 1, byte offset
         for file in map(Path, files):
             if not file.is_file():
-                raise UserError(f"{file}: no such data file. Give a JSONL file of conversations, one object per line.")
+                wrong = "is a folder, not a data file" if file.is_dir() else "no such data file"
+                raise UserError(f"{file}: {wrong}. Give a JSONL file of conversations, one object per line.")
             self.rows += _index(file)
         if not self.rows:
             raise UserError("The data files hold no rows.")

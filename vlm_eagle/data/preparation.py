@@ -69,6 +69,12 @@ class Prepared:
     dropped: Counter
 
 
+def nothing_to_learn(dropped: Counter) -> UserError:
+    """What is said where no row holds an answer token; `dropped` is reason -> rows."""
+    reasons = ", ".join(f"{reason} {n}" for reason, n in dropped.most_common())
+    return UserError(f"The data holds no answer token to learn. Rows by reason: {reasons}. `vlm-eagle preview` shows them.")
+
+
 class Preparation:
     """The rows of `dataset`, prepared as `collator` will encode them. Iterate for a `PreparedRow` per data row, in order."""
 

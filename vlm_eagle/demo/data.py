@@ -40,6 +40,7 @@ def ensure_demo_data(folder: Path, target_folder: Path, sizes: DemoSizes, consol
     manifest.unlink(missing_ok=True)
     train = [mix.sample(task, TRAIN_START + i) for task, count in sizes.train.items() for i in range(count)]
     held_out = [mix.sample(task, HELD_OUT_START + i) for task in mix.TASKS for i in range(sizes.held_out)]
+    console.print(f"First the target answers the demo's {len(train + held_out):,} prompts, once for all runs, in {folder}.")
     with Progress(console=console, disable=not console.is_terminal) as progress:
         options = {"max_new_tokens": sizes.max_new_tokens, "batch_size": 64, "progress": progress}
         answered = write_answers(target, train + held_out, **options)

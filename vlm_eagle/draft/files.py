@@ -155,7 +155,8 @@ def fetch(name: str | Path, revision: str | None = None, patterns: Sequence[str]
     if Path(name).is_dir():
         return Path(name)
     if str(name).count("/") != 1 or str(name).startswith((".", "/")):
-        raise UserError(f"{name} does not exist. Train a draft first (make demo makes outputs/demo/draft), or give a hub id.")
+        wrong = "is a file, not a folder" if Path(name).exists() else "does not exist"
+        raise UserError(f"{name} {wrong}. Train a draft first (make demo makes outputs/demo/draft), or give a hub id.")
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
     except LocalEntryNotFoundError as error:

@@ -100,7 +100,7 @@ class Report:
     def _findings(self) -> Table:
         table = Table(title="Findings", show_lines=True)
         for name in ("", "what", "why it matters", "what to do"):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for finding in sorted(self.findings, key=lambda finding: _ORDER.index(finding.severity)):
             measured = f"\n[{finding.measured}]" if finding.measured else ""
             head = Text(f"{finding.severity}\n{finding.code}", style=_COLOURS[finding.severity])

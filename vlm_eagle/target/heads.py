@@ -54,7 +54,9 @@ def load_heads(name: str, *, dtype: str, device: torch.device, layer_ids: Sequen
         processor = (AutoProcessor if is_vision else AutoTokenizer).from_pretrained(name, trust_remote_code=False)
         places = _places(name)
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read a target at {name!r}: {error}. Give a model folder or a hub id.") from error
+        raise UserError(
+            f"Cannot read a target at {name!r}: {str(error).rstrip('.')}. Give a model folder or a hub id."
+        ) from error
     embed_tokens = _read(name, places, _EMBEDDINGS)
     if embed_tokens is None:
         raise UserError(f"{name!r} holds none of {', '.join(_EMBEDDINGS)}. Is it a Qwen3 or Qwen3-VL model?")

@@ -100,7 +100,9 @@ def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read a target at {name!r}: {error}. Give a model folder or a hub id.") from error
+        raise UserError(
+            f"Cannot read a target at {name!r}: {str(error).rstrip('.')}. Give a model folder or a hub id."
+        ) from error
     if config.model_type not in VISION_TYPES + TEXT_TYPES:
         supported = ", ".join(VISION_TYPES + TEXT_TYPES)
         raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")

@@ -1,5 +1,6 @@
 """Checkpoints of a run: one file each, whole or absent, enough to go on exactly where the run stopped."""
 
+import json
 import os
 import pickle
 import re
@@ -61,11 +62,28 @@ def latest(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any] |
     return None
 
 
+def differences(was: str, now: str) -> list[str]:
+    """What two identities of runs (JSON: settings, hash of the data, number of processes) differ in, in the user's words."""
+    (old, *old_rest), (new, *new_rest) = json.loads(was), json.loads(now)
+    old, new = _flat(old), _flat(new)
+    found = [f"{name} {old.get(name)}, now {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
+    rest = zip(("other training data", "another number of processes"), old_rest, new_rest, strict=True)
+    return found + [name for name, a, b in rest if a != b]
+
+
 def sweep(out: Path) -> None:
     """Removes from a run's folder what a killed process had begun to write."""
     patterns = ("checkpoints/writing.tmp", "draft/.writing-*", ".run.json.*", ".log.jsonl.tmp")
     for left in [path for pattern in patterns for path in out.glob(pattern)]:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names, as the command line has them."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out
 
 
 def _read(file: Path) -> dict[str, Any]:

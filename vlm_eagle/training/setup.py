@@ -15,7 +15,7 @@ from vlm_eagle.config import TrainConfig
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.data.media import pixel_budget, set_pixel_budget
-from vlm_eagle.data.preparation import Preparation, Prepared
+from vlm_eagle.data.preparation import Preparation, Prepared, nothing_to_learn
 from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
@@ -105,7 +105,7 @@ class OnlineData:
         prepared = _prepare(self, config, accelerator)
         self.lengths, self.counts = prepared.lengths, prepared.counts
         if not self.counts.any():
-            raise UserError("The training data holds no answer tokens: every row is bad or has no assistant message.")
+            raise nothing_to_learn(prepared.dropped)
         self.data_hash = sha256(map(Path, config.data.train))
 
     def filler(

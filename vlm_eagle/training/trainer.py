@@ -248,9 +248,10 @@ class Trainer:
         if state is None:
             return
         if state["identity"] != self._identity():
+            changed = "; ".join(checkpoint.differences(state["identity"], self._identity()))
             raise UserError(
-                f"{self.out} holds a checkpoint of a run with other data, target or settings. Choose another --out, or give "
-                "--resume false to train anew and overwrite it."
+                f"{self.out} holds a checkpoint of a run with other data, target or settings ({changed}). Choose another "
+                "--out, or give --resume false to train anew and overwrite it."
             )
         sharding.load(self.run_.draft, self.optimizers, state["draft"], state["optimizers"])
         self.step, self.best = state["step"], state["best"]

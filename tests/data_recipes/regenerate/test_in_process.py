@@ -91,13 +91,18 @@ def test_more_rows_than_fit_into_the_window(tmp_path, monkeypatch):
     assert len(kept[-1]["messages"]) == 4
 
 
-def test_a_draft_changes_no_token_and_needs_fewer_forwards(demo, chats, tmp_path):
+def test_a_draft_changes_no_token_and_needs_fewer_forwards(demo, chats, tmp_path, capsys):
     make_imitating_draft(demo).save_pretrained(tmp_path / "draft")
-    run(chats, tmp_path / "drafted", draft=str(tmp_path / "draft"), draft_tokens=6, topk=2, num_steps=3)
+    options = {"draft": str(tmp_path / "draft"), "draft_tokens": 6, "topk": 2, "num_steps": 3}
+    run(chats, tmp_path / "drafted", **options)
     assert tokens_of(tmp_path / "drafted") == asked_alone(demo, chats)
     this_run = json.loads((tmp_path / "drafted" / "regenerate.json").read_text())["this_run"]
     assert this_run["acceptance_length"] > 1
     assert this_run["shape"].startswith("tree (steps 3, topk 2) of 6 draft tokens")
+    assert "acceptance length" in capsys.readouterr().out
+    run(chats, tmp_path / "drafted", **options)  # nothing is left to answer, so nothing was accepted or refused
+    assert json.loads((tmp_path / "drafted" / "regenerate.json").read_text())["this_run"]["acceptance_length"] is None
+    assert "acceptance length" not in capsys.readouterr().out
 
 
 def test_samples_depend_on_their_seed_alone(demo, chats, tmp_path):
