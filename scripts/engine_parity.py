@@ -27,10 +27,11 @@ from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_process import free_port, running, vllm_command
-from vlm_eagle.interop.engine_prompts import resizer
-from vlm_eagle.interop.engines import Asked, Engine, EngineName, connect
-from vlm_eagle.interop.parity import Parity, answer_here, compare
+from vlm_eagle.interop.engines.connect import EngineName, connect
+from vlm_eagle.interop.engines.engine import Asked, Engine
+from vlm_eagle.interop.engines.messages import resizer
+from vlm_eagle.interop.engines.parity import Parity, answer_here, compare
+from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target

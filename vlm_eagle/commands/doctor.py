@@ -18,10 +18,10 @@ from vlm_eagle.config import DEMO
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor import diagnose, examine
-from vlm_eagle.interop.doctor_facts import TargetFacts
-from vlm_eagle.interop.doctor_files import RawDraft, read_raw
-from vlm_eagle.interop.doctor_report import Report
+from vlm_eagle.interop.doctor.examination import diagnose, examine
+from vlm_eagle.interop.doctor.raw_draft import RawDraft, read_raw
+from vlm_eagle.interop.doctor.report import Report
+from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.target.load import load_target, read_config
 

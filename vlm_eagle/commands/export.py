@@ -20,9 +20,10 @@ from vlm_eagle.config import DEMO
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.checks import check_target
-from vlm_eagle.interop.export import Format, Verifier, write_draft
 from vlm_eagle.interop.folders import new_folder
+from vlm_eagle.interop.layouts.checks import check_target
+from vlm_eagle.interop.layouts.speculators import Verifier
+from vlm_eagle.interop.layouts.write import Format, write_draft
 from vlm_eagle.interop.model_card import model_card
 from vlm_eagle.target.heads import load_heads
 from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config

@@ -1,0 +1,185 @@
+"""The doctor: nothing to say about healthy drafts, and the right name for every planted fault."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from healthy import PROMPTS, train_by_heart
+from plants import PLANTS
+from safetensors.torch import load_file, save_file
+
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.doctor import examination
+from vlm_eagle.interop.doctor.raw_draft import read_raw
+from vlm_eagle.interop.doctor.readings.cases import make_cases
+from vlm_eagle.interop.doctor.readings.reader import Reader, _Run
+from vlm_eagle.interop.doctor.readings.reading import as_written
+from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle.records import TargetFeatures
+from vlm_eagle.target.load import load_target
+from vlm_eagle.training.inputs import DraftInputs
+from vlm_eagle.training.ttt_dense import TTTAttention
+
+MEASURED = [plant for plant in PLANTS if plant.diagnosis or plant.names[0] in ("untrained", "other-answers", "coverage")]
+WRITTEN = [plant for plant in PLANTS if plant not in MEASURED]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_target("demo", dtype="float32", layer_ids=(3, 4, 5))
+
+
+@pytest.fixture(scope="module")
+def cases(demo):
+    return make_cases(demo, PROMPTS, range(8), 48)
+
+
+@pytest.fixture(scope="module")
+def healthy(demo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("healthy") / "draft"
+    train_by_heart(demo).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def examined(demo, cases, monkeypatch):
+    """A draft directory, with the target's answers already there."""
+    monkeypatch.setattr(examination, "make_cases", lambda *_: cases)
+    return lambda folder: examination.diagnose(demo, read_raw(folder), PROMPTS)
+
+
+def planted(plant, healthy, folder):
+    config = json.loads((healthy / "config.json").read_text())
+    tensors = load_file(healthy / "model.safetensors")
+    plant.damage(config, tensors)
+    return write(folder, config, tensors)
+
+
+def write(folder, config, tensors):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def names(report):
+    findings = [finding for finding in report.findings if finding.counts]
+    return {finding.code for finding in findings} | {finding.reading for finding in findings}
+
+
+def test_a_healthy_draft_raises_nothing(examined, healthy):
+    report = examined(healthy)
+    assert report.findings == []
+    assert report.healthy
+    assert report.search.before.total.first > 0.9
+    json.dumps(report.to_json())
+
+
+@pytest.mark.parametrize("plant", MEASURED, ids=lambda plant: plant.name)
+def test_a_fault_that_shows_in_acceptance(plant, examined, healthy, tmp_path):
+    report = examined(planted(plant, healthy, tmp_path / "draft"))
+    assert not report.healthy
+    assert names(report) & set(plant.names), names(report)
+    if plant.diagnosis:
+        assert report.diagnosis[0].startswith(plant.diagnosis.removesuffix("*"))
+        assert report.search.after.total.first > 0.9
+        before, after = (sum(measured.total.by_position[:3]) for measured in (report.search.before, report.search.after))
+        assert after > before  # it was unrolled over three steps
+    else:
+        assert report.diagnosis == []
+
+
+@pytest.mark.parametrize("plant", WRITTEN, ids=lambda plant: plant.name)
+def test_a_fault_that_is_written(plant, demo, healthy, tmp_path):
+    draft = read_raw(planted(plant, healthy, tmp_path / "draft"))
+    found = {finding.code for finding in examination.examine(draft, TargetFacts.of(demo.model.config)) if finding.counts}
+    assert found & set(plant.names), found
+
+
+def test_what_cannot_be_run_is_not_measured(examined, healthy, tmp_path):
+    for name in ("keys cut off", "NaN", "a tensor is missing", "a tensor of zeros"):
+        (plant,) = (plant for plant in PLANTS if plant.name == name)
+        report = examined(planted(plant, healthy, tmp_path / "draft"))
+        assert (report.search, report.healthy) == (None, False)
+        assert report.unmeasured
+
+
+def test_there_are_enough_plants():
+    assert len(PLANTS) >= 30
+    assert len({plant.name for plant in PLANTS}) == len(PLANTS)
+
+
+def test_a_base_that_training_ignored_and_one_that_it_used(demo, examined, tmp_path):
+    """The same draft, trained at 10000, with a config.json that denies it and one that says so."""
+    folder = tmp_path / "draft"
+    train_by_heart(demo, rope_theta=10000.0).save_pretrained(folder)
+    honest = examined(folder)
+    assert [(f.code, f.severity) for f in honest.findings] == [("rope-theta", "note")]
+    config = json.loads((folder / "config.json").read_text())
+    write(folder, config | {"rope_theta": 100000.0}, load_file(folder / "model.safetensors"))
+    assert examined(folder).diagnosis == ["theta-10000"]
+
+
+def test_a_draft_trained_without_shifting_its_tokens(demo, examined, tmp_path):
+    folder = tmp_path / "draft"
+    teach = lambda features: replace(features, aux_hidden=features.aux_hidden.roll(-1, 1))
+    train_by_heart(demo, teach=teach).save_pretrained(folder)
+    report = examined(folder)
+    assert report.diagnosis == ["alignment-0-1"]
+    assert report.search.before.total.first < 0.5
+
+
+@pytest.mark.parametrize("variant", [{}, {"norm_output": True, "fc_norm": True}])
+def test_the_reader_computes_what_the_draft_computes(variant, demo, cases, tmp_path):
+    draft = train_by_heart(demo, steps=2, **variant)
+    draft.save_pretrained(tmp_path)
+    draft, case, raw = Eagle3Draft.from_pretrained(tmp_path), cases[-1], read_raw(tmp_path)
+    facts = TargetFacts.of(demo.model.config)
+    reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
+    rows = torch.arange(case.prompt - 1, len(case.ids) - 2)
+    run = _Run(reader, as_written(raw, facts), case, rows)
+    features = TargetFeatures(
+        case.ids[None], torch.ones_like(case.ids)[None], torch.zeros_like(case.ids)[None].bool(),
+        torch.cat([case.states[i] for i in (3, 4, 5)], -1)[None], torch.zeros(0, 256),
+    )  # fmt: skip
+    inputs, attend, hidden = DraftInputs(features, demo.embed_tokens), TTTAttention(), draft.fuse(features.aux_hidden)
+    index = torch.arange(len(case.ids))
+    for k in range(3):
+        embedding = inputs.embedding((index + 1 + k).clamp_max(len(index) - 1))[None]
+        with torch.no_grad():
+            hidden = draft.step(hidden, embedding, index[None] + k, attend)
+        torch.testing.assert_close(run.step(k), draft.logits(hidden)[0, rows], atol=1e-4, rtol=1e-4)
+
+
+def test_hostile_directories_are_explained(healthy, demo, tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_raw(tmp_path / "nothing")
+    weights = (healthy / "model.safetensors").read_bytes()
+    for text, data, code in (
+        ("", weights, "config-unreadable"),
+        ("{", weights, "config-unreadable"), ("[1]", weights, "config-unreadable"), ("[" * 99_999, b"", "config-unreadable"),
+        (" " * 2**21, weights, "config-unreadable"), ("\x00", weights, "config-unreadable"),
+        ((healthy / "config.json").read_text(), weights[:5000], "weights-unreadable"),
+        ((healthy / "config.json").read_text(), b"", "weights-unreadable"),
+    ):  # fmt: skip
+        (tmp_path / "config.json").write_text(text)
+        (tmp_path / "model.safetensors").write_bytes(data)
+        report = examination.diagnose(demo, read_raw(tmp_path), PROMPTS)
+        assert code in {finding.code for finding in report.findings}
+        assert report.unmeasured
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    assert "weights-missing" in {finding.code for finding in read_raw(tmp_path).findings}
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, 0, 1.5, 10**30, [], [None], {}, {"a": 1}, True], ids=str)
+def test_no_value_in_config_json_is_too_strange(value, healthy, demo, cases):
+    facts, raw = TargetFacts.of(demo.model.config), read_raw(healthy)
+    reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
+    for key in [*raw.config, "rope_parameters", "norm_output", "fc_norm", "transformer_layer_config"]:
+        strange = copy.copy(raw)
+        strange.config = raw.config | {key: value}
+        examination.examine(strange, facts)
+        reader(as_written(strange, facts), cases[0], 1)
