@@ -4,7 +4,7 @@ import io
 import json
 import os
 import pickle
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 
 import foreign
 import pytest
@@ -117,6 +117,24 @@ def test_a_config_of_one_gigabyte_is_not_read(folder):
 def test_configs_that_are_none(folder, text):
     (folder / "config.json").write_text(text)
     refused(folder, "config.json")
+
+
+STRANGE = [None, "x", -1, 0, 1.5, 10**400, float("nan"), float("inf"), [], [None], [[]], {}, {"a": 1}, True]
+
+
+def test_no_value_in_a_config_is_too_strange(folder):
+    """Read or refused, for every key that is looked at."""
+    row = json.loads((folder / "config.json").read_text())
+    more = ("layer_types", "rope_parameters", "logit_scale", "use_sliding_window", "dtype", "transformer_layer_config")
+    for key in [*row, *more, "speculators_model_type"]:
+        for value in STRANGE:
+            for strange in (
+                row | {key: value},
+                {"transformer_layer_config": row | {key: value}, "speculators_model_type": "eagle3"},
+            ):
+                (folder / "config.json").write_text(json.dumps(strange))
+                with suppress(UserError):
+                    read_draft(folder, num_layers=8)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ REFUSED = [
     ({"attention_bias": True}, "biases"),
     ({"hidden_act": "gelu"}, "hidden_act"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scales RoPE"),
-    ({"layer_types": ["sliding_attention"]}, "sliding_attention"),
+    ({"layer_types": ["sliding_attention"]}, "decodes only full_attention"),
     ({"eagle_config": {"use_aux_hidden_state": False}}, "EAGLE-1"),
     ({"eagle_config": None, "eagle_aux_hidden_state_layer_ids": None}, "Give the target"),
     ({"eagle_aux_hidden_state_layer_ids": [1, 2, 3, 4]}, "three whole numbers"),

@@ -28,7 +28,7 @@ def flat_layout(row: dict[str, Any]) -> str:
         UserError: another architecture.
     """
     named = row.get("architectures")
-    if not isinstance(named, list) or len(named) != 1 or named[0] not in LAYOUTS:
+    if named not in [[architecture] for architecture in LAYOUTS]:
         raise UserError(f"config.json names architectures {named}. EAGLE-3 drafts that can be read: {', '.join(LAYOUTS)}.")
     return LAYOUTS[named[0]]
 
@@ -79,8 +79,9 @@ def _refuse_unknown(row: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     for key, value in wanted.items():
         if row.get(key) is not None and row[key] != value:
             raise UserError(f"config.json sets {key} = {row[key]!r}; this version decodes only {value!r}.")
-    if "sliding_attention" in (row.get("layer_types") or []):
-        raise UserError("config.json sets sliding_attention, which this version cannot decode correctly.")
+    kinds = row.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise UserError(f"config.json sets layer_types {kinds!r}; this version decodes only full_attention.")
     if (row.get("eagle_config") or {}).get("use_aux_hidden_state") is False:
         raise UserError("config.json sets use_aux_hidden_state = false: an EAGLE-1 or EAGLE-2 draft, not an EAGLE-3 one.")
 
