@@ -3,12 +3,14 @@
 import copy
 import json
 from dataclasses import replace
+from math import inf, nan
 
 import pytest
 import torch
 from healthy import PROMPTS, train_by_heart
 from plants import PLANTS
 from safetensors.torch import load_file, save_file
+from variants import VARIANTS, make_variant
 
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
@@ -18,9 +20,7 @@ from vlm_eagle.interop.doctor.readings.cases import make_cases
 from vlm_eagle.interop.doctor.readings.reader import Reader, _Run
 from vlm_eagle.interop.doctor.readings.reading import as_written
 from vlm_eagle.interop.doctor.target_facts import TargetFacts
-from vlm_eagle.records import TargetFeatures
 from vlm_eagle.target.load import load_target
-from vlm_eagle.training.inputs import DraftInputs
 from vlm_eagle.training.ttt_dense import TTTAttention
 
 MEASURED = [plant for plant in PLANTS if plant.diagnosis or plant.names[0] in ("untrained", "other-answers", "coverage")]
@@ -132,25 +132,31 @@ def test_a_draft_trained_without_shifting_its_tokens(demo, examined, tmp_path):
     assert report.search.before.total.first < 0.5
 
 
-@pytest.mark.parametrize("variant", [{}, {"norm_output": True, "fc_norm": True}])
-def test_the_reader_computes_what_the_draft_computes(variant, demo, cases, tmp_path):
-    draft = train_by_heart(demo, steps=2, **variant)
-    draft.save_pretrained(tmp_path)
-    draft, case, raw = Eagle3Draft.from_pretrained(tmp_path), cases[-1], read_raw(tmp_path)
-    facts = TargetFacts.of(demo.model.config)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("image_inputs", ["token", "merged"])
+def test_the_reader_computes_what_the_draft_computes(variant, image_inputs, demo, cases, tmp_path):
+    facts, options = TargetFacts.of(demo.model.config), dict(VARIANTS[variant])
+    if "mrope_section" in options:
+        options["mrope_section"] = facts.mrope_section
+    make_variant(demo, **options).save_pretrained(tmp_path)
+    draft, raw = Eagle3Draft.from_pretrained(tmp_path), read_raw(tmp_path)
+    case = next(case for case in cases if case.has_image)
+    own = draft.config.own_embeddings  # vLLM takes them, so a draft that has them is not ill; config.json does not say so
+    reading = replace(as_written(raw, facts, image_inputs), own_embedding=own)
     reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
     rows = torch.arange(case.prompt - 1, len(case.ids) - 2)
-    run = _Run(reader, as_written(raw, facts), case, rows)
-    features = TargetFeatures(
-        case.ids[None], torch.ones_like(case.ids)[None], torch.zeros_like(case.ids)[None].bool(),
-        torch.cat([case.states[i] for i in (3, 4, 5)], -1)[None], torch.zeros(0, 256),
-    )  # fmt: skip
-    inputs, attend, hidden = DraftInputs(features, demo.embed_tokens), TTTAttention(), draft.fuse(features.aux_hidden)
-    index = torch.arange(len(case.ids))
+    run = _Run(reader, reading, case, rows)
+    index, attend = torch.arange(len(case.ids)), TTTAttention()
+    places = case.mrope[:, None] if draft.config.mrope_section else index[None]
+    table = draft.embed_tokens if own else demo.embed_tokens
+    hidden = draft.fuse(torch.cat([case.states[i] for i in (3, 4, 5)], -1)[None])
     for k in range(3):
-        embedding = inputs.embedding((index + 1 + k).clamp_max(len(index) - 1))[None]
+        at = (index + 1 + k).clamp_max(len(index) - 1)
+        embedding = table(case.ids[at])
+        if image_inputs == "merged":
+            embedding = case.merged[at].where(case.visual[at, None], embedding)
         with torch.no_grad():
-            hidden = draft.step(hidden, embedding, index[None] + k, attend)
+            hidden = draft.step(hidden, embedding[None], places + k, attend)
         torch.testing.assert_close(run.step(k), draft.logits(hidden)[0, rows], atol=1e-4, rtol=1e-4)
 
 
@@ -174,12 +180,18 @@ def test_hostile_directories_are_explained(healthy, demo, tmp_path):
     assert "weights-missing" in {finding.code for finding in read_raw(tmp_path).findings}
 
 
-@pytest.mark.parametrize("value", [None, "x", -1, 0, 1.5, 10**30, [], [None], {}, {"a": 1}, True], ids=str)
+STRANGE = (None, "x", -1, 0, 0.5, 1.5, 10**30, 10**400, nan, inf, [], [None], [[]], {}, {"a": 1}, {"rope_theta": nan}, True)
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=lambda value: str(value)[:20])
 def test_no_value_in_config_json_is_too_strange(value, healthy, demo, cases):
     facts, raw = TargetFacts.of(demo.model.config), read_raw(healthy)
     reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
     for key in [*raw.config, "rope_parameters", "norm_output", "fc_norm", "transformer_layer_config"]:
         strange = copy.copy(raw)
         strange.config = raw.config | {key: value}
+        if key == "num_attention_heads":  # then head_dim follows from it
+            del strange.config["head_dim"]
         examination.examine(strange, facts)
-        reader(as_written(strange, facts), cases[0], 1)
+        if examination.joins(strange, facts):
+            reader(as_written(strange, facts), cases[0], 1)

@@ -57,11 +57,11 @@ def diagnose(
     facts = TargetFacts.of(target.model.config)
     report = Report(examine(draft, facts))
     blockers = {finding.code for finding in report.findings} & _CANNOT_RUN
-    if blockers or not _joins(draft, facts):
+    if blockers or not joins(draft, facts):
         report.unmeasured = f"the draft cannot be run ({', '.join(sorted(blockers)) or 'its width or heads do not fit'})"
         return report
     written = as_written(draft, facts, image_inputs)
-    ids = {i + step for ids in _all_ids(written.layer_ids, facts) for i in ids for step in (-1, 0, 1)}
+    ids = {i + step for ids in all_ids(written.layer_ids, facts) for i in ids for step in (-1, 0, 1)}
     cases = make_cases(target, conversations, ids, max_new_tokens)
     reader = Reader(draft.tensors, target.embed_tokens.weight.float(), target.lm_head_weight.float(), facts.mrope_section)
     suspected = {finding.reading for finding in report.findings if finding.reading}
@@ -72,7 +72,7 @@ def diagnose(
     return report
 
 
-def _joins(draft: RawDraft, facts: TargetFacts) -> bool:
+def joins(draft: RawDraft, facts: TargetFacts) -> bool:
     """Whether the draft can read the target's embedding, and its attention splits into heads."""
     reading = as_written(draft, facts)
     rows, kv_rows = (draft.tensors[f"midlayer.self_attn.{name}_proj.weight"].shape[0] for name in "qk")
@@ -80,7 +80,7 @@ def _joins(draft: RawDraft, facts: TargetFacts) -> bool:
     return whole and rows * reading.kv_heads == kv_rows * reading.heads and len(draft.tensors["fc.weight"]) == facts.hidden_size
 
 
-def _all_ids(written: tuple[int, ...], facts: TargetFacts) -> list[tuple[int, ...]]:
+def all_ids(written: tuple[int, ...], facts: TargetFacts) -> list[tuple[int, ...]]:
     return [written, facts.engine_ids, facts.default_ids or ()]
 
 

@@ -1,21 +1,17 @@
 """A draft directory as it lies there, faults and all: where `draft/files.py` refuses, the doctor has to look on."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from vlm_eagle.draft.files import CONFIG, fetch, read_json, read_safetensors
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.doctor.findings import Finding, error, warning
+from vlm_eagle.interop.layouts.tensor_files import native_name
 
-_LARGEST_CONFIG = 2**20  # bytes
-_PREFIXES = (("model.", ""), ("layers.0.", "midlayer."))  # other layouts' names, made ours
+_LARGEST = 1e300  # of a number; JSON also holds infinities, NaN and integers that no float does
 
 
 @dataclass
@@ -35,9 +31,8 @@ class RawDraft:
     findings: list[Finding] = field(default_factory=list)
 
     def number(self, key: str) -> float | None:
-        """A value of the configuration if it is a number."""
-        value = self.config.get(key)
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        """A value of the configuration if it is a finite number."""
+        return as_number(self.config.get(key))
 
     def flag(self, key: str) -> bool:
         """Whether the configuration sets a switch."""
@@ -49,39 +44,29 @@ class RawDraft:
         return tuple(tensor.shape) if tensor is not None and tensor.ndim == dimensions else None
 
 
-def read_raw(name: str | Path, revision: str | None = None) -> RawDraft:
-    """Whatever can be read of a draft.
+def as_number(value: object) -> float | None:
+    """`value` if it is a finite number."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST else None
+
+
+def read_raw(name: str | Path) -> RawDraft:
+    """Whatever can be read of a draft, from a folder or a hub id.
 
     Raises:
-        UserError: there is no such folder, nor a repository on the hub.
+        UserError: there is neither.
     """
-    draft = RawDraft(_folder(name, revision))
+    draft = RawDraft(fetch(name, patterns=(CONFIG, "*.safetensors")))
     _read_config(draft)
     _read_tensors(draft)
     return draft
 
 
-def _folder(name: str | Path, revision: str | None) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    if str(name).count("/") != 1 or str(name).startswith((".", "/")):
-        raise UserError(f"{name} does not exist. Give the folder of a draft, or a hub id.")
-    try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=["config.json", "*.safetensors"]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as failure:
-        raise UserError(f"No draft at {str(name)!r}: it is no folder, and the hub answered: {failure}") from failure
-
-
 def _read_config(draft: RawDraft) -> None:
-    file, why = draft.folder / "config.json", "Without it no engine knows what the tensors are."
     try:
-        if file.stat().st_size > _LARGEST_CONFIG:
-            raise ValueError(f"it has {file.stat().st_size:,} bytes, which no configuration has")
-        config = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError(f"it holds a {type(config).__name__}, not an object")
-    except (OSError, ValueError, RecursionError) as failure:
-        draft.findings.append(error("config-unreadable", f"config.json: {failure}.", why, "Copy or download the draft again."))
+        config = read_json(draft.folder / CONFIG)
+    except UserError as failure:
+        why = "Without it no engine knows what the tensors are."
+        draft.findings.append(error("config-unreadable", str(failure), why, "Copy or download the draft again."))
         return
     layer = config.get("transformer_layer_config")
     draft.config = {**layer, **config} if isinstance(layer, dict) else config
@@ -98,20 +83,13 @@ def _read_tensors(draft: RawDraft) -> None:
     raw: dict[str, Tensor] = {}
     for file in files:
         try:
-            raw |= load_file(file)
-        except (SafetensorError, OSError, ValueError) as failure:
-            what, why = f"{file.name}: {failure}.", "The file is truncated or no safetensors file."
-            draft.findings.append(error("weights-unreadable", what, why, "Copy or download the draft again."))
-    draft.tensors = {_native(name): tensor for name, tensor in raw.items()}
-    foreign = sorted(name for name in raw if _native(name) != name)
+            raw |= read_safetensors(file)
+        except UserError as failure:
+            why = "The file is truncated or no safetensors file."
+            draft.findings.append(error("weights-unreadable", str(failure), why, "Copy or download the draft again."))
+    draft.tensors = {native_name(name): tensor for name, tensor in raw.items()}
+    foreign = sorted(name for name in raw if native_name(name) != name)
     if foreign and "speculators_model_type" not in draft.config:
         what = f"{len(foreign)} tensors have names of another layout, such as {foreign[0]}."
         why = "SGLang skips names it does not know without a word and serves random weights."
         draft.findings.append(warning("tensor-names", what, why, "Bring it into the native layout with vlm-eagle import."))
-
-
-def _native(name: str) -> str:
-    for foreign, ours in _PREFIXES:
-        if name.startswith(foreign):
-            name = ours + name.removeprefix(foreign)
-    return name

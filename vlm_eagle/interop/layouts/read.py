@@ -16,7 +16,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.interop.layouts.checks import check_draft
 from vlm_eagle.interop.layouts.flat import flat_layout, native_row
 from vlm_eagle.interop.layouts.speculators import from_speculators
-from vlm_eagle.interop.layouts.tensor_files import PATTERNS, read_tensors
+from vlm_eagle.interop.layouts.tensor_files import PATTERNS, native_name, read_tensors
 from vlm_eagle.interop.layouts.vocabulary import settle_vocabulary
 
 _UNUSED = ("rotary_emb.inv_freq", "verifier_lm_head.weight", "verifier_norm.weight")  # never read while drafting
@@ -87,7 +87,7 @@ def _our_names(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor
             base = f" (it says that the rotary base is {_base(tensor):.0f})" if name.endswith("inv_freq") else ""
             notes.append(f"{name} dropped: drafting does not read it{base}")
             continue
-        ours = name.removeprefix("model.").replace("layers.0.", "midlayer.", 1)
+        ours = native_name(name)
         if ours in renamed:
             raise UserError(f"two tensors are called {ours} once prefixes are removed.")
         renamed[ours] = tensor

@@ -14,6 +14,11 @@ INDEX, PICKLE = "model.safetensors.index.json", "pytorch_model.bin"
 PATTERNS = (CONFIG, WEIGHTS, INDEX, "model-*.safetensors", PICKLE)  # what is fetched from the hub
 
 
+def native_name(name: str) -> str:
+    """Our name of a tensor that others call `model.midlayer.*` or `layers.0.*`."""
+    return name.removeprefix("model.").replace("layers.0.", "midlayer.", 1)
+
+
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a draft: one safetensors file, else its shards, else `pytorch_model.bin`.
 

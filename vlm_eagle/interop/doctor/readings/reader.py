@@ -118,10 +118,11 @@ class _Run:
         aux = [states[reading.layer_ids[i]] for i in reading.aux_order]
         if reading.bfloat16_target:
             aux = [state.bfloat16().float() for state in aux]
+        if reading.norm_before_fc:
+            aux = self._norm(torch.cat(aux, -1), "input_norm").chunk(3, -1)
         if reading.fc_norm:
             aux = [self._norm(state, f"fc_norm.{i}") for i, state in enumerate(aux)]
-        joined = torch.cat(aux, -1)
-        return self._linear(self._norm(joined, "input_norm") if reading.norm_before_fc else joined, "fc")
+        return self._linear(torch.cat(tuple(aux), -1), "fc")
 
     def _embedding(self, at: Tensor) -> Tensor:
         at = at.clamp_max(len(self.case.ids) - 1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vlm_eagle.interop.doctor.raw_draft import RawDraft
+from vlm_eagle.interop.doctor.raw_draft import RawDraft, as_number
 from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.records import ImageInputs
 
@@ -107,9 +107,8 @@ def ids_under(config: object) -> tuple[int, ...] | None:
 def theta(draft: RawDraft) -> float | None:
     """The rotary base that the draft's configuration states."""
     nested = draft.config.get("rope_parameters")
-    value = nested.get("rope_theta") if isinstance(nested, dict) else None
     stated = draft.number("rope_theta")
-    return stated if stated is not None or not isinstance(value, (int, float)) else value
+    return as_number(nested.get("rope_theta")) if stated is None and isinstance(nested, dict) else stated
 
 
 def mrope(draft: RawDraft) -> dict | None:
@@ -133,6 +132,6 @@ def _head_dim(draft: RawDraft, facts: TargetFacts, rows: int) -> int:
     stated, heads = draft.number("head_dim"), draft.number("num_attention_heads")
     if stated and stated > 0 and stated == int(stated) and rows % int(stated) == 0:
         return int(stated)
-    if heads and heads > 0 and rows and rows % int(heads) == 0:
+    if heads and heads >= 1 and rows and rows % int(heads) == 0:
         return rows // int(heads)
     return facts.head_dim
