@@ -7,6 +7,7 @@ The exit code is 0 for a healthy draft, 1 when there is something to say, 2 when
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,10 @@ class Config:
     device: str = "auto"
     json: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise UserError(f"--limit counts prompts, so it is at least 1, found {self.limit}.")
+
 
 def main(config: Config) -> int:
     """Prints the report and writes it; the exit code is that of the examination."""
@@ -89,10 +94,13 @@ def _measured(config: Config, draft: RawDraft, run: dict[str, Any]) -> Report:
     dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
     llm_only = config.llm_only or bool(run.get("llm_only"))
     target = load_target(config.target, dtype=dtype, device=device, llm_only=llm_only, layer_ids=(0, 1, 2))
-    prompts = _prompts(config, run, text_only=llm_only or not target.is_vision)
+    prompts, skipped = _prompts(config, run, text_only=llm_only or not target.is_vision)
     settings = run.get("draft")
     merged = isinstance(settings, dict) and settings.get("image_inputs") == "merged"
-    return diagnose(target, draft, prompts, max_new_tokens=config.max_new_tokens, image_inputs="merged" if merged else "token")
+    image_inputs = "merged" if merged else "token"
+    report = diagnose(target, draft, prompts, max_new_tokens=config.max_new_tokens, image_inputs=image_inputs)
+    report.skipped += skipped
+    return report
 
 
 def _run_of(draft: str) -> dict[str, Any]:
@@ -104,8 +112,8 @@ def _run_of(draft: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> list[Conversation]:
-    """What to ask, spread evenly over what there is."""
+def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> tuple[list[Conversation], Counter[str]]:
+    """What to ask, spread evenly over what there is, and by reason what was left out."""
     if config.prompts:
         rows = [row for name in config.prompts for row in read_conversations(Path(name))]
     else:
@@ -118,9 +126,16 @@ def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> list[Conve
         rows = [mix.sample(task, _DEMO_START + i) for task in mix.TASKS for i in range(count)]
     if not rows:
         rows = [Conversation(f"question-{i}", (user_message(text),), "built in") for i, text in enumerate(_QUESTIONS)]
-    usable = [row.prompt() for row in rows if not isinstance(row, BadRow) and not (text_only and row.has_media)]
+    usable, skipped = [], Counter()
+    for row in rows:
+        if isinstance(row, BadRow):
+            skipped[row.reason] += 1
+        elif text_only and row.has_media:
+            skipped["has media"] += 1
+        else:
+            usable.append(row.prompt())
     if not usable:
-        without = " without images" if text_only else ""
-        raise UserError(f"None of {len(rows)} prompts can be used{without}. Give others with --prompts.")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise UserError(f"None of {len(rows)} prompts can be used ({reasons}). Give others with --prompts.")
     limit = min(config.limit, len(usable))
-    return [usable[i * len(usable) // limit] for i in range(limit)]
+    return [usable[i * len(usable) // limit] for i in range(limit)], skipped

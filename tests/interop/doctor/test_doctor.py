@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from dataclasses import replace
 from math import inf, nan
 
@@ -12,6 +13,7 @@ from plants import PLANTS
 from safetensors.torch import load_file, save_file
 from variants import VARIANTS, make_variant
 
+from vlm_eagle.data.conversation import Conversation, user_message
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.doctor import examination
@@ -34,7 +36,7 @@ def demo():
 
 @pytest.fixture(scope="module")
 def cases(demo):
-    return make_cases(demo, PROMPTS, range(8), 48)
+    return make_cases(demo, PROMPTS, range(8), 48)[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def healthy(demo, tmp_path_factory):
 @pytest.fixture
 def examined(demo, cases, monkeypatch):
     """A draft directory, with the target's answers already there."""
-    monkeypatch.setattr(examination, "make_cases", lambda *_: cases)
+    monkeypatch.setattr(examination, "make_cases", lambda *_: (cases, Counter()))
     return lambda folder: examination.diagnose(demo, read_raw(folder), PROMPTS)
 
 
@@ -97,6 +99,27 @@ def test_a_fault_that_is_written(plant, demo, healthy, tmp_path):
     draft = read_raw(planted(plant, healthy, tmp_path / "draft"))
     found = {finding.code for finding in examination.examine(draft, TargetFacts.of(demo.model.config)) if finding.counts}
     assert found & set(plant.names), found
+
+
+def test_every_layer_that_a_list_of_ids_may_mean_is_heard(demo, healthy, tmp_path, monkeypatch):
+    """vLLM's list, SGLang's, the engines' default and the trainers', each with its neighbours."""
+    config = json.loads((healthy / "config.json").read_text()) | {"eagle_aux_hidden_state_layer_ids": [3, 4, 5]}
+    config["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [10, 20, 30]
+    heard = []
+    monkeypatch.setattr(examination, "make_cases", lambda target, prompts, ids, limit: heard.extend(ids) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        examination.diagnose(demo, read_raw(write(tmp_path, config, load_file(healthy / "model.safetensors"))), PROMPTS)
+    assert set(heard) == {1, 2, 3, 4, 5, 6} | {10, 11, 12, 20, 21, 22, 30, 31, 32}
+
+
+def test_prompts_that_cannot_be_used_are_counted(demo, tmp_path):
+    missing = Conversation("m", (user_message("What is it?", (tmp_path / "nothing.png",)),), "mine:1")
+    found, skipped = make_cases(demo, [PROMPTS[0], missing], [3], 8)
+    assert (len(found), skipped) == (1, {"image missing": 1})
+    assert make_cases(demo, PROMPTS[:1], [3], 3)[1] == {}
+    for limit, said in ((2, "every answer has fewer than 3 tokens"), (8, "mine:1: image missing")):
+        with pytest.raises(UserError, match=said):
+            make_cases(demo, [PROMPTS[0]] if limit == 2 else [missing], [3], limit)
 
 
 def test_what_cannot_be_run_is_not_measured(examined, healthy, tmp_path):

@@ -25,11 +25,15 @@ def examine(folder, *words):
 
 
 def test_exit_codes_and_report(folder, capsys):
-    assert examine(folder, "--prompts", str(folder / "prompts.jsonl")) == 0
+    bad = folder / "bad.jsonl"
+    bad.write_text("{\n")
+    assert examine(folder, "--prompts", str(folder / "prompts.jsonl"), str(bad)) == 0
     shown = capsys.readouterr().out
     assert "Healthy." in shown
+    assert "Skipped prompts: 1 bad JSON." in shown
     report = json.loads((folder / "report.json").read_text())
     assert (report["healthy"], report["findings"], report["diagnosis"]) == (True, [], [])
+    assert report["skipped"] == {"bad JSON": 1}
     assert len(report["as_written"]["by_position"]) == 7
 
     file = folder / "draft" / "config.json"
@@ -44,6 +48,13 @@ def test_exit_codes_and_report(folder, capsys):
     file.write_text(json.dumps(config))
     assert examine(folder, "--static") == 0
 
+    capsys.readouterr()
+    for words, said in (
+        (("--prompts", str(bad)), "None of 1 prompts can be used (1 bad JSON)"),
+        (("--limit", "0"), "at least 1"),
+    ):
+        assert examine(folder, *words) == 2
+        assert said in capsys.readouterr().err
     assert examine(folder, "--draft", str(folder / "nothing")) == 2
     assert examine(folder, "--prompts", str(folder / "nothing.jsonl")) == 2
     assert "error: " in capsys.readouterr().err

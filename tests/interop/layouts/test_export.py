@@ -117,7 +117,35 @@ def test_a_card_of_what_is_not_known(draft):
         model_card(draft.config, form="vllm", target="t", draft="d", vision=False, results={"settings": [{}]})
 
 
-def test_results_of_several_drafts_and_temperatures(demo_run, tmp_path):
+def test_a_card_from_odd_files(draft):
+    """What others wrote into run.json is left out; results that are none are refused."""
+    options = {"form": "vllm", "target": "t", "draft": "d", "vision": False}
+    for run in ({"config": 3}, {"config": {"data": [], "optim": "x"}, "versions": 1}, {"draft_vocab_coverage": "most"}):
+        assert "| Framework | vlm_eagle (versions unknown) |" in model_card(draft.config, **options, run=run)
+    for results in ({"settings": 3}, {"settings": ["x"]}, {"settings": [{**column(4, 3.0, 2.0), "sampling": []}]}):
+        with pytest.raises(UserError, match="no results of eval/acc_length"):
+            model_card(draft.config, **options, results=results)
+
+
+def test_a_card_says_where_it_was_measured(draft):
+    served = {**column(4, 3.0, 2.0), "engine": {"kind": "vllm", "version": "0.32.0"}}
+    options = {"form": "vllm", "target": "t", "draft": "d", "vision": False}
+    said = model_card(draft.config, **options, results={"settings": [served]})
+    assert "Measured in vllm 0.32.0 with greedy decoding.\n" in said
+    both = {**RESULTS, "settings": [column(4, 3.0, 2.0), served]}
+    assert "Measured in PyTorch and vllm 0.32.0 with greedy decoding, torch 2.15.0." in model_card(
+        draft.config, **options, results=both
+    )
+
+
+def test_a_folder_is_no_hub_id(draft, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "base_model" in model_card(draft.config, form="vllm", target="targets/mine", draft="d", vision=False)
+    (tmp_path / "targets" / "mine").mkdir(parents=True)
+    assert "base_model" not in model_card(draft.config, form="vllm", target="targets/mine", draft="d", vision=False)
+
+
+def test_results_of_several_drafts_and_temperatures(demo_run, tmp_path, capsys):
     """Only this draft's columns, each with its temperature."""
     mine, theirs = str(demo_run / "draft"), "drafts/theirs"
     warm = {**column(8, 4.0, 3.0), "sampling": {"temperature": 0.6}}
@@ -125,10 +153,14 @@ def test_results_of_several_drafts_and_temperatures(demo_run, tmp_path):
     (tmp_path / "both.json").write_text(json.dumps({"settings": settings}))
     words = ["--draft", mine, "--acc-length", str(tmp_path / "both.json"), "--out"]
     assert run(export, *words, str(tmp_path / "out")) == 0
+    assert "differs" not in capsys.readouterr().out
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| Benchmark | num_draft_tokens=8, T=0 | num_draft_tokens=8, T=0.6 |" in card
     assert "| describe | 5.00 | 4.00 |" in card
     assert "at temperature 0.0 and 0.6." in card
+    (tmp_path / "both.json").write_text(json.dumps({"settings": settings[2:]}))
+    assert run(export, *words, str(tmp_path / "moved")) == 0
+    assert "differs: the card's acceptance lengths were measured with the draft drafts/theirs" in capsys.readouterr().out
     (tmp_path / "both.json").write_text(json.dumps({"settings": [{**settings[0], "draft": "a"}, settings[2]]}))
     assert run(export, *words, str(tmp_path / "other")) == 2
     assert not (tmp_path / "other").exists()
@@ -184,6 +216,10 @@ def test_a_broken_draft_is_not_exported(demo_run, tmp_path, capsys):
     assert [f.name for f in tmp_path.iterdir()] == ["draft"]
     assert run(export, "--draft", str(tmp_path / "draft"), "--out", str(tmp_path / "out")) == 2
     assert "Give --target" in capsys.readouterr().err
+    for strange in ({"config": 3}, {"config": {"target": 3}}):
+        (tmp_path / "run.json").write_text(json.dumps(strange))
+        assert run(export, "--draft", str(tmp_path / "draft"), "--out", str(tmp_path / "out")) == 2
+        assert "Give --target" in capsys.readouterr().err
 
 
 def test_the_config_is_held_against_the_target(demo_run):

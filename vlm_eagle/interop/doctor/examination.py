@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import torch
 
+from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.interop.doctor.findings import Finding
 from vlm_eagle.interop.doctor.raw_draft import RawDraft
 from vlm_eagle.interop.doctor.readings.cases import Case, make_cases
 from vlm_eagle.interop.doctor.readings.mistakes import usual_mistakes
 from vlm_eagle.interop.doctor.readings.reader import Reader
-from vlm_eagle.interop.doctor.readings.reading import as_written
+from vlm_eagle.interop.doctor.readings.reading import Reading, as_written, ids_under
 from vlm_eagle.interop.doctor.readings.search import search
 from vlm_eagle.interop.doctor.report import Report
 from vlm_eagle.interop.doctor.static.conventions import check_flags, check_layer_ids, check_positions
@@ -44,7 +45,7 @@ def examine(draft: RawDraft, facts: TargetFacts) -> list[Finding]:
 def diagnose(
     target: Target,
     draft: RawDraft,
-    conversations: Sequence,
+    conversations: Sequence[Conversation],
     *,
     max_new_tokens: int = 64,
     image_inputs: ImageInputs = "token",
@@ -61,8 +62,7 @@ def diagnose(
         report.unmeasured = f"the draft cannot be run ({', '.join(sorted(blockers)) or 'its width or heads do not fit'})"
         return report
     written = as_written(draft, facts, image_inputs)
-    ids = {i + step for ids in all_ids(written.layer_ids, facts) for i in ids for step in (-1, 0, 1)}
-    cases = make_cases(target, conversations, ids, max_new_tokens)
+    cases, report.skipped = make_cases(target, conversations, _layers_to_hear(written, draft, facts), max_new_tokens)
     reader = Reader(draft.tensors, target.embed_tokens.weight.float(), target.lm_head_weight.float(), facts.mrope_section)
     suspected = {finding.reading for finding in report.findings if finding.reading}
     found = search(reader, cases, written, lambda reading: usual_mistakes(reading, draft, facts), suspected)
@@ -80,8 +80,11 @@ def joins(draft: RawDraft, facts: TargetFacts) -> bool:
     return whole and rows * reading.kv_heads == kv_rows * reading.heads and len(draft.tensors["fc.weight"]) == facts.hidden_size
 
 
-def all_ids(written: tuple[int, ...], facts: TargetFacts) -> list[tuple[int, ...]]:
-    return [written, facts.engine_ids, facts.default_ids or ()]
+def _layers_to_hear(written: Reading, draft: RawDraft, facts: TargetFacts) -> set[int]:
+    """Every layer whose input some mistaken reading takes (`mistakes.py`): all lists of ids there are, and their neighbours."""
+    nested = [i + 1 for i in ids_under(draft.config.get("eagle_config")) or ()]
+    known = [*written.layer_ids, *nested, *facts.engine_ids, *(facts.default_ids or ())]
+    return {i + step for i in known for step in (-1, 0, 1)}
 
 
 def _groups(cases: Sequence[Case]) -> dict[str, list[bool]]:

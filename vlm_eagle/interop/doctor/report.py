@@ -1,5 +1,6 @@
 """The doctor's report, as an object, as JSON for scripts, and as tables for people."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class Report:
         search: what measuring found; None when nothing was measured.
         coverage: share of the answers' tokens that the draft can say.
         groups: kind of prompt -> which cases are of it.
+        skipped: reason -> prompts that could not be used.
         unmeasured: why nothing was measured.
     """
 
@@ -31,6 +33,7 @@ class Report:
     search: Search | None = None
     coverage: float | None = None
     groups: dict[str, list[bool]] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
     unmeasured: str = ""
 
     @property
@@ -50,6 +53,7 @@ class Report:
             "diagnosis": self.diagnosis,
             "findings": [asdict(finding) for finding in self.findings],
             "unmeasured": self.unmeasured or None,
+            "skipped": dict(self.skipped),
         }
         if self.search is None:
             return rows
@@ -66,6 +70,8 @@ class Report:
 
     def __rich__(self) -> Group:
         parts: list[Any] = [self._acceptance()] if self.search else []
+        if self.skipped:
+            parts.append(Text(f"Skipped prompts: {', '.join(f'{n} {reason}' for reason, n in self.skipped.items())}."))
         if self.unmeasured:
             parts.append(Text(f"Not measured: {self.unmeasured}.", style="yellow"))
         if self.findings:

@@ -1,5 +1,6 @@
 """What the doctor measures with: the target's own greedy answers, and all the states that a reading of the draft may want."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
 
 _TOGETHER = 8  # prompts that are answered side by side
+_LEAST_TOKENS = 3  # of an answer: the first comes from the prefill, and a single guess says little
 
 
 @dataclass(frozen=True)
@@ -44,36 +46,42 @@ class Case:
 
 def make_cases(
     target: Target, conversations: Sequence[Conversation], layer_ids: Iterable[int], max_new_tokens: int
-) -> list[Case]:
+) -> tuple[list[Case], Counter[str]]:
     """Lets the target answer, then reads prompt and answer once more to keep the states of `layer_ids`.
 
+    Returns:
+        The cases, and by reason how many prompts make none.
+
     Raises:
-        UserError: no prompt could be used, or no answer has the three tokens that a draft needs to be measured.
+        UserError: no prompt can be measured with.
     """
     collator = VisionCollator(
         target.processor, for_generation=True, llm_only=not target.is_vision,
         max_length=target.config.max_position_embeddings - max_new_tokens,
     )  # fmt: skip
-    cases, reasons = [], []
+    cases, skipped, first = [], Counter(), ""
     for start in range(0, len(conversations), _TOGETHER):
         rows = []
         for conversation in conversations[start : start + _TOGETHER]:
             try:
                 rows.append((conversation.id, collator.encode(conversation)))
             except BadRow as failure:
-                reasons.append(str(failure))
+                skipped[failure.reason] += 1
+                first = first or str(failure)
         batch = collator.stack(rows, {})
         if batch is None:
             continue
         answers = generate(target, batch.to(target.device), None, max_new_tokens=max_new_tokens)
         for row, answer in zip(rows, answers, strict=True):
-            if len(answer.tokens) > 2:
-                alone = collator.stack([row], {}).to(target.device)
-                cases.append(_case(target, alone, answer.tokens, layer_ids))
+            if len(answer.tokens) < _LEAST_TOKENS:
+                skipped["answer too short"] += 1
+                continue
+            alone = collator.stack([row], {}).to(target.device)
+            cases.append(_case(target, alone, answer.tokens, layer_ids))
     if not cases:
-        said = f" The first prompt: {reasons[0]}" if reasons else " Every answer was shorter than three tokens."
-        raise UserError(f"None of {len(conversations)} prompts can be measured with.{said} Give others with --prompts.")
-    return cases
+        first = first or f"every answer has fewer than {_LEAST_TOKENS} tokens"
+        raise UserError(f"None of {len(conversations)} prompts can be measured with ({first}). Give others with --prompts.")
+    return cases, skipped
 
 
 @torch.no_grad()
