@@ -9,6 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
+ODD = {
+    "choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": "many"},
+    "text": "x", "meta_info": {"completion_tokens": None},
+}  # fmt: skip
+
 
 @dataclass
 class Canned:
@@ -28,7 +33,8 @@ class FakeEngine:
     Attributes:
         answer: a request's body to what is answered.
         faults: what goes wrong with the next generation requests, in order: 500, 429, 400, cut (JSON ends too soon), bare (no
-            usable fields), gone (the connection closes), crowd (somebody else's request ends at the same time).
+            usable fields), odd (fields of other types), gone (the connection closes), crowd (somebody else's request ends at
+            the same time).
         hidden: paths that answer 404.
         requests: bodies of all generation requests.
     """
@@ -104,7 +110,7 @@ class FakeSglang(FakeEngine):
     info: dict[str, Any] = field(
         default_factory=lambda: {
             "version": "0.0.fake", "speculative_algorithm": "EAGLE3", "speculative_num_steps": 5, "speculative_eagle_topk": 4,
-            "speculative_num_draft_tokens": 16, "internal_states": [{"avg_spec_accept_length": 2.5}],
+            "speculative_num_draft_tokens": 16,
         }
     )  # fmt: skip
     histogram: str | None = "spec_accept_histogram"
@@ -164,7 +170,8 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
             if fault == "crowd":
                 engine.finished += 1
             answer = engine.post(self.path, body)
-            self._send({"choices": [], "meta_info": None} if fault == "bare" else answer, cut=fault == "cut")
+            answer = {"choices": [], "meta_info": None} if fault == "bare" else ODD if fault == "odd" else answer
+            self._send(answer, cut=fault == "cut")
 
         def _send(self, what, status=200, cut=False):
             if what is None:

@@ -84,7 +84,6 @@ def test_sglang_meta_info(histogram):
     with serving(FakeSglang(histogram=histogram)) as fake:
         engine = connect(fake.url, render=lambda conversation: f"<{conversation.id}>")
         answer = engine.answer(IMAGE, Asked(max_new_tokens=12, seed=3))
-        assert engine.average_accept_length() == 2.5
     assert engine.shape == EngineShape(num_draft_tokens=16, topk=4, num_steps=5)
     (body,) = fake.requests
     assert body["text"] == "<i>"
@@ -104,7 +103,7 @@ def test_older_sglang():
 
 
 @pytest.mark.parametrize("kind", [FakeVllm, FakeSglang])
-@pytest.mark.parametrize("fault", ["500", "429", "cut", "bare", "gone"])
+@pytest.mark.parametrize("fault", ["500", "429", "cut", "bare", "odd", "gone"])
 def test_what_fails_once_is_asked_again(kind, fault):
     with serving(kind(faults=[fault])) as fake:
         answer = asking(fake)

@@ -33,7 +33,7 @@ class SglangEngine:
         if render is None:
             raise UserError("SGLang's /generate needs prompts in the target's chat template. Give --target.")
         self.http, self.model, self.render = http, model, render
-        info = self.info()
+        info = self._info()
         if not info.get("speculative_algorithm"):
             raise UserError(_NOT_SPECULATIVE)
         self.version = str(info["version"]) if info.get("version") else None
@@ -44,9 +44,9 @@ class SglangEngine:
                 int(info["speculative_num_steps"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{http.url}{_INFO[0]} does not say what the server drafts ({error}).") from None
+            raise UserError(f"{http.url}{_INFO[0]} does not say what the server drafts ({error}). Is it an SGLang?") from None
 
-    def info(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         """The server's settings and state."""
         for path in _INFO:
             try:
@@ -54,11 +54,6 @@ class SglangEngine:
             except Refused as error:
                 refused = error
         raise UserError(f"{refused}. Is this an SGLang server?")
-
-    def average_accept_length(self) -> float | None:
-        """SGLang's own running mean over everything it has served, prefill's token included; None when it does not say."""
-        states = self.info().get("internal_states") or [{}]
-        return states[0].get("avg_spec_accept_length") if isinstance(states[0], dict) else None
 
     def answer(self, conversation: Conversation, asked: Asked) -> EngineAnswer:
         """One answer with its meta_info."""
@@ -72,16 +67,16 @@ class SglangEngine:
 
     def _ask(self, body: dict[str, Any]) -> EngineAnswer:
         answer = self.http.json("/generate", body)
-        meta = answer.get("meta_info")
-        if not isinstance(meta, dict) or "completion_tokens" not in meta or "text" not in answer:
-            raise Unanswered(f"{self.http.url}/generate sent an answer without meta_info. Look at the server's log.")
-        committed = max(int(meta["completion_tokens"]) - 1, 0)  # the first token comes from the prefill
-        if committed and not meta.get("spec_verify_ct"):
+        try:
+            meta, text = answer["meta_info"], str(answer["text"])
+            committed = max(int(meta["completion_tokens"]) - 1, 0)  # the first token comes from the prefill
+            forwards = int(meta.get("spec_verify_ct") or 0)
+            histogram = list(map(int, next((meta[name] for name in _HISTOGRAM if meta.get(name)), ())))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unanswered(f"{self.http.url}/generate sent an answer without {error}. Look at the server's log.") from None
+        if committed and not forwards:
             raise UserError(f"The answer's meta_info has no spec_verify_ct. {_NOT_SPECULATIVE}")
-        forwards = int(meta.get("spec_verify_ct") or 0)
-        histogram = next((meta[name] for name in _HISTOGRAM if meta.get(name)), [])
         accepted_at = [sum(histogram[i:]) for i in range(1, len(histogram))]
         if histogram:
             accepted_at += [0] * (self.shape.num_steps - len(accepted_at))
-        tokens = answer.get("output_ids")
-        return EngineAnswer(answer["text"], tokens, None, forwards, AcceptanceStats(forwards, committed, accepted_at))
+        return EngineAnswer(text, answer.get("output_ids"), None, forwards, AcceptanceStats(forwards, committed, accepted_at))

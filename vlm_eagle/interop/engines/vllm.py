@@ -110,7 +110,7 @@ class VllmEngine:
             choice = answer["choices"][0]
             written = int(answer["usage"]["completion_tokens"])
             text, tokens = choice["message"]["content"] or "", choice.get("token_ids")
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise Unanswered(f"{self.http.url} sent an answer without {error}. Look at the server's log.") from None
         committed = max(written - 1, 0)  # the first token comes from the prefill
         # every forward adds one token of the target's own: those without a draft (close to the context's end) show here
