@@ -87,6 +87,8 @@ def test_vllm_is_told_what_to_draft(tmp_path):
     command = vllm_command("python", "my target", "my draft", 3, port=1234)
     said = dict(zip(command[3::2], command[4::2], strict=False))
     assert (said["--model"], said["--dtype"], said["--port"]) == ("my target", "float32", "1234")
+    assert said["--generation-config"] == "vllm", "the model's own sampling defaults must not apply"
+    assert "--enforce-eager" in command
     assert '"num_speculative_tokens": 3' in command[-1]
     assert vllm_command("python", "my target", port=1234) == command[:-2]
 

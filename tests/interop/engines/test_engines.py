@@ -3,6 +3,7 @@
 import base64
 import io
 import socket
+import time
 
 import pytest
 from fake_engines import Canned, FakeSglang, FakeVllm, serving
@@ -14,6 +15,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.connect import connect
 from vlm_eagle.interop.engines.engine import Asked, EngineShape
 from vlm_eagle.interop.engines.http import Refused
+from vlm_eagle.interop.engines.messages import resizer
 from vlm_eagle.interop.engines.vllm import Counters
 
 PICTURE = Image.radial_gradient("L").convert("RGB").resize((48, 32))
@@ -52,13 +54,14 @@ def test_vllm_forwards_without_a_draft_are_forwards():
 def test_requests_say_all_that_matters():
     sampling = Sampling(0.6, top_p=0.95, top_k=20, min_p=0.1)
     with serving(FakeVllm()) as fake:
-        asking(fake, max_new_tokens=12, stop_ids=(2, 0), seed=7, sampling=sampling)
+        asking(fake, max_new_tokens=12, stop_ids=(2, 0), seed=7, sampling=sampling, thinking=True)
         asking(fake)
     first, greedy = fake.requests
     assert first["messages"] == [{"role": "user", "content": "What is 2 + 2?"}]
     assert (first["max_tokens"], first["stop_token_ids"], first["seed"]) == (12, [0, 2], 7)
     assert [first[name] for name in ("temperature", "top_p", "top_k", "min_p")] == [0.6, 0.95, 20, 0.1]
     assert first["return_token_ids"]
+    assert [body["chat_template_kwargs"] for body in fake.requests] == [{"enable_thinking": True}, {"enable_thinking": False}]
     assert (greedy["temperature"], greedy["top_k"], greedy["repetition_penalty"]) == (0.0, -1, 1.0)
 
 
@@ -71,6 +74,15 @@ def test_pictures_travel_without_loss():
     assert [part["type"] for part in user["content"]] == ["image_url", "text"]
     assert decoded(user["content"][0]["image_url"]["url"]).tobytes() == PICTURE.tobytes()
     assert decoded(fake.requests[1]["messages"][1]["content"][0]["image_url"]["url"]).size == (32, 32)
+
+
+@pytest.mark.parametrize("size", [(300, 170), (33, 20), (2000, 1500)])
+def test_a_prepared_picture_has_the_size_our_processor_gives_it(processor, size):
+    """So an engine with the same processor has nothing left to resample."""
+    ours, picture = processor.image_processor, Image.radial_gradient("L").convert("RGB").resize(size)
+    prepared = resizer(ours)(picture)
+    (grid,) = ours(images=[picture], return_tensors="pt")["image_grid_thw"].tolist()
+    assert prepared.size == (grid[2] * ours.patch_size, grid[1] * ours.patch_size)
 
 
 def test_videos_are_not_sent():
@@ -88,10 +100,19 @@ def test_sglang_meta_info(histogram):
     (body,) = fake.requests
     assert body["text"] == "<i>"
     assert body["sampling_params"]["max_new_tokens"] == 12
+    assert body["sampling_params"]["skip_special_tokens"]
+    assert "sampling_seed" not in body["sampling_params"]  # of a greedy request
     assert decoded(body["image_data"][0]).tobytes() == PICTURE.tobytes()
     assert (answer.stats.forwards, answer.stats.tokens) == (4, 9)
     assert answer.stats.accepted_at == [3, 2, 0, 0, 0]
     assert answer.tokens[-1] == 2
+
+
+def test_sglang_is_given_the_seed_of_a_drawn_answer():
+    with serving(FakeSglang()) as fake:
+        asking(fake, seed=0, sampling=Sampling(0.6))
+        asking(fake, sampling=Sampling(0.6))
+    assert [body["sampling_params"].get("sampling_seed") for body in fake.requests] == [0, None]
 
 
 def test_older_sglang():
@@ -115,6 +136,14 @@ def test_what_always_fails_is_given_up(fault):
     with serving(FakeVllm(faults=[fault] * 9)) as fake, pytest.raises(UserError, match="server's log"):
         asking(fake)
     assert len(fake.requests) == 4
+
+
+def test_pauses_grow(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with serving(FakeVllm(faults=["500"] * 3)) as fake:
+        connect(fake.url, backoff=0.5, tries=4).answer(TEXT, Asked())
+    assert pauses == [0.5, 1.0, 2.0]
 
 
 def test_a_refusal_is_not_asked_again():
@@ -169,6 +198,8 @@ def test_a_restarted_server_is_noticed():
     before, after = Counters(10, 5, [5], 4), Counters(2, 1, [1], 1)
     with pytest.raises(UserError, match="restarted"):
         after.since(before)
+    with pytest.raises(UserError, match="restarted"):
+        Counters(9, 5, [5]).since(Counters(10, 5, [5]))  # of a server that does not count requests
 
 
 def test_counters_of_several_engines_are_summed():

@@ -16,11 +16,13 @@ from engine_parity import ParityConfig, main
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import read_conversations
-from vlm_eagle.decoding.generate import generate, stream
+from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.generate import Generation, generate, stream
+from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
-from vlm_eagle.interop.engines.engine import EngineShape
-from vlm_eagle.interop.engines.parity import Parity, PromptParity, answer_here
+from vlm_eagle.interop.engines.engine import EngineAnswer, EngineShape
+from vlm_eagle.interop.engines.parity import Parity, PromptParity, answer_here, compare
 
 
 class Like:
@@ -134,12 +136,40 @@ def test_images_are_judged_at_one_drafted_token(pair, tmp_path, nodes, code):
     assert measured(pair, tmp_path, nodes, lambda c, body: one_draft_more(c, body) if is_image(body) else c)[0] == code
 
 
+@pytest.mark.parametrize(("kind", "reads"), [("vllm", "token"), ("sglang", "merged")])
+def test_the_draft_reads_at_images_what_that_engine_feeds(target, monkeypatch, kind, reads):
+    made = []
+    monkeypatch.setattr(Decoder, "note", lambda self, _: made.append(self.image_inputs))
+    batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 1)])
+    answer_here(target, make_imitating_draft(target), batch, Like(kind, 2, 1, 1), 4)
+    assert set(made) == {reads}
+
+
+def test_what_counts_as_the_same_answer():
+    def parting(ours, tokens, text="x y"):
+        theirs = EngineAnswer(text, tokens, None, 1, AcceptanceStats())
+        return compare("a", [1], Generation(tokens=ours), theirs, "x y ", {2}).parts_at
+
+    assert parting([5, 6, 2], [5, 6]) is None  # engines differ in whether they return the end token
+    assert parting([5, 6], [5, 6, 2]) is None
+    assert parting([5, 6, 2], [5, 7, 2]) == 1
+    assert parting([5, 6], [5, 6, 7]) == 2
+    assert parting([5, 6], None) is None  # only text is known
+    assert parting([5, 6], None, "x z") == 0
+
+
+def test_text_is_judged_prompt_by_prompt():
+    prompts = [PromptParity("a", True, None, 5, 4), PromptParity("b", True, None, 3, 4)]
+    assert Parity("text", EngineShape.chain(3), prompts).verdict == "DIFFERS"
+    assert Parity("images", EngineShape.chain(1), prompts).verdict == "agrees"
+
+
 def test_one_percent():
     def group(drafts, shape):
         return Parity("images", shape, [PromptParity("a", True, None, drafts, 977)])
 
-    assert group(983, EngineShape.chain(1)).verdict == "agrees"
-    assert group(988, EngineShape.chain(1)).verdict == "DIFFERS"
+    assert group(986, EngineShape.chain(1)).verdict == "agrees"
+    assert group(987, EngineShape.chain(1)).verdict == "DIFFERS"
     assert group(988, EngineShape.chain(3)).verdict == "not judged"
 
 
