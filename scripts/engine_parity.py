@@ -10,6 +10,7 @@ code is 1 if text prompts differ in their answers or in their number of verifica
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def main(config: ParityConfig) -> int:
 
 
 @contextmanager
-def _server(config: ParityConfig, k: int | None, console: Console):
+def _server(config: ParityConfig, k: int | None, console: Console) -> Iterator[str]:
     """The address of the engine; for a `k`, of one that runs as long as the context."""
     if k is None:
         yield config.server

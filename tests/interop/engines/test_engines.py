@@ -179,6 +179,20 @@ def test_servers_that_cannot_be_measured(fake, message):
         connect(fake.url, render=str, backoff=0.01)
 
 
+class BehindProxy(FakeVllm):
+    """A vLLM whose list of models does not say so."""
+
+    def get(self, path):
+        return {"data": [{"id": "fake-target", "owned_by": "someone"}]} if path == "/v1/models" else super().get(path)
+
+
+def test_an_engine_that_does_not_say_what_it_is():
+    with serving(BehindProxy()) as fake:
+        with pytest.raises(UserError, match="says it is 'someone'"):
+            connect(fake.url)
+        assert connect(fake.url, "vllm").kind == "vllm"
+
+
 def test_sglang_without_counts():
     with serving(FakeSglang(counts=False, histogram=None)) as fake, pytest.raises(UserError, match="spec_verify_ct"):
         asking(fake)

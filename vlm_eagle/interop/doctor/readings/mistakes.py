@@ -58,12 +58,13 @@ def _vocabulary(base: Reading, draft: RawDraft, facts: TargetFacts) -> Iterator[
     if rows <= facts.vocab_size:
         what = "the head's rows are the first token ids of the target itself; d2t moves them elsewhere"
         yield Mistake("d2t-identity", replace(base, ids="identity"), what, "Leave d2t and t2d out, or fill them with zeros.")
-    if draft.flag("tie_word_embeddings") or "lm_head.weight" not in draft.tensors:
+    if draft.flag("tie_word_embeddings"):
         what = "the head is the target's embedding table"
         yield Mistake("tied", replace(base, tied=True), what, "Save the table as lm_head.weight and untie.")
     if "embed_tokens.weight" in draft.tensors:
-        what = "the draft was trained with an embedding of its own, which engines replace by the target's"
-        yield Mistake("own-embedding", replace(base, own_embedding=True), what, "Train with the target's frozen embedding.")
+        what = "the draft was trained with an embedding of its own, which SGLang replaces by the target's"
+        fix = "Serve it with vLLM, or train with the target's embedding."
+        yield Mistake("own-embedding", replace(base, own_embedding=True), what, fix)
 
 
 def _layers(base: Reading, draft: RawDraft, facts: TargetFacts) -> Iterator[Mistake]:
