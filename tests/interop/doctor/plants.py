@@ -1,8 +1,10 @@
 """Faults to plant into a healthy draft, each with the names by which the doctor has to call it."""
 
+import json
 from dataclasses import dataclass
 
 import torch
+from safetensors.torch import load_file, save_file
 
 Q, K, V = (f"midlayer.self_attn.{n}_proj.weight" for n in "qkv")
 
@@ -180,3 +182,18 @@ PLANTS = (
     Plant("two at once", both(absolute, swap_halves), ("d2t-absolute", "halves-swapped"), "d2t-absolute"),
     Plant("three at once", both(absolute, permute_heads, fc_blocks(2, 1, 0)), ("aux-order-210",), "d2t-absolute"),
 )  # fmt: skip
+MEASURED = [plant for plant in PLANTS if plant.diagnosis or plant.names[0] in ("untrained", "other-answers", "coverage")]
+
+
+def planted(damage, source, folder):
+    """A damaged copy of a draft directory."""
+    config, tensors = json.loads((source / "config.json").read_text()), load_file(source / "model.safetensors")
+    damage(config, tensors)
+    return write(folder, config, tensors)
+
+
+def write(folder, config, tensors):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    return folder

@@ -9,8 +9,8 @@ from math import inf, nan
 import pytest
 import torch
 from healthy import PROMPTS, train_by_heart
-from plants import PLANTS
-from safetensors.torch import load_file, save_file
+from plants import MEASURED, PLANTS, planted, write
+from safetensors.torch import load_file
 from variants import VARIANTS, make_variant
 
 from vlm_eagle.data.conversation import Conversation, user_message
@@ -24,9 +24,6 @@ from vlm_eagle.interop.doctor.readings.reading import as_written
 from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.target.load import load_target
 from vlm_eagle.training.ttt_dense import TTTAttention
-
-MEASURED = [plant for plant in PLANTS if plant.diagnosis or plant.names[0] in ("untrained", "other-answers", "coverage")]
-WRITTEN = [plant for plant in PLANTS if plant not in MEASURED]
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +50,6 @@ def examined(demo, cases, monkeypatch):
     return lambda folder: examination.diagnose(demo, read_raw(folder), PROMPTS)
 
 
-def planted(plant, healthy, folder):
-    config = json.loads((healthy / "config.json").read_text())
-    tensors = load_file(healthy / "model.safetensors")
-    plant.damage(config, tensors)
-    return write(folder, config, tensors)
-
-
-def write(folder, config, tensors):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(tensors, folder / "model.safetensors")
-    return folder
-
-
 def names(report):
     findings = [finding for finding in report.findings if finding.counts]
     return {finding.code for finding in findings} | {finding.reading for finding in findings}
@@ -82,7 +65,7 @@ def test_a_healthy_draft_raises_nothing(examined, healthy):
 
 @pytest.mark.parametrize("plant", MEASURED, ids=lambda plant: plant.name)
 def test_a_fault_that_shows_in_acceptance(plant, examined, healthy, tmp_path):
-    report = examined(planted(plant, healthy, tmp_path / "draft"))
+    report = examined(planted(plant.damage, healthy, tmp_path / "draft"))
     assert not report.healthy
     assert names(report) & set(plant.names), names(report)
     if plant.diagnosis:
@@ -92,13 +75,6 @@ def test_a_fault_that_shows_in_acceptance(plant, examined, healthy, tmp_path):
         assert after > before  # it was unrolled over three steps
     else:
         assert report.diagnosis == []
-
-
-@pytest.mark.parametrize("plant", WRITTEN, ids=lambda plant: plant.name)
-def test_a_fault_that_is_written(plant, demo, healthy, tmp_path):
-    draft = read_raw(planted(plant, healthy, tmp_path / "draft"))
-    found = {finding.code for finding in examination.examine(draft, TargetFacts.of(demo.model.config)) if finding.counts}
-    assert found & set(plant.names), found
 
 
 def test_every_layer_that_a_list_of_ids_may_mean_is_heard(demo, healthy, tmp_path, monkeypatch):
@@ -125,14 +101,9 @@ def test_prompts_that_cannot_be_used_are_counted(demo, tmp_path):
 def test_what_cannot_be_run_is_not_measured(examined, healthy, tmp_path):
     for name in ("keys cut off", "NaN", "a tensor is missing", "a tensor of zeros"):
         (plant,) = (plant for plant in PLANTS if plant.name == name)
-        report = examined(planted(plant, healthy, tmp_path / "draft"))
+        report = examined(planted(plant.damage, healthy, tmp_path / "draft"))
         assert (report.search, report.healthy) == (None, False)
         assert report.unmeasured
-
-
-def test_there_are_enough_plants():
-    assert len(PLANTS) >= 30
-    assert len({plant.name for plant in PLANTS}) == len(PLANTS)
 
 
 def test_a_base_that_training_ignored_and_one_that_it_used(demo, examined, tmp_path):
