@@ -1,4 +1,4 @@
-"""Faults to plant into a healthy draft, each with the names by which the doctor has to call it."""
+"""Faults to plant into a draft, and those that show in acceptance with the names by which the doctor has to call them."""
 
 import json
 from dataclasses import dataclass
@@ -12,14 +12,12 @@ Q, K, V = (f"midlayer.self_attn.{n}_proj.weight" for n in "qkv")
 @dataclass(frozen=True)
 class Plant:
     """`damage(config, tensors)` edits both in place. `names`: codes or readings of findings, one of which must be there.
-    `diagnosis`: the reading that must bring acceptance back; None if none can. `deep`: only a draft that learned from real
-    texts shows it."""
+    `diagnosis`: the reading that must bring acceptance back; None if none can."""
 
     name: str
     damage: object
     names: tuple[str, ...]
     diagnosis: str | None = None
-    deep: bool = False
 
 
 def config(**values):
@@ -144,17 +142,13 @@ def both(*damages):
 
 
 PLANTS = (
-    Plant("ids one too high", shift_ids(1), ("ids-down",), "ids-down", deep=True),
-    Plant("ids one too low", shift_ids(-1), ("ids-up",), "ids-up", deep=True),
-    Plant("top-level ids counted as outputs", shift_ids(-1, nested=False), ("layer-ids-convention",)),
-    Plant("nested ids counted as inputs", shift_ids(1, top=False), ("layer-ids-convention",)),
+    Plant("ids one too high", shift_ids(1), ("ids-down",), "ids-down"),
+    Plant("ids one too low", shift_ids(-1), ("ids-up",), "ids-up"),
     Plant("ids beyond the target", shift_ids(40), ("layer-ids-range",), "ids-default"),
-    Plant("ids descending", config(eagle_aux_hidden_state_layer_ids=[5, 4, 3]), ("layer-ids-order",)),
     Plant("d2t absolute", absolute, ("d2t-absolute",), "d2t-absolute"),
     Plant("d2t absolute, no t2d", absolute_without_t2d, ("d2t-absolute",), "d2t-absolute"),
     Plant("d2t lost its offsets", identity, ("d2t-t2d",), "d2t-from-t2d"),
-    Plant("rope_theta 10000", config(rope_theta=10000.0), ("rope-theta",), "theta-target", deep=True),
-    Plant("max_position_embeddings", config(max_position_embeddings=2048), ("max-positions",)),
+    Plant("rope_theta 10000", config(rope_theta=10000.0), ("rope-theta",), "theta-target"),
     Plant("rotary rows in pairs", permute_heads, ("rotary-pairs",), "rotary-pairs"),
     Plant("fc blocks reversed", fc_blocks(2, 1, 0), ("aux-order-210",), "aux-order-210"),
     Plant("fc blocks rotated", fc_blocks(1, 2, 0), ("aux-order-120", "aux-order-201"), "aux-order-120"),
@@ -162,27 +156,14 @@ PLANTS = (
     Plant("gate and up swapped", swap_gate_up, ("gate-up-swapped",), "gate-up-swapped"),
     Plant("norms zero-centred", zero_centred, ("norm-offset",), "norm-offset"),
     Plant("head_dim halved", split_heads, ("head-dim",), "head-dim-*"),
-    Plant("fc_norm without tensors", config(fc_norm=True), ("fc-norm",)),
     Plant("norm_before_residual", config(norm_before_residual=True), ("norm-before-residual",), "norm-before-residual"),
     Plant("norm_output", config(norm_output=True), ("norm-output",), "norm-output"),
-    Plant("tie flag", config(tie_word_embeddings=True), ("tie-word-embeddings",)),
-    Plant("wrong hidden_size", config(hidden_size=128), ("hidden-size",)),
-    Plant("wrong target_hidden_size", config(target_hidden_size=512), ("target-hidden-size",)),
-    Plant("wrong vocab_size", config(vocab_size=151936), ("vocab-size",)),
     Plant("draft vocabulary too small", fewer_words, ("coverage",)),
-    Plant("keys cut off", odd_keys, ("head-dim-tensors",)),
-    Plant("NaN", nan, ("tensor-nan",)),
-    Plant("a tensor of zeros", zero, ("tensor-zero",)),
-    Plant("dtype misstated", config(torch_dtype="float16"), ("dtype",)),
-    Plant("a tensor is missing", forget("norm.weight"), ("tensors-missing",)),
-    Plant("names of another layout", rename, ("tensor-names",)),
-    Plant("no draft_vocab_size", forget("draft_vocab_size"), ("draft-vocab-size",)),
     Plant("untrained", random_head, ("untrained",)),
     Plant("learned from another target", other_words, ("other-answers",)),
     Plant("two at once", both(absolute, swap_halves), ("d2t-absolute", "halves-swapped"), "d2t-absolute"),
     Plant("three at once", both(absolute, permute_heads, fc_blocks(2, 1, 0)), ("aux-order-210",), "d2t-absolute"),
 )  # fmt: skip
-MEASURED = [plant for plant in PLANTS if plant.diagnosis or plant.names[0] in ("untrained", "other-answers", "coverage")]
 
 
 def planted(damage, source, folder):
