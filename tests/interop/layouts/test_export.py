@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import foreign
 import pytest
+import torch
 import yaml
 from conftest import make_draft
 from huggingface_hub import HfApi
@@ -14,6 +15,7 @@ from variants import make_variant
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands import export, import_
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.layouts.checks import check_target
 from vlm_eagle.interop.layouts.write import write_draft
@@ -205,6 +207,29 @@ def test_options_an_engine_lacks_are_refused(target, tmp_path):
     assert "sequence index" in " ".join(write_draft(tmp_path, "vllm", draft.config, foreign.tensors_of(draft)))
 
 
+def test_maps_that_disagree_are_not_exported(target, tmp_path):
+    draft = make_variant(target)
+    tensors = foreign.tensors_of(draft)
+    with pytest.raises(UserError, match="t2d"):
+        write_draft(tmp_path, "native", draft.config, tensors | {"t2d": tensors["t2d"].roll(1)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_remarks_on_serving(target, tmp_path):
+    for name, form, options, said in (
+        ("a", "native", {"own_embeddings": True}, "vLLM uses them, SGLang does not"),
+        ("b", "vllm", {"fc_norm": True, "norm_output": True}, "need vLLM 0.32"),
+        ("c", "native", {}, ""),
+    ):
+        draft = make_variant(target, **options)
+        assert said in " ".join(remarks := write_draft(tmp_path / name, form, draft.config, foreign.tensors_of(draft)))
+        assert len(remarks) == bool(said)
+    wide = replace(make_variant(target).config, hidden_size=128, own_embeddings=True)
+    draft = Eagle3Draft(wide, DraftVocab.from_counts(torch.arange(1280), 400))
+    with pytest.raises(UserError, match="a width that is not the target's"):
+        write_draft(tmp_path / "d", "speculators", wide, foreign.tensors_of(draft))
+
+
 def test_a_broken_draft_is_not_exported(demo_run, tmp_path, capsys):
     Eagle3Draft.from_pretrained(demo_run / "draft").save_pretrained(tmp_path / "draft")
     tensors = load_file(tmp_path / "draft" / "model.safetensors")
@@ -225,8 +250,12 @@ def test_a_broken_draft_is_not_exported(demo_run, tmp_path, capsys):
 def test_the_config_is_held_against_the_target(demo_run):
     config, target = Eagle3Draft.from_pretrained(demo_run / "draft").config, read_config("demo")
     assert check_target(config, target, "demo") == []
-    differences = check_target(replace(config, rope_theta=10_000.0), target, "demo")
-    assert differences == ["rope_theta: the draft has 10000.0, demo has 100000.0"]
+    for change, said in (
+        ({"rope_theta": 10_000.0}, "rope_theta: the draft has 10000.0, demo has 100000.0"),
+        ({"max_position_embeddings": 77}, "max_position_embeddings: the draft has 77, demo has 4096"),
+        ({"rms_norm_eps": 1e-5}, "rms_norm_eps: the draft has 1e-05, demo has 1e-06"),
+    ):
+        assert check_target(replace(config, **change), target, "demo") == [said]
     section = tuple(target.text_config.rope_parameters["mrope_section"])
     assert check_target(replace(config, mrope_section=section, mrope_interleaved=True), target, "demo") == []
     assert "M-RoPE" in check_target(replace(config, mrope_section=section), target, "demo")[0]
