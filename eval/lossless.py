@@ -26,6 +26,7 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
@@ -87,7 +88,7 @@ class Parting:
 def main(config: LosslessConfig) -> int:
     """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
     console = Console()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     draft = Eagle3Draft.from_pretrained(config.draft).to(device, getattr(torch, config.dtype))
     options = {"device": device, "llm_only": config.llm_only, "layer_ids": draft.config.aux_layer_ids}
     target = load_target(config.target, dtype=config.dtype, **options)

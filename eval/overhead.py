@@ -18,6 +18,7 @@ from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.devices import default_device
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch
@@ -55,7 +56,7 @@ def main(config: OverheadConfig) -> None:
     unknown = [name for name in config.shapes if name not in SHAPES]
     if unknown:
         raise UserError(f"No such shape: {', '.join(unknown)}. There are {', '.join(SHAPES)}.")
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device)
+    device = default_device() if config.device == "auto" else torch.device(config.device)
     console, results = Console(), {}
     for name in config.shapes:
         results[name] = _measure(name, config, device)

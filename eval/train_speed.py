@@ -22,6 +22,7 @@ from rich.table import Table
 from timing.shapes import SHAPES, build_pair, vocabulary
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.devices import default_device, wait_for
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
@@ -75,7 +76,7 @@ class TrainSpeedConfig:
 
 def main(config: TrainSpeedConfig) -> None:
     """Prints the table and writes the JSON."""
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device)
+    device = default_device() if config.device == "auto" else torch.device(config.device)
     width = config.draft_vocab_size or (1024 if config.shape == "tiny" else 32_000)
     target, draft = build_pair(config.shape, width, getattr(torch, config.dtype), device)
     draft = draft.float()
@@ -133,8 +134,7 @@ def _step(config: TrainSpeedConfig, target: Target, draft: Eagle3Draft, features
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter()
 
 

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -26,6 +25,7 @@ from vlm_eagle.config import DEMO
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.connect import EngineName, connect
@@ -84,7 +84,7 @@ def main(config: ParityConfig) -> int:
     if any(k < 1 for k in config.k):
         raise UserError(f"--k counts drafted tokens, so it is at least 1, found {config.k}.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server that was started ends with us
-    console, device = Console(), "cuda" if torch.cuda.is_available() else "cpu"
+    console, device = Console(), default_device()
     draft = Eagle3Draft.from_pretrained(config.draft)
     target = load_target(config.target, dtype=config.dtype, device=device, layer_ids=draft.config.aux_layer_ids)
     draft = draft.to(device, target.embed_tokens.weight.dtype)

@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from vlm_eagle.cli import run_cli
@@ -19,6 +18,7 @@ from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, stream
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import load_target
 
@@ -60,8 +60,8 @@ class GenerateConfig:
 
 def main(config: GenerateConfig) -> None:
     """Prints the answer as it is written, then one line about it."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = "float32" if device == "cpu" else "auto"
+    device = default_device()
+    dtype = "float32" if device.type == "cpu" else "auto"
     draft = None if config.draft == "none" else Eagle3Draft.from_pretrained(config.draft)
     layer_ids = draft.config.aux_layer_ids if draft else None
     target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEVELS = (
     {"__init__"},  # vlm_eagle/__init__.py, which everything imports
-    {"records", "config", "errors", "provenance"},
+    {"records", "config", "errors", "provenance", "devices"},
     {"data", "target", "draft"},
     {"training", "decoding"},
     {"interop"},

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from scores.columns import model_digest
 from vlm_eagle.config import DEMO
 from vlm_eagle.decoding.generate import check_fit
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target
@@ -41,7 +42,7 @@ class Pair:
 
 def processes() -> PartialState:
     """This process among those of `accelerate launch`, or alone. Some may wait long for the slowest."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
+    return PartialState(cpu=default_device().type == "cpu", timeout=timedelta(days=30))
 
 
 def load_pairs(

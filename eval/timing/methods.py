@@ -14,6 +14,7 @@ from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch, ImageInputs
 from vlm_eagle.target.target import Target
@@ -140,8 +141,7 @@ class Clock(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
         return time.perf_counter()
 
 

@@ -3,6 +3,7 @@
 import io
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image, PngImagePlugin, features
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, TextPart, VideoPart
 from vlm_eagle.data.images import open_image, upright_size
-from vlm_eagle.data.media import pixel_budget, read_headers, set_pixel_budget
+from vlm_eagle.data.media import pixel_budget, read_headers, set_pixel_budget, video_patches
 from vlm_eagle.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else []))
@@ -72,6 +73,15 @@ def test_frame_lists_of_any_size_in_any_budget(processor, size, frames, fps, bud
     collator = collator_for(processor, *budget, video_pixels=video_pixels)
     conversation = about(VideoPart(tuple(blank(*size) for _ in range(frames)), fps), blank(50, 70))
     assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
+
+
+def test_older_versions_make_as_many_patches_of_a_video(processor):
+    """transformers before 5.17 cannot be asked."""
+    videos = processor.video_processor
+    names = ("temporal_patch_size", "patch_size", "merge_size", "size")
+    older = SimpleNamespace(**{name: getattr(videos, name) for name in names})
+    for frames, height, width in [(1, 64, 64), (5, 480, 640), (9, 100, 1900), (400, 333, 257)]:
+        assert video_patches(older, frames, height, width) == video_patches(videos, frames, height, width)
 
 
 def test_long_videos_share_a_budget(processor, monkeypatch):

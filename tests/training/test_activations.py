@@ -32,8 +32,8 @@ def workload(length, fraction, **settings):
     )  # fmt: skip
 
 
-def build(autocast):
-    target, draft = build_pair("tiny", 1024, torch.bfloat16 if autocast else torch.float32, CPU)
+def build(autocast, width=1024):
+    target, draft = build_pair("tiny", width, torch.bfloat16 if autocast else torch.float32, CPU)
     draft = draft.float()
     for parameter in draft.parameters():
         parameter.grad = torch.zeros_like(parameter)  # held, as after a step's first micro-batch
@@ -76,6 +76,18 @@ def test_memory_of_the_draft(pair, monkeypatch, recompute, fraction, chunks):
     work = workload(1024, fraction, recompute=recompute, autocast=autocast)
     measured = peak_bytes(step(target, draft, work), CPU)
     assert worst(DraftActivations(draft_sizes(draft.config), work)) == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("length", [64, 256])
+def test_memory_with_a_large_head(pair, monkeypatch, recompute, length):
+    """Where the head's own gradient decides."""
+    *_, autocast = pair
+    target, draft, _ = build(autocast, width=4000)
+    monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", 2**17)
+    work = workload(length, 0.12, recompute=recompute, autocast=autocast)
+    measured = peak_bytes(step(target, draft, work), CPU)
+    assert DraftActivations(draft_sizes(draft.config), work).worst() == pytest.approx(measured, rel=0.1)
 
 
 @pytest.mark.parametrize("loss", ["lk_alpha", "lk_lambda"])

@@ -100,10 +100,10 @@ def test_precision_is_that_of_the_launch(dry_run, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "words", "absent"),
     [
-        ([], ["Features from the target.", "draft at anchors", "pixels of a step"], ["computed again", "visual embeddings"]),
+        ([], ["Features from the target.", "draft at anchors", "pixels"], ["computed again", "visual embeddings"]),
         (["--draft.recompute", "true"], ["inputs of the steps", "computed again for the gradient"], ["draft at anchors"]),
-        (["--data.features", "f"], ["Features from a store.", "features of a step"], ["captured hidden", "pixels of"]),
-        (["--data.features", "f", "--data.fill", "true"], ["then a store", "features of a step", "captured hidden"], []),
+        (["--data.features", "f"], ["Features from a store.", "aux hidden states"], ["captured hidden", "pixels"]),
+        (["--data.features", "f", "--data.fill", "true"], ["then a store", "aux hidden states", "captured hidden"], []),
         (["--draft.image-inputs", "mixed"], ["visual embeddings"], []),
     ],
     ids=["online", "recompute", "offline", "fill", "mixed"],

@@ -171,24 +171,24 @@ def test_disk_of_captured_features(target, mixed_batch, tmp_path, dtype):
 
 
 def test_features_and_pixels_on_the_device(target, mixed_batch):
-    """What a store hands out lies on the device for all micro-batches of a step; pixels likewise."""
+    """One micro-batch of a step at a time is on a GPU; on a CPU the others wait in the same memory."""
     sizes, features = target_sizes(target.model.config, "float32"), target.features(mixed_batch, visual=True)
     (b, t), images = features.input_ids.shape, int(features.visual_mask.sum())
     work = replace(
         WORK, batch_size=b, max_length=t, supervised_fraction=len(features.last_hidden) / (b * t), visual=True,
         image_fraction=images / (b * t), accumulation=4,
     )  # fmt: skip
-    online, offline, fill = (
-        estimate_memory(sizes, draft_sizes(make_draft(target).config), replace(work, **how))
-        for how in ({}, {"offline": True}, {"fill": True})
-    )
+    estimate = lambda **how: estimate_memory(sizes, draft_sizes(make_draft(target).config), replace(work, **how))
+    pixels = mixed_batch.pixels["pixel_values"].nbytes
     one = sum(x.nbytes for x in (features.aux_hidden, features.last_hidden, features.visual))
-    for memory in (offline, fill):
-        assert dict(memory.held)["features of a step's micro-batches"] == 4 * one
-    assert dict(online.held)["pixels of a step's micro-batches"] == 4 * mixed_batch.pixels["pixel_values"].nbytes
-    assert total(online.loss) - total(offline.loss) == one
-    assert dict(fill.held)["target's weights"] == dict(online.held)["target's weights"]
-    assert sum(size for name, size in online.forward if name.endswith("of the micro-batch before")) == one
+    for how, inputs in (({}, pixels), ({"offline": True}, one), ({"fill": True}, one)):
+        gpu, cpu, alone = estimate(**how, device="cuda"), estimate(**how, device="cpu"), estimate(**how, accumulation=1)
+        assert total(cpu.held) - total(gpu.held) == 3 * inputs
+        assert gpu.held == alone.held
+        names = ("aux hidden states", "last hidden states where supervised", "visual embeddings")
+        assert sum(dict(gpu.loss)[name] for name in names) == one
+        assert dict(gpu.forward).get("pixels", 0) == (0 if "offline" in how else pixels)
+    assert dict(estimate(fill=True).held)["target's weights"] == dict(estimate().held)["target's weights"]
 
 
 PLAN = plan_for("Qwen/Qwen3-VL-2B-Instruct", batch_size=4, max_length=4096, image_fraction=0.5)
@@ -231,15 +231,11 @@ def test_offline_loads_and_runs_no_layers():
     assert estimate_arithmetic(PLAN.target, PLAN.draft, offline).floor == 0
 
 
-def test_accumulation_costs_arithmetic_and_inputs():
-    """Memory of the draft does not depend on it; pixels of all micro-batches of a step wait on the device."""
+def test_accumulation_costs_arithmetic_alone():
+    """Memory of a GPU does not depend on it."""
     once, often = PLAN, replace(PLAN, work=replace(PLAN.work, accumulation=8))
     memories = [estimate_memory(p.target, p.draft, p.work) for p in (once, often)]
-    assert memories[0].loss == memories[1].loss
-    assert memories[0].gradient == memories[1].gradient
-    pixels = [dict(memory.held)["pixels of a step's micro-batches"] for memory in memories]
-    assert pixels[1] == 8 * pixels[0]
-    assert total(memories[1].held) - total(memories[0].held) == 7 * pixels[0]
+    assert memories[0] == memories[1]
     flops = [estimate_arithmetic(p.target, p.draft, p.work) for p in (once, often)]
     assert flops[1].step - flops[1].optimizer == 8 * (flops[0].step - flops[0].optimizer)
     assert flops[0].floor < flops[0].step < 2 * flops[0].floor

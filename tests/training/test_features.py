@@ -1,5 +1,6 @@
 """The feature store: training from it gives what training online gives; nothing broken is read; a capture can be killed."""
 
+import copy
 import json
 from collections import Counter
 
@@ -179,6 +180,19 @@ def test_heads_are_the_targets(data):
     torch.testing.assert_close(heads.logits(hidden), target.logits(hidden))
     assert torch.equal(heads.embed_tokens.weight, target.embed_tokens.weight)
     assert heads.fingerprint == target.fingerprint
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tied_table_is_there_once(text_target, tmp_path, tied):
+    model = copy.deepcopy(text_target.model)
+    if not tied:
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    model.save_pretrained(tmp_path)
+    text_target.processor.save_pretrained(tmp_path)
+    heads = load_heads(str(tmp_path), dtype="bfloat16", device=torch.device("cpu"), layer_ids=text_target.layer_ids)
+    assert torch.equal(heads.lm_head_weight, model.lm_head.weight.bfloat16())
+    assert (heads.lm_head_weight.data_ptr() == heads.embed_tokens.weight.data_ptr()) == tied
 
 
 def test_float8_keeps_every_part_in_range(data, tmp_path):

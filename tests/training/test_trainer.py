@@ -3,18 +3,28 @@
 import json
 import signal
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from rich.console import Console
 from runs import configure, trainer_for, weights
+from transformers import AutoConfig
 
+from vlm_eagle.config import TrainCommand
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
+from vlm_eagle.target.load import DEMO_TARGET
+from vlm_eagle.training import sharding
+from vlm_eagle.training.dry_run import make_plan
+from vlm_eagle.training.launch import check_precision
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
 from vlm_eagle.training.order import MicroBatches, Order
@@ -111,6 +121,50 @@ def test_interrupted_and_continued_is_bit_identical(data, tmp_path):
     assert torch.equal(weights(second), weights(whole))
     log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+def without_numbers(trainer, steps):
+    """The trainer, reading features that are not numbers at these steps."""
+    features = trainer._features
+
+    def read(source, batch):
+        found = features(source, batch)
+        return replace(found, aux_hidden=found.aux_hidden * float("nan")) if trainer.step in steps else found
+
+    trainer._features = read
+    return trainer
+
+
+def test_a_gradient_that_is_not_finite_spoils_nothing(data, tmp_path):
+    trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=3, eval_every=9, save_every=9)), {1})
+    after, step = [weights(trainer)], trainer._optimizer_step
+    trainer._optimizer_step = lambda window: (step(window), after.append(weights(trainer)))[0]
+    assert trainer.train()
+    changed = [not torch.equal(a, b) for a, b in pairwise(after)]
+    assert changed == [True, False, True]
+    assert after[-1].isfinite().all()
+    log = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["loss"] is None for row in log if "loss" in row] == [False, True, False]
+    assert trainer.left_out == 0
+
+
+def test_a_run_of_such_gradients_is_stopped(data, tmp_path):
+    trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=30, eval_every=99, save_every=99)), range(2, 30))
+    with pytest.raises(UserError, match="10 steps in a row, up to step 12"):
+        trainer.train()
+    assert weights(trainer).isfinite().all()
+
+
+def test_what_accelerate_may_not_ask_for(monkeypatch):
+    for name in ("fp16", "fp8"):
+        with pytest.raises(UserError, match="Use bf16"):
+            check_precision(name)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(UserError, match="--mixed_precision fp16"):
+        make_plan(TrainCommand(), AutoConfig.from_pretrained(DEMO_TARGET))
+    deepspeed = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED)
+    with pytest.raises(UserError, match="DEEPSPEED, which is not supported"):
+        sharding.prepare(deepspeed, None, False)
 
 
 def test_another_run_in_the_same_folder_is_refused(data, tmp_path):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
@@ -21,6 +20,7 @@ from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, Settings, check_fit, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import load_target
@@ -104,10 +104,10 @@ class Chat:
 def main(config: Config) -> None:
     """Reads questions until the end of the input."""
     console = Console()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     draft = Eagle3Draft.from_pretrained(config.draft)
     target = load_target(
-        config.target, dtype="float32" if device == "cpu" else "auto", device=device, layer_ids=draft.config.aux_layer_ids
+        config.target, dtype="float32" if device.type == "cpu" else "auto", device=device, layer_ids=draft.config.aux_layer_ids
     )
     draft = draft.to(target.device, target.embed_tokens.weight.dtype)
     check_fit(target, draft)

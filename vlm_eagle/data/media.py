@@ -9,7 +9,8 @@ from pathlib import Path
 
 from qwen_vl_utils import smart_resize
 from qwen_vl_utils.vision_process import FRAME_FACTOR, MODEL_SEQ_LEN, VIDEO_MAX_TOKEN_NUM, ceil_by_factor
-from transformers import ProcessorMixin
+from transformers import BaseVideoProcessor, ProcessorMixin
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize as smart_resize_video
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, TextPart, VideoPart
 from vlm_eagle.data.images import upright_size
@@ -100,13 +101,25 @@ def clip_tokens(clip: Clip, processor: ProcessorMixin, source: str) -> tuple[lis
         share = MODEL_SEQ_LEN * 0.9 / count * FRAME_FACTOR
         limit = max(min(VIDEO_MAX_TOKEN_NUM, share) * unit**2, int(low * 1.05))
         resized = smart_resize(*sizes.pop(), factor=unit, min_pixels=low, max_pixels=min(high, limit))
-        patches = videos.get_num_of_video_patches(count, *resized, {})
+        patches = video_patches(videos, count, *resized)
     except (ValueError, ZeroDivisionError) as error:
         raise BadRow(source, "video broken", f"{len(clip.sizes)} frames cannot be resized: {error}") from None
     step = videos.temporal_patch_size
     pairs = range(0, count, step)
     seconds = [(first + min(first + step, count) - 1) / 2 / clip.fps for first in pairs]
     return seconds, patches // len(pairs) // videos.merge_size**2
+
+
+def video_patches(videos: BaseVideoProcessor, frames: int, height: int, width: int) -> int:
+    """Patches that the processor makes of a video."""
+    if hasattr(videos, "get_num_ofvideo_patches"):  # transformers 5.17
+        return videos.get_num_ofvideo_patches(frames, height, width, {})
+    step, patch = videos.temporal_patch_size, videos.patch_size
+    height, width = smart_resize_video(
+        frames, height, width, temporal_factor=step, factor=patch * videos.merge_size,
+        min_pixels=videos.size["shortest_edge"], max_pixels=videos.size["longest_edge"],
+    )  # fmt: skip
+    return -(-frames // step) * (height // patch) * (width // patch)
 
 
 def clip_of(video: VideoPart, header: Header, source: str) -> Clip:

@@ -17,6 +17,7 @@ from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import Verdict
+from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
@@ -144,6 +145,5 @@ class _Costs:
         return median(times[1:])
 
     def _now(self) -> float:
-        if self.target.device.type == "cuda":
-            torch.cuda.synchronize(self.target.device)
+        wait_for(self.target.device)
         return time.perf_counter()

@@ -13,6 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from vlm_eagle.devices import has_float64
 from vlm_eagle.errors import UserError
 
 
@@ -66,13 +67,17 @@ class Sampler:
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """(...) int64 drawn from (..., V) by inversion: the first token whose cumulative probability exceeds uniform (...).
 
-    float64, so that 150,000 small terms add up; a token of probability zero is never drawn.
+    float64, so that 150,000 small terms add up (on the CPU where the device has none); a token of probability zero is never
+    drawn.
     """
+    where = probabilities.device
+    if not has_float64(where):
+        probabilities, uniform = probabilities.cpu(), uniform.cpu()
     cumulative = probabilities.double().cumsum(-1)
     total = cumulative[..., -1:]
     index = torch.searchsorted(cumulative, (uniform[..., None] * total).contiguous(), right=True)
     last = (cumulative < total).sum(-1, keepdim=True)  # rounding may reach the total exactly
-    return torch.minimum(index, last).squeeze(-1)
+    return torch.minimum(index, last).squeeze(-1).to(where)
 
 
 class Uniforms:
@@ -85,7 +90,8 @@ class Uniforms:
         rows = [
             torch.rand(cycles, per_cycle, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in seeds
         ]
-        self.blocks = torch.stack(rows).to(device)  # (B, cycles, per_cycle)
+        blocks = torch.stack(rows)  # (B, cycles, per_cycle)
+        self.blocks = blocks.to(device) if has_float64(device) else blocks.float().to(device)
 
     def __getitem__(self, cycle: int) -> Tensor:
         """(B, per_cycle)"""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.devices import wait_for
 from vlm_eagle.records import Batch
 
 
@@ -64,8 +65,7 @@ class ForwardTimer:
 
     def now(self) -> float:
         """Seconds on a clock, once the device has done what it was asked."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
         return time.perf_counter()
 
     def _start(self, *_: object) -> None:

@@ -4,6 +4,7 @@
 scenes whether it sees. `scripts/make_demo_target.py` runs all three and writes `assets/demo-target/`.
 """
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, ImagePart, TextPart
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.tokenizer import build_processor, train_tokenizer
+from vlm_eagle.provenance import write_json
 from vlm_eagle.records import Batch
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 
@@ -156,6 +158,9 @@ def save(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, fo
     copy.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     copy.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     copy.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"].pop("rope_parameters", None)  # the default, by a name that older versions warn of
+    write_json(folder / "config.json", config)
     processor.save_pretrained(folder)
 
 

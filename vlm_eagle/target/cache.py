@@ -103,3 +103,5 @@ class _TreeLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return self.cache.capacity
+
+    get_max_cache_shape = get_max_length  # its name up to transformers 5.12

@@ -56,12 +56,13 @@ def load_heads(name: str, *, dtype: str, device: torch.device, layer_ids: Sequen
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read a target at {name!r}: {error}. Give a model folder or a hub id.") from error
     embed_tokens = _read(name, places, _EMBEDDINGS)
-    head = _read(name, places, _HEADS) if any(key in places for key in _HEADS) else embed_tokens
-    if embed_tokens is None or head is None:
+    if embed_tokens is None:
         raise UserError(f"{name!r} holds none of {', '.join(_EMBEDDINGS)}. Is it a Qwen3 or Qwen3-VL model?")
     kind = embed_tokens.dtype if dtype == "auto" else getattr(torch, dtype)
-    tables = (table.to(device, kind) for table in (embed_tokens, head))
-    return TargetHeads(whole.get_text_config(), *tables, layer_ids, processor, is_vision)
+    embed_tokens = embed_tokens.to(device, kind)
+    head = _read(name, places, _HEADS)
+    head = embed_tokens if head is None else head.to(device, kind)  # without its own it is tied, and there once
+    return TargetHeads(whole.get_text_config(), embed_tokens, head, layer_ids, processor, is_vision)
 
 
 def _places(name: str) -> dict[str, str]:

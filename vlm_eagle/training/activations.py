@@ -14,10 +14,10 @@ from vlm_eagle.training import attention, chunked_loss
 from vlm_eagle.training.sizes import DraftSizes
 from vlm_eagle.training.workload import Part, Workload, total
 
-# bytes per logit: (of a chunk while its loss is made, of the chunk before it then); under autocast 2 more and 2 less
-LOGIT_BYTES = {"soft_cross_entropy": (16, 8), "lk_alpha": (26, 4), "lk_lambda": (30, 4)}
+# bytes per logit of a chunk while its loss is made; under autocast 2 more
+LOGIT_BYTES = {"soft_cross_entropy": 16, "lk_alpha": 26, "lk_lambda": 30}
 LOGIT_BYTES_AFTER = 8  # logits and their gradient, when the loss of a chunk is made
-SCORE_BYTES = {4: (8, 4), 2: (12, 0)}  # likewise per attention score, in the backward pass, by `draft_bytes`
+SCORE_BYTES = {4: 8, 2: 12}  # per attention score of a chunk, in the backward pass, by `draft_bytes`
 NORM_BYTES = 24  # per value whose norm is differentiated
 
 
@@ -35,12 +35,13 @@ class DraftActivations:
         states = self._said * (2 * width + 8 + (2 if work.autocast else 0) + 4)  # as said, together, normed; gradient
         last = work.anchors * width * (c.hidden_size + self._key_row * (work.ttt_length - 1)) if work.recompute else 0
         head = c.draft_vocab_size * c.hidden_size
+        product = width * head if work.autocast else 0
         return (
             *self._kept(work.ttt_length - 1),
             *self._copies(),
             ("hidden states of all steps, normed, their gradient", states + last),
             ("lm_head's gradient, float32", 4 * head),
-            ("logits of a chunk", max(self._logits(), LOGIT_BYTES_AFTER * self._chunk_logits() + width * head)),
+            ("logits of a chunk", max(self._logits(), LOGIT_BYTES_AFTER * self._chunk_logits() + product)),
         )
 
     def gradient(self) -> tuple[Part, ...]:
@@ -51,7 +52,7 @@ class DraftActivations:
     def _entering(self) -> tuple[Part, ...]:
         """lm_head's gradient is scaled and added, then the final norm is differentiated."""
         c, autocast = self.draft.config, self.work.autocast
-        scaled = self._said * (12 if autocast else 20) + 8 * c.draft_vocab_size * c.hidden_size
+        scaled = self._said * (8 if autocast else 12) + 4 * c.draft_vocab_size * c.hidden_size
         return (
             *self._kept(self.work.ttt_length - 1),
             *self._copies(),
@@ -120,16 +121,9 @@ class DraftActivations:
         return 4 * 3 * self.draft.config.target_hidden_size if self.draft.config.fc_norm else 0
 
     def _logits(self) -> int:
-        """Of the worst chunk, beside what is left of the one before: the target's logits, then the draft's."""
-        positions, vocab = self._chunk_positions(), self.draft.config.vocab_size
-        own, left = LOGIT_BYTES[self.work.loss]
-        if self.work.autocast:
-            own, left = own + 2, left - 2
-        first = max(own * self._chunk_logits(), 6 * positions * vocab)
-        others = min(self.work.anchors - positions, positions)
-        share = others / positions  # the second chunk may be the last, and small
-        second = max(own * self._chunk_logits() * share + left * self._chunk_logits(), 0) if others else 0
-        return max(first, round(second))
+        """Of a chunk: the target's logits, then the draft's."""
+        own = LOGIT_BYTES[self.work.loss] + (2 if self.work.autocast else 0)
+        return max(own * self._chunk_logits(), 6 * self._chunk_positions() * self.draft.config.vocab_size)
 
     def _chunk_positions(self) -> int:
         c = self.draft.config
@@ -142,9 +136,8 @@ class DraftActivations:
     def _scores(self) -> int:
         """A chunk's queries against all rows of a conversation."""
         queries, anchors = attention.CHUNK[self.work.device], self.work.anchors // self.work.batch_size
-        own, left = SCORE_BYTES[self.work.draft_bytes]
         scores = self.draft.config.num_attention_heads * min(queries, anchors) * self.work.max_length
-        return scores * (own + (left if self.work.anchors > queries else 0))
+        return scores * SCORE_BYTES[self.work.draft_bytes]
 
     @property
     def _said(self) -> int:

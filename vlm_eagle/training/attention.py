@@ -74,6 +74,7 @@ class _Attention(torch.autograd.Function):
                 total = scores.logsumexp(-1, keepdim=True)
                 out[:, chunk.anchors] = chunk.rows_of(scores.sub_(total).exp_().to(q.dtype) @ values[:, chunk.rows])
                 lse[:, chunk.anchors] = chunk.rows_of(total)[..., 0]
+                del scores  # only one chunk's live at a time
             if own_keys.shape[2]:
                 own = _own_scores(query, own_keys)
                 shared, lse = lse, torch.logaddexp(lse, own.logsumexp(-1))
@@ -98,6 +99,7 @@ class _Attention(torch.autograd.Function):
             d_query[:, chunk.anchors] = chunk.rows_of(d_scores @ keys[:, chunk.rows])
             d_keys[:, chunk.rows] += d_scores.transpose(1, 2) @ chunk.flat(query)
             d_values[:, chunk.rows] += p.transpose(1, 2) @ g
+            del p, d_scores
         p = (_own_scores(query, own_keys) - lse[..., None]).exp_()
         d_own = ((grad @ own_values.transpose(2, 3)).float() - delta[..., None]).mul_(p).to(query.dtype)
         d_query += d_own @ own_keys

@@ -16,7 +16,7 @@ from vlm_eagle.training.losses import RowLoss
 from vlm_eagle.training.teacher import teach
 
 # logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
-ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
+ELEMENTS = {"cpu": 2**23, "cuda": 2**25}
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,16 @@ class _ChunkedLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros(steps, dtype=torch.long, device=hidden.device)
         d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
-        order = prediction.answer.argsort(stable=True)
+        order, cast = prediction.answer.argsort(stable=True), weight.to(_matmul_dtype(weight))
         for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
-            teacher = teach(teaching.head(teaching.last_hidden[positions]), teaching.target_ids, teaching.t2d)
-            answer = prediction.answer[rows] - positions.start
-            covered, x = teacher.covered[answer], hidden[rows]
-            logits = F.linear(x, weight)
-            with torch.enable_grad():
-                leaf = logits.float().detach().requires_grad_(learn)
-                losses = row_loss(leaf, teacher.probabilities[answer])
-                part = (losses * prediction.weight[rows] * covered).sum()
-            loss += part.detach()
-            right = (leaf.detach().argmax(-1) == teacher.top[answer]) & covered
-            correct.index_add_(0, prediction.step[rows], right.long())
+            x = hidden[rows].to(cast.dtype)
+            part, right, d_logits = _chunk(x, cast, prediction, teaching, row_loss, positions, rows, learn)
+            loss += part
+            correct.index_add_(0, prediction.step[rows], right)
             if learn:
-                (d_logits,) = torch.autograd.grad(part, leaf)
-                d_logits = d_logits.to(logits.dtype)
-                d_hidden[rows] = (d_logits @ weight.to(logits.dtype)).float()
-                d_weight += d_logits.T @ x.to(logits.dtype)
+                d_hidden[rows] = (d_logits @ cast).float()
+                _add_product(d_weight, d_logits.T, x)
+            del d_logits  # nothing of this chunk lives while the next one is made
         if learn:
             ctx.save_for_backward(d_hidden.to(hidden.dtype), d_weight.to(weight.dtype))
         ctx.mark_non_differentiable(correct)
@@ -104,7 +96,42 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grad, d_weight * grad, None, None, None, None, None
+        return d_hidden.mul_(grad), d_weight.mul_(grad), None, None, None, None, None  # in place: once is all they are used
+
+
+def _chunk(
+    x: Tensor, weight: Tensor, prediction: Prediction, teaching: Teaching, row_loss: RowLoss, positions: slice, rows: Tensor,
+    learn: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """(loss, 0-d; (r,) int64 1 where the row's argmax is the target's; gradient of the logits (r, W)) of the rows (r,) that
+    predict `positions`, from their hidden states x (r, D)."""
+    teacher = teach(teaching.head(teaching.last_hidden[positions]), teaching.target_ids, teaching.t2d)
+    answer = prediction.answer[rows] - positions.start
+    covered = teacher.covered[answer]
+    logits = F.linear(x, weight)
+    with torch.enable_grad():
+        leaf = logits.float().detach().requires_grad_(learn)
+        losses = row_loss(leaf, teacher.probabilities[answer])
+        part = (losses * prediction.weight[rows] * covered).sum()
+    right = (leaf.detach().argmax(-1) == teacher.top[answer]) & covered
+    if not learn:
+        return part, right.long(), None
+    (d_logits,) = torch.autograd.grad(part, leaf)
+    return part.detach(), right.long(), d_logits.to(logits.dtype)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b, where possible without a tensor for the product: the head's gradient is large."""
+    if a.dtype == total.dtype:
+        torch.addmm(total, a, b, out=total)
+    else:
+        total += a @ b
+
+
+def _matmul_dtype(weight: Tensor) -> torch.dtype:
+    """What matrix products run in, so that a weight is cast once and not by autocast in every chunk."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:

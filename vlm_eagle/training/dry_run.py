@@ -17,6 +17,7 @@ from vlm_eagle.training import estimate_table as tables
 from vlm_eagle.training.advice import Plan, advise, most_supervised
 from vlm_eagle.training.arithmetic import estimate_arithmetic
 from vlm_eagle.training.estimate import estimate_memory, store_bytes
+from vlm_eagle.training.launch import check_precision
 from vlm_eagle.training.sizes import draft_sizes, target_sizes
 from vlm_eagle.training.workload import GIB, Workload
 
@@ -71,7 +72,7 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
         image_fraction=images,
         optimizer=command.optim.optimizer,
         loss=command.draft.loss,
-        autocast=os.environ.get("ACCELERATE_MIXED_PRECISION", "no") in ("bf16", "fp16"),
+        autocast=check_precision(os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) == "bf16",
         recompute=command.draft.recompute,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
         sharded=command.shard or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",

@@ -21,7 +21,7 @@ class Memory:
     """Device memory by part, in bytes. What is `held` stays; of the four phases only the largest counts.
 
     Attributes:
-        held: weights, gradients, optimizer state, and what the micro-batches of a step bring along.
+        held: weights, gradients, optimizer state, and on a CPU what the other micro-batches of a step bring along.
         forward: while the frozen target reads a micro-batch.
         loss: while the draft's loss on it is computed.
         gradient: while the draft is differentiated on it.
@@ -56,13 +56,11 @@ class Memory:
 def estimate_memory(target: TargetSizes, draft: DraftSizes, work: Workload) -> Memory:
     """Device memory of a run, by part."""
     features, activations = _features(target, work), DraftActivations(draft, work)
-    before = tuple((f"{name}, of the micro-batch before", size) for name, size in features) if work.accumulation > 1 else ()
-    once = () if work.offline or work.fill else features  # what comes from a store is there for all micro-batches of a step
     return Memory(
         held=_held(target, draft, work),
-        forward=() if work.offline else (*_captured(target, work), *(before if once else ()), *_forward(target, work)),
-        loss=(*once, *activations.loss()),
-        gradient=(*once, *activations.gradient()),
+        forward=() if work.offline else (*_pixels(target, work), *_captured(target, work), *_forward(target, work)),
+        loss=(*features, *activations.loss()),
+        gradient=(*features, *activations.gradient()),
         update=_update(draft, work),
     )
 
@@ -119,17 +117,18 @@ def _held(target: TargetSizes, draft: DraftSizes, work: Workload) -> tuple[Part,
     ]
     if work.processes > 1 and not work.sharded:
         parts.append(("gradients on their way to other devices", 4 * draft.parameters))
-    if work.offline or work.fill:
-        parts.append(("features of a step's micro-batches", work.accumulation * total(_features(target, work))))
-    elif pixels := _pixels(target, work):
-        parts.append(("pixels of a step's micro-batches", work.accumulation * pixels))
+    if work.device == "cpu" and work.accumulation > 1:  # elsewhere they wait in the host's memory
+        inputs = _features(target, work) if work.offline or work.fill else _pixels(target, work)
+        parts += [(f"{name}, of a step's other micro-batches", (work.accumulation - 1) * size) for name, size in inputs]
     return (*parts, ("context and libraries", OVERHEAD))
 
 
-def _pixels(target: TargetSizes, work: Workload) -> int:
+def _pixels(target: TargetSizes, work: Workload) -> tuple[Part, ...]:
     """Of a micro-batch, in float32, as the processor makes them."""
     vision = target.vision
-    return 4 * work.image_tokens * vision.patches_per_token * vision.patch_values if vision and not work.llm_only else 0
+    if vision is None or work.llm_only or not work.image_tokens:
+        return ()
+    return (("pixels", 4 * work.image_tokens * vision.patches_per_token * vision.patch_values),)
 
 
 def _forward(target: TargetSizes, work: Workload) -> list[Part]:

@@ -5,6 +5,7 @@ import os
 import torch
 from accelerate import Accelerator
 
+from vlm_eagle.devices import default_device
 from vlm_eagle.errors import UserError
 
 
@@ -13,11 +14,13 @@ def make_accelerator(tracker: str = "none", folder: str | None = None) -> Accele
     one per process, whatever the machine has.
 
     Raises:
-        UserError: several processes were started that do not know of each other; they would write over each other's files.
+        UserError: several processes were started that do not know of each other (they would write over each other's files), or
+            a precision was asked for that cannot be had.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    without_device = started > 1 and not torch.accelerator.is_available()  # accelerate must be told, or it sees no others
-    accelerator = Accelerator(cpu=without_device, log_with=None if tracker == "none" else tracker, project_dir=folder)
+    on_cpu = default_device().type == "cpu"  # accelerate must be told, or it sees no other processes
+    accelerator = Accelerator(cpu=on_cpu, log_with=None if tracker == "none" else tracker, project_dir=folder)
+    check_precision(accelerator.mixed_precision)
     if accelerator.num_processes < started:
         raise UserError(
             f"{started} processes were started, but accelerate sees {accelerator.num_processes}. Check --num_processes and "
@@ -26,3 +29,17 @@ def make_accelerator(tracker: str = "none", folder: str | None = None) -> Accele
     if accelerator.device.type == "cpu":
         torch.set_num_threads(max((os.cpu_count() or 1) // accelerator.num_processes, 1))
     return accelerator
+
+
+def check_precision(name: str) -> str:
+    """`name`, one of accelerate's, if training can have it.
+
+    Raises:
+        UserError: fp16, whose small range needs a scaled loss, or fp8, which needs other layers.
+    """
+    if name not in ("no", "bf16"):
+        raise UserError(
+            f"A draft is not trained with --mixed_precision {name}: its range is too small for gradients as they are. Use "
+            "bf16, which is as fast, or no. (If you did not give it, it stands in accelerate's config file.)"
+        )
+    return name

@@ -1,6 +1,7 @@
 """What a training run shows and writes while it goes: a progress bar, `log.jsonl`, and a tracker through accelerate."""
 
 import json
+import math
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -77,6 +78,7 @@ class TrainProgress:
         )
 
     def _write(self, row: dict) -> None:
+        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
         if self.active:
             with self.log.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")

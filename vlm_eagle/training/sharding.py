@@ -24,8 +24,13 @@ def prepare(accelerator: Accelerator, module: nn.Module, shard: bool) -> nn.Modu
     accelerate config that asks for FSDP is the same wish as `shard`.
 
     Raises:
-        UserError: accelerate was told to use FSDP1.
+        UserError: accelerate was told to use FSDP1, or an engine that brings its own optimizer step.
     """
+    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise UserError(
+            f"accelerate's config file asks for {accelerator.distributed_type.value}, which is not supported. Use several GPUs "
+            "plainly (MULTI_GPU), with --shard if memory is short."
+        )
     by_config = accelerator.distributed_type == DistributedType.FSDP
     if by_config and not accelerator.is_fsdp2:
         raise UserError("accelerate's config file asks for FSDP version 1. Set fsdp_version: 2 in its fsdp_config.")

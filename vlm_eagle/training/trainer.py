@@ -1,6 +1,7 @@
 """The training loop, on accelerate, safe to interrupt."""
 
 import json
+import math
 import signal
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ from vlm_eagle.training.sources import Source
 from vlm_eagle.training.stopwatch import Stopwatch
 from vlm_eagle.training.ttt import ttt_loss
 
+MOST_LEFT_OUT = 10  # updates in a row; one is a bad sample, so many are a bad run
 Result = tuple[Tensor, Tensor, Tensor]  # loss, correct, rows of a TTTResult: FSDP2 looks for tensors in tuples only
 
 
@@ -75,6 +77,7 @@ class Trainer:
             self.steps = min(self.steps, config.max_steps)
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
         self.step, self.best = 0, 0.0
+        self.left_out = 0  # updates in a row whose gradient was not finite
         self.asked, self.stopping = False, False  # Ctrl-C on this rank; what all ranks agreed on
         self.skipped = Counter(run.dropped) if accelerator.is_main_process else Counter()  # this rank's
         self.stopwatch = Stopwatch(accelerator.device)
@@ -120,32 +123,52 @@ class Trainer:
         rows, self.stopping = torch.stack(rows), bool(stop)
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         for i, batch in enumerate(batches):
-            last = i == len(batches) - 1
-            with self.stopwatch.running():
-                features = self._features(self.source, batch)
-            merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
-            with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
-                part, *counts = self.module(features, rows, merged)
-                # gradients are averaged over ranks; the normaliser already counts them all
-                self.accelerator.backward(part * self.accelerator.num_processes)
+            part, *counts = self._gradients(batch, rows, last=i == len(batches) - 1)
             acceptance.add(*counts)
-            loss += float(part.detach())
-        norm = clip_gradients(self.run_.draft, self.config.optim.clip)
+            loss += float(part)
+        norm = float(sharding.whole(clip_gradients(self.run_.draft, self.config.optim.clip)))
         factor = self.scale(self.step)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.optim.lr * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self._update(norm, self.config.optim.lr * factor)
         tokens = sum(int(b.attention_mask.sum()) for b in batches if b)
         supervised = sum(int(b.supervised.sum()) for b in batches if b)
         acceptance, loss, tokens, supervised = over_ranks(self.accelerator, acceptance, loss, tokens, supervised)
         return {
-            "loss": loss, "acceptance": acceptance, "gradient_norm": float(sharding.whole(norm)),
+            "loss": loss, "acceptance": acceptance, "gradient_norm": norm,
             "lr": self.config.optim.lr * factor, "tokens": int(tokens), "supervised": int(supervised),
             "target_seconds": self.stopwatch.seconds(),
         }  # fmt: skip
+
+    def _gradients(self, batch: Batch | TargetFeatures | None, rows: Tensor, *, last: bool) -> Result:
+        """Forward and backward of one micro-batch, of which nothing is left on the device afterwards."""
+        with self.stopwatch.running():
+            features = self._features(self.source, batch)
+        merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
+        with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
+            loss, *counts = self.module(features, rows, merged)
+            # gradients are averaged over ranks; the normaliser already counts them all
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+        return loss.detach(), *counts
+
+    def _update(self, norm: float, lr: float) -> None:
+        """Steps the optimizers, unless the gradient is not finite: a single such update would spoil all weights for good. The
+        norm is that of all ranks, so they agree."""
+        if math.isfinite(norm):
+            self.left_out = 0
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.step()
+        else:
+            self.left_out += 1
+            self.console.print(f"Step {self.step}: the gradient's norm is {norm}, so this update is left out.")
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        if self.left_out == MOST_LEFT_OUT:
+            raise UserError(
+                f"The gradient was not finite in {MOST_LEFT_OUT} steps in a row, up to step {self.step}. A target in float16 "
+                "can overflow: use --target-dtype bfloat16. Otherwise look at the loss before it and lower optim.lr."
+            )
 
     def normaliser(self, batch: Batch | TargetFeatures) -> Tensor:
         """(S,) int64, what a batch adds to the number that the loss of each step is divided by."""
