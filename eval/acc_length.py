@@ -40,7 +40,7 @@ from vlm_eagle.decoding.cycle import ROOT_ALONE
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engines import EngineName
+from vlm_eagle.interop.engines.connect import EngineName
 from vlm_eagle.provenance import describe_run, write_json
 
 

@@ -22,7 +22,8 @@ from vlm_eagle.config import DEMO
 from vlm_eagle.draft import files
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.export import Verifier, write_draft
+from vlm_eagle.interop.layouts.speculators import Verifier
+from vlm_eagle.interop.layouts.write import write_draft
 from vlm_eagle.target.capture import AuxCapture
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target

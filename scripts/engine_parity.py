@@ -10,6 +10,7 @@ code is 1 if text prompts differ in their answers or in their number of verifica
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,10 +28,11 @@ from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_process import free_port, running, vllm_command
-from vlm_eagle.interop.engine_prompts import resizer
-from vlm_eagle.interop.engines import Asked, Engine, EngineName, connect
-from vlm_eagle.interop.parity import Parity, answer_here, compare
+from vlm_eagle.interop.engines.connect import EngineName, connect
+from vlm_eagle.interop.engines.engine import Asked, Engine
+from vlm_eagle.interop.engines.messages import resizer
+from vlm_eagle.interop.engines.parity import Parity, answer_here, compare
+from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target
@@ -105,7 +107,7 @@ def main(config: ParityConfig) -> int:
 
 
 @contextmanager
-def _server(config: ParityConfig, k: int | None, console: Console):
+def _server(config: ParityConfig, k: int | None, console: Console) -> Iterator[str]:
     """The address of the engine; for a `k`, of one that runs as long as the context."""
     if k is None:
         yield config.server

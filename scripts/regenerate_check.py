@@ -27,7 +27,7 @@ from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_process import free_port, running, vllm_command
+from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.target.load import DEMO_TARGET
 

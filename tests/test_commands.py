@@ -5,7 +5,13 @@ import sys
 
 import pytest
 from conftest import make_draft
+from rich.console import Console
 
+from vlm_eagle.commands import chat
+from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.generate import Settings
+from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.target.load import load_target
@@ -47,6 +53,8 @@ def test_preview_marks_what_is_learned_and_loads_no_weights(folder):
     assert "<|image_pad|> x " in text
     assert "bad JSON" in text
     assert vlm_eagle("preview", "--data", str(folder / "data.jsonl"), "--rows", "7").returncode == 2
+    few = vlm_eagle("preview", "--data", str(folder / "data.jsonl"))
+    assert (few.returncode, few.stdout.count("learned")) == (0, 1)
 
 
 def test_a_conversation_about_an_image(folder):
@@ -59,6 +67,33 @@ def test_a_conversation_about_an_image(folder):
     assert "No such file: nowhere.png" in talk.stdout
     assert talk.stdout.count("acceptance length") == 3
     assert mix.sample("describe", 1).messages[-1].content[0].text.split()[0] in talk.stdout
+
+
+def test_an_interrupted_answer(target, capsys):
+    """While the prompt is read there is nothing to keep; later what was written is kept. The next question is answered."""
+    talk = chat.Chat(Decoder(target, make_draft(target), TreeShape(4), Sampler(Sampling())), Settings(max_new_tokens=12))
+    read, cycle = talk.decoder.read, talk.decoder.cycle
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def answer(line):
+        chat._answer(talk, line, (), Console())
+        return " ".join(capsys.readouterr().out.split())
+
+    talk.decoder.read = interrupted
+    assert answer("What is 1 + 2?") == "(stopped) 0 tokens, acceptance length 0.00"
+    assert talk.conversation is None
+    talk.decoder.read, talk.decoder.cycle = read, interrupted
+    assert "(stopped) 1 tokens" in answer("What is 1 + 2?")
+    assert len(talk.conversation.messages) == 2
+    talk.decoder.read = interrupted
+    assert "(stopped) 0 tokens" in answer("And 2 + 2?")
+    assert (len(talk.conversation.messages), talk.decoder.known) == (2, [])
+    talk.decoder.read, talk.decoder.cycle = read, cycle
+    assert "(stopped)" not in answer("And 2 + 2?")
+    assert talk.conversation.messages[-2].content[0].text == "And 2 + 2?"
+    assert len(talk.conversation.messages) == 4
 
 
 def test_a_draft_of_another_target_is_refused_in_one_line(folder, text_target):

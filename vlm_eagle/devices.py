@@ -12,9 +12,12 @@ def default_device() -> torch.device:
 
     Apple's GPU is taken only when accelerate's variable ACCELERATE_TORCH_DEVICE says mps: nothing here was ever run on one. The
     variable works for every other device as well (https://huggingface.co/docs/accelerate).
+
+    Raises:
+        UserError: it names a device that is not here.
     """
     if asked := os.environ.get("ACCELERATE_TORCH_DEVICE"):
-        return torch.device(asked)
+        return named_device(asked)
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if found is None or found.type == "mps" else found
 

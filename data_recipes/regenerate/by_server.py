@@ -16,8 +16,8 @@ from data_recipes.regenerate.dialogue import Dialogue
 from data_recipes.regenerate.pool import ServerPool
 from data_recipes.regenerate.target_files import TargetFiles
 from vlm_eagle.data.conversation import BadRow, Conversation, Message
-from vlm_eagle.interop.engine_http import Refused, Unanswered
-from vlm_eagle.interop.engine_prompts import chat_messages
+from vlm_eagle.interop.engines.http import Refused, Unanswered
+from vlm_eagle.interop.engines.messages import chat_messages
 
 _AHEAD = 2  # conversations handed out per worker, so that none waits for the next row to be read
 

@@ -8,8 +8,8 @@ from data_recipes.regenerate.dialogue import Reply
 from data_recipes.regenerate.target_files import TargetFiles
 from data_recipes.regenerate.thoughts import with_thoughts
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_http import EngineHttp, Refused, Unanswered
-from vlm_eagle.interop.engine_records import Asked
+from vlm_eagle.interop.engines.engine import Asked
+from vlm_eagle.interop.engines.http import EngineHttp, Refused, Unanswered
 
 _MISCONFIGURED = {401: "Set OPENAI_API_KEY.", 403: "Set OPENAI_API_KEY.", 404: "Is it an OpenAI-compatible server?", 405: ""}
 _SHORT = 30.0  # seconds to say who it is

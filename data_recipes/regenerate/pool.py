@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from data_recipes.regenerate.chat_server import ChatServer
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_http import LONGEST_PAUSE, Refused, Unanswered
+from vlm_eagle.interop.engines.http import LONGEST_PAUSE, Refused, Unanswered
 
 Result = TypeVar("Result")
 _FAILURES = 3  # in a row, until a server is left out

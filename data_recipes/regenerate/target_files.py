@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transformers import AutoProcessor, AutoTokenizer, GenerationConfig
 
 from vlm_eagle.config import DEMO
-from vlm_eagle.interop.engine_prompts import Prepare, resizer
+from vlm_eagle.interop.engines.messages import Prepare, resizer
 from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import make_draft
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "interop" / "engines"))
 
 from acc_length import AccLengthConfig, main
 from benchmark_files import ROWS, write, write_jsonl

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "interop" / "engines"))
 
 import acc_length
 import evaluations
@@ -16,7 +16,7 @@ from fake_engines import Canned, FakeSglang, FakeVllm, serving
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.benchmark import Benchmark
-from vlm_eagle.interop.engine_vllm import VllmEngine
+from vlm_eagle.interop.engines.vllm import VllmEngine
 
 
 @pytest.fixture

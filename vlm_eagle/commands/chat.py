@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from vlm_eagle.config import DEMO
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation, user_message
 from vlm_eagle.decoding.cycle import Decoder
@@ -42,7 +43,7 @@ class Config:
         min_p: drop tokens below this share of the best one's probability, 0 is off.
     """
 
-    target: str = "demo"
+    target: str = DEMO
     draft: str = "outputs/demo/draft"
     draft_tokens: int = 8
     topk: int = 1
@@ -64,6 +65,7 @@ class Chat:
             max_length=decoder.target.config.max_position_embeddings,
         )  # fmt: skip
         self.conversation: Conversation | None = None
+        self.answer = Generation()  # the last one
 
     def ask(self, text: str, images: tuple[Path, ...] = ()) -> Iterator[tuple[str, bool]]:
         """Yields the answer as (text, whether the draft guessed it). What was written stays in the conversation, also when
@@ -81,7 +83,7 @@ class Chat:
         except BadRow as error:
             raise UserError(str(error)) from error
         tokenizer, answer = self.decoder.target.tokenizer, Generation()
-        words, shown = TextStream(tokenizer), 0
+        self.answer, words, shown = answer, TextStream(tokenizer), 0
         try:
             for _ in run(self.decoder, prompt, self.settings, [answer]):
                 for token, drafted in zip(answer.tokens[shown:], answer.drafted[shown:], strict=True):
@@ -91,7 +93,8 @@ class Chat:
         finally:
             if answer.tokens:
                 self.conversation = asked.answered(tokenizer.decode(answer.tokens, skip_special_tokens=True))
-                self.stats = answer.stats
+            else:  # the prompt may have been half read
+                self.decoder.forget()
 
     def forget(self) -> None:
         """A new conversation."""
@@ -148,5 +151,5 @@ def _answer(chat: Chat, line: str, images: tuple[Path, ...], console: Console) -
     except UserError as error:
         console.print(str(error), style="red")
         return
-    stats = chat.stats
-    console.print(f"\n[dim]{stats.tokens + 1} tokens, acceptance length {stats.acceptance_length:.2f}[/dim]")
+    said = chat.answer
+    console.print(f"\n[dim]{len(said.tokens)} tokens, acceptance length {said.stats.acceptance_length:.2f}[/dim]")

@@ -7,23 +7,23 @@ The exit code is 0 for a healthy draft, 1 when there is something to say, 2 when
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 
 from vlm_eagle.cli import check_output
 from vlm_eagle.config import DEMO
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import named_device
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor import diagnose, examine
-from vlm_eagle.interop.doctor_facts import TargetFacts
-from vlm_eagle.interop.doctor_files import RawDraft, read_raw
-from vlm_eagle.interop.doctor_report import Report
+from vlm_eagle.interop.doctor.examination import diagnose, examine
+from vlm_eagle.interop.doctor.raw_draft import RawDraft, read_raw
+from vlm_eagle.interop.doctor.report import Report
+from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.target.load import load_target, read_config
 
@@ -70,6 +70,10 @@ class Config:
     device: str = "auto"
     json: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise UserError(f"--limit counts prompts, so it is at least 1, found {self.limit}.")
+
 
 def main(config: Config) -> int:
     """Prints the report and writes it; the exit code is that of the examination."""
@@ -87,14 +91,17 @@ def main(config: Config) -> int:
 
 
 def _measured(config: Config, draft: RawDraft, run: dict[str, Any]) -> Report:
-    device = default_device() if config.device == "auto" else torch.device(config.device)
+    device = named_device(config.device)
     dtype = "float32" if config.dtype == "auto" and device.type == "cpu" else config.dtype
     llm_only = config.llm_only or bool(run.get("llm_only"))
     target = load_target(config.target, dtype=dtype, device=device, llm_only=llm_only, layer_ids=(0, 1, 2))
-    prompts = _prompts(config, run, text_only=llm_only or not target.is_vision)
+    prompts, skipped = _prompts(config, run, text_only=llm_only or not target.is_vision)
     settings = run.get("draft")
     merged = isinstance(settings, dict) and settings.get("image_inputs") == "merged"
-    return diagnose(target, draft, prompts, max_new_tokens=config.max_new_tokens, image_inputs="merged" if merged else "token")
+    image_inputs = "merged" if merged else "token"
+    report = diagnose(target, draft, prompts, max_new_tokens=config.max_new_tokens, image_inputs=image_inputs)
+    report.skipped += skipped
+    return report
 
 
 def _run_of(draft: str) -> dict[str, Any]:
@@ -106,8 +113,8 @@ def _run_of(draft: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> list[Conversation]:
-    """What to ask, spread evenly over what there is."""
+def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> tuple[list[Conversation], Counter[str]]:
+    """What to ask, spread evenly over what there is, and by reason what was left out."""
     if config.prompts:
         rows = [row for name in config.prompts for row in read_conversations(Path(name))]
     else:
@@ -120,9 +127,16 @@ def _prompts(config: Config, run: dict[str, Any], text_only: bool) -> list[Conve
         rows = [mix.sample(task, _DEMO_START + i) for task in mix.TASKS for i in range(count)]
     if not rows:
         rows = [Conversation(f"question-{i}", (user_message(text),), "built in") for i, text in enumerate(_QUESTIONS)]
-    usable = [row.prompt() for row in rows if not isinstance(row, BadRow) and not (text_only and row.has_media)]
+    usable, skipped = [], Counter()
+    for row in rows:
+        if isinstance(row, BadRow):
+            skipped[row.reason] += 1
+        elif text_only and row.has_media:
+            skipped["has media"] += 1
+        else:
+            usable.append(row.prompt())
     if not usable:
-        without = " without images" if text_only else ""
-        raise UserError(f"None of {len(rows)} prompts can be used{without}. Give others with --prompts.")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise UserError(f"None of {len(rows)} prompts can be used ({reasons}). Give others with --prompts.")
     limit = min(config.limit, len(usable))
-    return [usable[i * len(usable) // limit] for i in range(limit)]
+    return [usable[i * len(usable) // limit] for i in range(limit)], skipped

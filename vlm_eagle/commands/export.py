@@ -20,9 +20,10 @@ from vlm_eagle.config import DEMO
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.checks import check_target
-from vlm_eagle.interop.export import Format, Verifier, write_draft
 from vlm_eagle.interop.folders import new_folder
+from vlm_eagle.interop.layouts.checks import check_target
+from vlm_eagle.interop.layouts.speculators import Verifier
+from vlm_eagle.interop.layouts.write import Format, write_draft
 from vlm_eagle.interop.model_card import model_card
 from vlm_eagle.target.heads import load_heads
 from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
@@ -68,12 +69,13 @@ def main(config: Config) -> None:
     run, results = (
         _beside(config.draft, given, name) for given, name in ((config.run, "run.json"), (config.acc_length, "acc_length.json"))
     )
-    results = _of_draft(results, config.draft)
-    name = config.target or ((run or {}).get("config") or {}).get("target")
-    if not name:
+    results, of_another = _of_draft(results, config.draft)
+    settings = (run or {}).get("config")
+    name = config.target or (settings.get("target") if isinstance(settings, dict) else None)
+    if not isinstance(name, str) or not name:
         raise UserError("There is no run.json that names the target. Give --target.")
     target = read_config(name)
-    differences = check_target(draft_config, target, name)
+    differences = check_target(draft_config, target, name) + of_another
     verifier = _verifier(name, target.architectures, draft_config) if config.format == "speculators" else None
     name = "./assets/demo-target" if name == DEMO else name
     with new_folder(Path(config.out)) as folder:
@@ -100,7 +102,7 @@ def _verifier(name: str, architectures: list[str] | None, draft: Eagle3Config) -
 
 def _beside(draft: str, given: str | None, name: str) -> dict[str, Any] | None:
     """A JSON file that was named, or that lies where training and evaluation leave it."""
-    file = Path(given) if given else Path(draft).parent / name
+    file = Path(given) if given else Path(draft).resolve().parent / name
     if not file.is_file():
         if given:
             raise UserError(f"{file} does not exist.")
@@ -114,19 +116,23 @@ def _beside(draft: str, given: str | None, name: str) -> dict[str, Any] | None:
     return row
 
 
-def _of_draft(results: dict[str, Any] | None, draft: str) -> dict[str, Any] | None:
-    """Results that compare several drafts, without the others.
+def _of_draft(results: dict[str, Any] | None, draft: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """Results that compare several drafts, without the others; and what to say of results that name one alone, another.
 
     Raises:
-        UserError: this one is not among them.
+        UserError: this draft is not among several.
     """
     settings = results.get("settings") if results else None
-    if not isinstance(settings, list) or len({s.get("draft") for s in settings if isinstance(s, dict)}) < 2:
-        return results
-    own = [s for s in settings if s.get("draft") and Path(s["draft"]).resolve() == Path(draft).resolve()]
-    if not own:
+    settings = [s for s in settings if isinstance(s, dict)] if isinstance(settings, list) else []
+    named = {str(s["draft"]) for s in settings if s.get("draft")}  # a server does not say its draft
+    mine = {name for name in named if Path(name).resolve() == Path(draft).resolve()}
+    if mine == named:
+        return results, []
+    if len(named) == 1:  # it may have been moved since
+        return results, [f"the card's acceptance lengths were measured with the draft {named.pop()}"]
+    if not mine:
         raise UserError(f"The results compare drafts, and {draft} is not among them. Give others with --acc-length.")
-    return {**results, "settings": own}
+    return {**results, "settings": [s for s in settings if str(s.get("draft")) in mine]}, []
 
 
 def _push(folder: Path, repository: str, private: bool) -> str:

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.checks import check_target
 from vlm_eagle.interop.folders import new_folder
-from vlm_eagle.interop.layouts import read_draft
+from vlm_eagle.interop.layouts.checks import check_target
+from vlm_eagle.interop.layouts.read import read_draft
 from vlm_eagle.target.heads import load_heads
 from vlm_eagle.target.load import read_config
 

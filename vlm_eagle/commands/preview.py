@@ -7,7 +7,7 @@ Learned tokens are green, and in «» where there is no colour; runs of image to
 its end, or a question is, the data or the chat template is not what it seems.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
@@ -24,17 +24,17 @@ class Config(Reading):
     """What to look at.
 
     Attributes:
-        rows: which data rows, counted from 0 over all files.
+        rows: which data rows, counted from 0 over all files; none for the first three.
     """
 
-    rows: list[int] = field(default_factory=lambda: [0, 1, 2])
+    rows: list[int] | None = None
 
 
 def main(config: Config) -> None:
     """Prints the samples."""
     console = Console()
     dataset, collator = open_data(config, console)
-    for row in config.rows:
+    for row in range(min(len(dataset), 3)) if config.rows is None else config.rows:
         if not 0 <= row < len(dataset):
             raise UserError(f"There is no data row {row}: the data has rows 0 to {len(dataset) - 1}.")
         console.print(sample_text(dataset[row], collator, marked=console.color_system is None))

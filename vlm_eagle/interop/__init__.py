@@ -1,1 +1,1 @@
-"""Others' drafts and engines: readers, exports, the doctor, clients of running servers."""
+"""Drafts meet the world: layouts of others, engines that serve them, and the doctor for those that are accepted too little."""

@@ -6,6 +6,7 @@ not known is left out or said to be unknown.
 
 import math
 from importlib.resources import files as resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -13,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.export import Format
+from vlm_eagle.interop.layouts.write import Format
 
 LICENCES = {"apache-2.0": "Apache License 2.0", "mit": "MIT License"}
 
@@ -38,7 +39,7 @@ def model_card(
     Raises:
         UserError: results of another form.
     """
-    on_hub = target.count("/") == 1 and not target.startswith((".", "/", "~"))
+    on_hub = target.count("/") == 1 and not target.startswith((".", "/", "~")) and not Path(target).exists()
     columns, rows = _acceptance(results)
     best = max(columns, key=lambda c: c["average"], default=None)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
@@ -49,7 +50,8 @@ def model_card(
         base_link=f"[{target}](https://huggingface.co/{target})" if on_hub else f"`{target}`",
         parameters=_short(sum(math.prod(s) for n, s in expected_shapes(config).items() if n not in ("d2t", "t2d"))),
         columns=columns, rows=rows, headline=best and f"{best['average']:.2f} on average ({best['title']})",
-        temperatures=sorted({c["temperature"] for c in columns}), measured_on=_versions(results, ("torch", "transformers")),
+        temperatures=sorted({c["temperature"] for c in columns}), where=sorted({c["where"] for c in columns}),
+        measured_on=_versions(results, ("torch", "transformers")),
         remarks=remarks or [], training=_training(run), architecture=_architecture(config),
     )  # fmt: skip
 
@@ -64,13 +66,14 @@ def _acceptance(results: dict[str, Any] | None) -> tuple[list[dict[str, Any]], l
                 "title": _title(s, several),
                 "average": float(s["average_acceptance_length"]),
                 "temperature": s["sampling"]["temperature"],
+                "where": _engine(s.get("engine")) or "PyTorch",
             }
             for s in settings
         ]
         names = [row["name"] for row in settings[0]["benchmarks"]] if settings else []
         found = [{row["name"]: float(row["acceptance_length"]) for row in s["benchmarks"]} for s in settings]
         return columns, [{"name": name, "lengths": [column[name] for column in found]} for name in names]
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(f"These are no results of eval/acc_length.py ({error!r}).") from error
 
 
@@ -79,13 +82,19 @@ def _title(setting: dict[str, Any], with_temperature: bool) -> str:
     return title + (f", T={setting['sampling']['temperature']:g}" if with_temperature else "")
 
 
+def _engine(row: dict[str, Any] | None) -> str | None:
+    """The server that a column was measured on, if it was one."""
+    return row and f"{row['kind']} {row['version'] or ''}".strip()
+
+
 def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:
     """What of run.json a reader wants to know; only what is there."""
     if not run:
         return []
-    config = run.get("config") or {}
-    data, draft, optim = (config.get(part) or {} for part in ("data", "draft", "optim"))
+    config = _part(run, "config")
+    data, draft, optim = (_part(config, name) for name in ("data", "draft", "optim"))
     batch = (config.get("max_tokens") and f"{config['max_tokens']} tokens") or config.get("batch_size")
+    coverage, best = (_number(run, name) for name in ("draft_vocab_coverage", "best_simulated_acceptance_length"))
     facts = [
         ("Framework", f"vlm_eagle ({_versions({'run': run}, ('torch', 'transformers', 'accelerate')) or 'versions unknown'})"),
         ("Samples", run.get("samples")),
@@ -98,8 +107,8 @@ def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:
         ("TTT length", draft.get("ttt_length")),
         ("Loss", draft.get("loss") and f"{draft['loss']}, decay {draft.get('decay')}"),
         ("Draft embedding at image tokens", draft.get("image_inputs")),
-        ("Draft vocabulary covers", run.get("draft_vocab_coverage") and f"{run['draft_vocab_coverage']:.2%} of answer tokens"),
-        ("Held-out simulated acceptance length", _rounded(run.get("best_simulated_acceptance_length"))),
+        ("Draft vocabulary covers", coverage and f"{coverage:.2%} of answer tokens"),
+        ("Held-out simulated acceptance length", best and round(best, 2)),
         ("Started", run.get("started")),
         ("Commit", run.get("git_commit")),
     ]
@@ -124,12 +133,19 @@ def _architecture(config: Eagle3Config) -> list[tuple[str, Any]]:
 
 
 def _versions(results: dict[str, Any] | None, names: tuple[str, ...]) -> str | None:
-    known = ((results or {}).get("run") or {}).get("versions") or {}
+    known = _part(_part(results, "run"), "versions")
     return ", ".join(f"{name} {known[name]}" for name in names if known.get(name)) or None
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def _part(row: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """An object inside one that a file held; empty if it is none."""
+    value = (row or {}).get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(row: dict[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    return value if isinstance(value, (int, float)) else None
 
 
 def _short(count: int) -> str:

@@ -49,10 +49,6 @@ class DraftActivations:
         steps = self.work.ttt_length
         return max([self._entering(), *(self._through(k) for k in range(steps))], key=total)
 
-    def worst(self) -> int:
-        """Bytes at the worst moment of both."""
-        return max(total(self.loss()), total(self.gradient()))
-
     def _entering(self) -> tuple[Part, ...]:
         """lm_head's gradient is scaled and added, then the final norm is differentiated."""
         c, autocast = self.draft.config, self.work.autocast

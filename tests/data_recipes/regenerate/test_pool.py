@@ -7,7 +7,7 @@ import pytest
 
 from data_recipes.regenerate.pool import NoServer, ServerPool
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engine_http import Refused, Unanswered
+from vlm_eagle.interop.engines.http import Refused, Unanswered
 
 
 class FakeServer:

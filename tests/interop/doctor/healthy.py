@@ -1,0 +1,52 @@
+"""A draft that knows the target's answers to a few prompts by heart: healthy there, and made in seconds."""
+
+from dataclasses import replace
+
+import torch
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.decoding.generate import generate
+from vlm_eagle.demo import mix
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.vocab import DraftVocab
+from vlm_eagle.interop.doctor.readings.cases import extended
+from vlm_eagle.training.optim import build_optimizers, clip_gradients
+from vlm_eagle.training.ttt import ttt_loss
+
+TASKS = ("arithmetic", "chinese", "code", "describe", "vqa")
+PROMPTS = [mix.sample(task, 400_000 + i).prompt() for task in TASKS for i in range(2)]
+
+
+def lessons(target, max_new_tokens):
+    """The target's features of its own answers."""
+    collator = VisionCollator(target.processor, for_generation=True)
+    samples = [(prompt.id, collator.encode(prompt)) for prompt in PROMPTS]
+    answers = generate(target, collator.stack(samples, {}), None, max_new_tokens=max_new_tokens)
+    found = []
+    for sample, answer in zip(samples, answers, strict=True):
+        prompt = collator.stack([sample], {})
+        batch = extended(prompt, answer.tokens)
+        supervised = torch.zeros_like(batch.input_ids, dtype=torch.bool)
+        supervised[:, prompt.input_ids.shape[1] - 1 : -1] = True
+        found.append(target.features(replace(batch, supervised=supervised)))
+    tokens = torch.tensor([token for answer in answers for token in answer.tokens])
+    return found, torch.bincount(tokens, minlength=target.config.vocab_size)
+
+
+def train_by_heart(target, steps=40, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):
+    """`teach` changes the features before the draft sees them, `settings` its configuration."""
+    features, counts = lessons(target, max_new_tokens)
+    config = Eagle3Config.for_target(target.config, target.layer_ids, draft_vocab_size)
+    torch.manual_seed(0)
+    draft = Eagle3Draft(replace(config, dtype="float32", **settings), DraftVocab.from_counts(counts, draft_vocab_size))
+    optimizers = build_optimizers(draft, optimizer="muon", lr=5e-3, weight_decay=0.0)
+    features = [teach(one) for one in features]
+    for _ in range(steps):
+        for one in features:
+            ttt_loss(draft, one, target.embed_tokens, target.logits, ttt_length=3, decay=0.9).loss.backward()
+        clip_gradients(draft, 10.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return draft

@@ -1,0 +1,100 @@
+"""Servers that are started: waited for, shown when they fail, and always ended."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from vlm_eagle.errors import UserError
+from vlm_eagle.interop.engines.process import free_port, running, vllm_command
+
+HEALTHY = """
+import http.server, subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("worker", worker.pid, flush=True)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def start(code, log, **options):
+    port = free_port()
+    return running([sys.executable, "-c", code, str(port)], f"http://127.0.0.1:{port}", log, **options)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as stat:  # an orphan nobody has reaped yet is dead
+        return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("how", [None, KeyboardInterrupt, SystemExit])
+def test_the_server_and_its_workers_end_with_the_context(tmp_path, how):
+    log = tmp_path / "logs" / "server.log"
+    with pytest.raises(how) if how else nullcontext(), start(HEALTHY, log) as url:
+        assert url.startswith("http://127.0.0.1:")
+        worker = int(log.read_text().split()[1])
+        assert is_alive(worker)
+        if how:
+            raise how
+    for _ in range(100):
+        if not is_alive(worker):
+            break
+        time.sleep(0.05)
+    assert not is_alive(worker)
+
+
+def test_a_second_interruption_does_not_leave_the_server_behind(tmp_path):
+    """It arrives while a server that takes its time is waited for."""
+    deaf = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('not yet', flush=True))" + HEALTHY
+    previous = signal.signal(signal.SIGALRM, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises(SystemExit), start(deaf, tmp_path / "log"):
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+        worker = int((tmp_path / "log").read_text().split()[1])
+        assert not is_alive(worker)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_server_that_ends_says_why(tmp_path):
+    code = "import sys; print('loading'); sys.exit('no such model')"
+    with pytest.raises(UserError, match=r"exit code 1(?s:.)*no such model"), start(code, tmp_path / "log"):
+        pass
+
+
+def test_a_server_that_never_answers(tmp_path):
+    code = "import time; print('still loading', flush=True); time.sleep(600)"
+    with pytest.raises(UserError, match=r"start-timeout(?s:.)*still loading"), start(code, tmp_path / "log", start_timeout=2.0):
+        pass
+
+
+def test_no_such_interpreter(tmp_path):
+    with pytest.raises(UserError, match="Cannot start"), running(["/no/python"], "http://127.0.0.1:9", tmp_path / "log"):
+        pass
+
+
+def test_vllm_is_told_what_to_draft(tmp_path):
+    command = vllm_command("python", "my target", "my draft", 3, port=1234)
+    said = dict(zip(command[3::2], command[4::2], strict=False))
+    assert (said["--model"], said["--dtype"], said["--port"]) == ("my target", "float32", "1234")
+    assert said["--generation-config"] == "vllm", "the model's own sampling defaults must not apply"
+    assert "--enforce-eager" in command
+    assert '"num_speculative_tokens": 3' in command[-1]
+    assert vllm_command("python", "my target", port=1234) == command[:-2]
+
+
+def test_the_environment_of_ours_stays_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    code = "import os, sys; sys.exit(f\"{os.environ.get('PYTHONPATH')} {os.environ['VLLM_NO_USAGE_STATS']}\")"
+    with pytest.raises(UserError, match="None 1"), start(code, tmp_path / "log"):
+        pass

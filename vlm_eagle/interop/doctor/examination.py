@@ -1,0 +1,94 @@
+"""Why is the acceptance length 1? Examines a draft against its target: what is written, then what it really does.
+
+Static checks read config.json and the tensors. Then the target answers a handful of prompts, and the draft is read as it is
+written and with each of the usual mistakes undone: a reading that fits the answers better names the mistake.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from vlm_eagle.data.conversation import Conversation
+from vlm_eagle.interop.doctor.findings import Finding
+from vlm_eagle.interop.doctor.raw_draft import RawDraft
+from vlm_eagle.interop.doctor.readings.cases import Case, make_cases
+from vlm_eagle.interop.doctor.readings.mistakes import usual_mistakes
+from vlm_eagle.interop.doctor.readings.reader import Reader
+from vlm_eagle.interop.doctor.readings.reading import Reading, as_written, ids_under
+from vlm_eagle.interop.doctor.readings.search import search
+from vlm_eagle.interop.doctor.report import Report
+from vlm_eagle.interop.doctor.static.conventions import check_flags, check_layer_ids, check_positions
+from vlm_eagle.interop.doctor.static.sizes import check_heads, check_tensors, check_vocabularies, check_widths
+from vlm_eagle.interop.doctor.static.values import check_dtype, check_maps, check_values
+from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle.interop.doctor.verdict import coverage, judge
+from vlm_eagle.records import ImageInputs
+from vlm_eagle.target.target import Target
+
+CHECKS = (
+    check_widths, check_heads, check_vocabularies, check_tensors, check_layer_ids, check_positions, check_flags,
+    check_values, check_dtype, check_maps,
+)  # fmt: skip
+_CANNOT_RUN = {
+    "config-unreadable", "weights-missing", "weights-unreadable", "fc-width", "tensors-missing", "tensor-shapes",
+    "tensor-nan", "tensor-zero", "d2t-size", "t2d-size",
+}  # fmt: skip
+
+
+def examine(draft: RawDraft, facts: TargetFacts) -> list[Finding]:
+    """All static checks."""
+    if not draft.config:
+        return draft.findings
+    return draft.findings + [finding for check in CHECKS for finding in check(draft, facts)]
+
+
+def diagnose(
+    target: Target,
+    draft: RawDraft,
+    conversations: Sequence[Conversation],
+    *,
+    max_new_tokens: int = 64,
+    image_inputs: ImageInputs = "token",
+) -> Report:
+    """Static checks, and what the draft does with the target's own answers to `conversations`.
+
+    Raises:
+        UserError: no prompt can be used.
+    """
+    facts = TargetFacts.of(target.model.config)
+    report = Report(examine(draft, facts))
+    blockers = {finding.code for finding in report.findings} & _CANNOT_RUN
+    if blockers or not joins(draft, facts):
+        report.unmeasured = f"the draft cannot be run ({', '.join(sorted(blockers)) or 'its width or heads do not fit'})"
+        return report
+    written = as_written(draft, facts, image_inputs)
+    cases, report.skipped = make_cases(target, conversations, _layers_to_hear(written, draft, facts), max_new_tokens)
+    reader = Reader(draft.tensors, target.embed_tokens.weight.float(), target.lm_head_weight.float(), facts.mrope_section)
+    suspected = {finding.reading for finding in report.findings if finding.reading}
+    found = search(reader, cases, written, lambda reading: usual_mistakes(reading, draft, facts), suspected)
+    report.search, report.coverage = found, coverage(reader, found.best, cases)
+    report.groups = _groups(cases)
+    judge(report, draft)
+    return report
+
+
+def joins(draft: RawDraft, facts: TargetFacts) -> bool:
+    """Whether the draft can read the target's embedding, and its attention splits into heads."""
+    reading = as_written(draft, facts)
+    rows, kv_rows = (draft.tensors[f"midlayer.self_attn.{name}_proj.weight"].shape[0] for name in "qk")
+    whole = rows % reading.heads == 0 and reading.heads % reading.kv_heads == 0
+    return whole and rows * reading.kv_heads == kv_rows * reading.heads and len(draft.tensors["fc.weight"]) == facts.hidden_size
+
+
+def _layers_to_hear(written: Reading, draft: RawDraft, facts: TargetFacts) -> set[int]:
+    """Every layer whose input some mistaken reading takes (`mistakes.py`): all lists of ids there are, and their neighbours."""
+    nested = [i + 1 for i in ids_under(draft.config.get("eagle_config")) or ()]
+    known = [*written.layer_ids, *nested, *facts.engine_ids, *(facts.default_ids or ())]
+    return {i + step for i in known for step in (-1, 0, 1)}
+
+
+def _groups(cases: Sequence[Case]) -> dict[str, list[bool]]:
+    """Kinds of prompts, if there are several."""
+    images = torch.tensor([case.has_image for case in cases])
+    kinds = {"text": (~images).tolist(), "images": images.tolist()}
+    return kinds if images.any() and not images.all() else {}

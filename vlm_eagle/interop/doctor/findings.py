@@ -1,0 +1,53 @@
+"""What the doctor says: one finding per fault, each with its reason and its remedy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# an error breaks loading or acceptance, a warning does so in some engine or some case, a note is nothing to worry about
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass
+class Finding:
+    """One fault.
+
+    Attributes:
+        code: its name, stable over versions, for scripts.
+        severity: notes do not make a draft ill.
+        what: what is wrong, with both numbers.
+        why: what it does to serving.
+        fix: what to do.
+        reading: name of the other reading of the draft that would be right if this fault is one (`readings/mistakes.py`); its
+            acceptance decides whether a doubtful finding stands.
+        doubtful: the draft may have been made like this on purpose; measuring tells.
+        measured: what measuring said about it.
+    """
+
+    code: str
+    severity: Severity
+    what: str
+    why: str
+    fix: str
+    reading: str | None = None
+    doubtful: bool = False
+    measured: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it makes the draft ill."""
+        return self.severity != "note"
+
+
+def error(code: str, what: str, why: str, fix: str, **more: object) -> Finding:
+    """A finding that breaks loading or acceptance."""
+    return Finding(code, "error", what, why, fix, **more)
+
+
+def warning(code: str, what: str, why: str, fix: str, **more: object) -> Finding:
+    """A finding that hurts in some engine or some case."""
+    return Finding(code, "warning", what, why, fix, **more)
+
+
+def note(code: str, what: str, why: str, fix: str, **more: object) -> Finding:
+    """Something to know."""
+    return Finding(code, "note", what, why, fix, **more)

@@ -1,0 +1,150 @@
+"""What the doctor measures with: the target's own greedy answers, and all the states that a reading of the draft may want."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.decoding.generate import generate
+from vlm_eagle.errors import UserError
+from vlm_eagle.records import Batch
+from vlm_eagle.target.target import Target
+
+_TOGETHER = 8  # prompts that are answered side by side
+_LEAST_TOKENS = 3  # of an answer: the first comes from the prefill, and a single guess says little
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt with the target's answer.
+
+    Attributes:
+        ids: (T,) int64, prompt and answer.
+        prompt: tokens of the prompt.
+        has_image: whether it shows an image or a video.
+        states: by layer id, (T, D_target): what the layer receives.
+        before: likewise for layers that receive DeepStack's additions: what the layer before gave.
+        merged: (T, D_target), what the first layer receives, visual embeddings included.
+        visual: (T,) bool, image and video tokens.
+        mrope: (3, T) int64, the target's positions.
+    """
+
+    ids: Tensor
+    prompt: int
+    has_image: bool
+    states: dict[int, Tensor]
+    before: dict[int, Tensor]
+    merged: Tensor
+    visual: Tensor
+    mrope: Tensor
+
+
+def make_cases(
+    target: Target, conversations: Sequence[Conversation], layer_ids: Iterable[int], max_new_tokens: int
+) -> tuple[list[Case], Counter[str]]:
+    """Lets the target answer, then reads prompt and answer once more to keep the states of `layer_ids`.
+
+    Returns:
+        The cases, and by reason how many prompts make none.
+
+    Raises:
+        UserError: no prompt can be measured with.
+    """
+    collator = VisionCollator(
+        target.processor, for_generation=True, llm_only=not target.is_vision,
+        max_length=target.config.max_position_embeddings - max_new_tokens,
+    )  # fmt: skip
+    cases, skipped, first = [], Counter(), ""
+    for start in range(0, len(conversations), _TOGETHER):
+        rows = []
+        for conversation in conversations[start : start + _TOGETHER]:
+            try:
+                rows.append((conversation.id, collator.encode(conversation)))
+            except BadRow as failure:
+                skipped[failure.reason] += 1
+                first = first or str(failure)
+        batch = collator.stack(rows, {})
+        if batch is None:
+            continue
+        answers = generate(target, batch.to(target.device), None, max_new_tokens=max_new_tokens)
+        for row, answer in zip(rows, answers, strict=True):
+            if len(answer.tokens) < _LEAST_TOKENS:
+                skipped["answer too short"] += 1
+                continue
+            alone = collator.stack([row], {}).to(target.device)
+            cases.append(_case(target, alone, answer.tokens, layer_ids))
+    if not cases:
+        first = first or f"every answer has fewer than {_LEAST_TOKENS} tokens"
+        raise UserError(f"None of {len(conversations)} prompts can be measured with ({first}). Give others with --prompts.")
+    return cases, skipped
+
+
+@torch.no_grad()
+def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[int]) -> Case:
+    whole = extended(prompt, answer)
+    with _Listener(target, layer_ids) as heard:
+        target.features(whole)
+    visual = target.visual_mask(whole)
+    positions, _ = target.positions(whole)
+    ids = whole.input_ids[0]
+    return Case(
+        ids=ids,
+        prompt=prompt.input_ids.shape[1],
+        has_image=visual is not None and bool(visual.any()),
+        states=heard.inputs,
+        before=heard.outputs,
+        merged=heard.inputs[0],
+        visual=torch.zeros_like(ids, dtype=torch.bool) if visual is None else visual[0],
+        mrope=positions[:, 0] if positions.ndim == 3 else positions.expand(3, -1),
+    )
+
+
+def extended(prompt: Batch, answer: list[int]) -> Batch:
+    """The prompt with the answer behind it."""
+    n = len(answer)
+    new = torch.tensor([answer], device=prompt.input_ids.device)
+    pixels = {k: F.pad(v, (0, n)) if k == "mm_token_type_ids" else v for k, v in prompt.pixels.items()}
+    return replace(
+        prompt,
+        input_ids=torch.cat([prompt.input_ids, new], 1),
+        attention_mask=F.pad(prompt.attention_mask, (0, n), value=1),
+        supervised=F.pad(prompt.supervised, (0, n)),
+        pixels=pixels,
+    )
+
+
+class _Listener:
+    """Context manager: keeps what chosen layers receive, and what those give to whose output DeepStack adds."""
+
+    def __init__(self, target: Target, layer_ids: Iterable[int]):
+        self.layers = target.decoder.layers
+        self.ids = sorted({0, *(i for i in layer_ids if 0 <= i < len(self.layers))})
+        self.added = [i for i in self.ids if 0 < i <= target.deepstack_levels]
+        self.inputs: dict[int, Tensor] = {}
+        self.outputs: dict[int, Tensor] = {}
+
+    def __enter__(self) -> "_Listener":
+        self.hooks = [self.layers[i].register_forward_pre_hook(self._heard(i), with_kwargs=True) for i in self.ids]
+        self.hooks += [self.layers[i - 1].register_forward_hook(self._gave(i)) for i in self.added]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _heard(self, layer: int):
+        def hook(_: object, args: tuple, kwargs: dict) -> None:
+            self.inputs[layer] = (args[0] if args else kwargs["hidden_states"])[0].float()
+
+        return hook
+
+    def _gave(self, layer: int):
+        def hook(_: object, __: tuple, output: Tensor | tuple) -> None:
+            self.outputs[layer] = (output[0] if isinstance(output, tuple) else output)[0].float().clone()
+
+        return hook

@@ -1,0 +1,1 @@
+"""Running vLLM and SGLang servers: started, asked, counted, and compared with our own loop."""

@@ -1,0 +1,1 @@
+"""Draft directories in the layouts that exist: read, checked, written."""
