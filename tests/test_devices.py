@@ -17,7 +17,7 @@ from vlm_eagle.training.ttt import ttt_loss
 
 @pytest.mark.parametrize(
     ("found", "asked", "taken"),
-    [(None, None, "cpu"), ("cuda", None, "cuda"), ("xpu", None, "xpu"), ("mps", None, "cpu"), ("mps", "mps", "mps"),
+    [(None, None, "cpu"), ("cuda", None, "cuda"), ("xpu", None, "xpu"), ("mps", None, "cpu"), ("mps", "meta", "meta"),
      ("cuda", "cpu", "cpu")],
 )  # fmt: skip
 def test_default_device(monkeypatch, found, asked, taken):
