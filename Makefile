@@ -7,7 +7,9 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait for work go to sleep soon: as fast as the default on an idle machine, several times faster on a busy one.
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: demo test lint chromium help clean
+OLDEST := torch==2.9.0 torchvision==0.24.0 transformers==5.8.0 accelerate==1.10.0 qwen-vl-utils==0.0.14
+
+.PHONY: demo test oldest lint chromium help clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -19,6 +21,11 @@ demo: $(INSTALLED)  ## train a draft for the demo target and score it (two CPU c
 
 test: $(INSTALLED)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci
+
+oldest:  ## run all tests with the oldest versions that are promised, in .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report]' $(OLDEST)
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

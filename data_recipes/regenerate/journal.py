@@ -34,6 +34,7 @@ class Journal:
         self.file = file
         self._lines: dict[Key, tuple[int, bool, bool]] = {}  # byte offset, kept, may pass
         self._synced, self.unreadable = time.monotonic(), 0
+        self.written = 0  # by this process
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._stream = file.open("a+b", buffering=0)
@@ -73,6 +74,7 @@ class Journal:
             UserError: the disk is full or gone.
         """
         self._lines[outcome.key] = (self._write(outcome.row()), outcome.is_kept, outcome.again)
+        self.written += 1
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self._sync()
 

@@ -68,7 +68,7 @@ def _ask(config: RegenerateConfig, asks: Asks, answerer: Answerer, journal: Jour
                 journal.append(dialogue.outcome)
                 progress.finished(dialogue.outcome)
         except KeyboardInterrupt:
-            kept = done + progress.conversations
+            kept = done + journal.written  # the bar may not know of the last one yet
             console.print(f"{kept:,} of {len(asks):,} are kept in {journal.file}; the same command continues.")
             raise
     if progress.conversations != len(todo):  # whoever answers must bring all back
