@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from vlm_eagle.data.benchmark import Prompt, language_of
+from vlm_eagle.data.benchmark import Prompt, chinese_or_english
 from vlm_eagle.data.conversation import Conversation, ImagePart, Message, TextPart, VideoPart
 
 TEXT, PICTURE = TextPart("What?"), ImagePart(Image.new("RGB", (4, 4)))
@@ -43,4 +43,4 @@ def test_modality_looks_at_every_turn():
     ],
 )
 def test_language(text, language):
-    assert language_of(text) == language
+    assert chinese_or_english(text) == language

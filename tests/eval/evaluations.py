@@ -12,7 +12,7 @@ import acc_length
 import speedup
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.data.benchmark import Benchmark, Prompt, language_of
+from vlm_eagle.data.benchmark import Benchmark, Prompt, chinese_or_english
 from vlm_eagle.demo import mix
 
 LENGTH = 9  # tokens of an answer
@@ -29,7 +29,7 @@ def save_pair(target, folder):
 def prompt(task, number, *follow_ups):
     conversation = mix.sample(task, number).prompt()
     text = conversation.messages[-1].content[-1].text
-    return Prompt(conversation, follow_ups, language_of(text), category=task)
+    return Prompt(conversation, follow_ups, chinese_or_english(text), category=task)
 
 
 def benchmarks():

@@ -63,7 +63,7 @@ class Benchmark:
     citation: str = ""
 
 
-def language_of(text: str) -> str:
+def chinese_or_english(text: str) -> str:
     """`zh` where Chinese characters outnumber Latin letters, else `en`: enough to tell the prompts of this field apart."""
     han = sum("\u4e00" <= character <= "\u9fff" for character in text)
     latin = sum(character.isascii() and character.isalpha() for character in text)

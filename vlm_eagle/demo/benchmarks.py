@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlm_eagle.data.benchmark import Benchmark, Prompt, language_of
+from vlm_eagle.data.benchmark import Benchmark, Prompt, chinese_or_english
 from vlm_eagle.data.conversation import BadRow, Conversation, Message, TextPart, read_conversations
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_benchmarks
@@ -49,7 +49,7 @@ def load_benchmark(name: str, limit: int | None = None) -> Benchmark:
 def _prompt(row: Conversation) -> Prompt:
     """The row's conversation up to the user's last message."""
     conversation = row.prompt()
-    return Prompt(conversation, language=language_of(_text(conversation.messages[-1])))
+    return Prompt(conversation, language=chinese_or_english(_text(conversation.messages[-1])))
 
 
 def _is_blank(prompt: Conversation) -> bool:

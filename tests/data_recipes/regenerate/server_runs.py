@@ -1,0 +1,17 @@
+"""The command through a server, with the waiting of tests."""
+
+from own_chats import mixed_rows, write
+
+from data_recipes.regenerate.config import RegenerateConfig
+from data_recipes.regenerate.run import regenerate
+
+
+def rows_of_every_kind(folder):
+    return write(folder / "chats.jsonl", mixed_rows(folder))
+
+
+def run(tmp_path, data, urls, **more):
+    """(exit code, folder)"""
+    options = {"concurrency": 4, "backoff": 0.01, "timeout": 30.0, "patience": 60.0, **more}
+    out = tmp_path / options.pop("out", "out")
+    return regenerate(RegenerateConfig(data=[str(data)], out=str(out), server=list(urls), **options)), out
