@@ -1,1 +1,1 @@
-"""Recipes: which data, how much of it, in which proportion."""
+"""Which data, how much of it, and whose answers; what data holds, and which draft vocabulary covers it."""

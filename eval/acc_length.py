@@ -55,7 +55,7 @@ class AccLengthConfig:
         topk: children considered per expanded tree node; 1 drafts a chain.
         num_steps: depth of the tree; none for draft_tokens - 1.
         trees: instead of the three above, trees such as 5,4,16 (num_steps, topk, num_draft_tokens) or chain4; a column each.
-        benchmarks: names of benchmarks, or paths to JSONL files of conversations; none for all demo benchmarks.
+        benchmarks: names of benchmarks, name=source, or JSONL files of conversations; none for all demo benchmarks.
         limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of others.
         max_new_tokens: longest answer; none for what the benchmark asks for, 160 where it does not say.
         temperature: 0 is greedy.
@@ -70,7 +70,8 @@ class AccLengthConfig:
         thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
         llm_only: drop the vision tower and score text benchmarks only.
         dtype: of all models; auto is float32 on a CPU and the checkpoint's elsewhere.
-        device: auto takes a GPU when there is one, or this process's own under accelerate launch.
+        device: auto takes a GPU when there is one, or this process's own under accelerate launch; spread lays the target over
+            all GPUs.
         server: address of a running vLLM or SGLang, measured instead of our own loop. What it drafts was decided when it was
             started: draft, trees, concurrency, check, image_inputs, dtype and device do not matter then.
         engine: what the server is; auto asks it.

@@ -58,7 +58,7 @@ class SpeedupConfig:
             7, 10.
         depth: EAGLE's name for num_steps - 1.
         top_k: EAGLE's name for topk (sampling's top-k is sample_top_k).
-        benchmarks: names of benchmarks, or paths to JSONL files of conversations; none for all demo benchmarks.
+        benchmarks: names of benchmarks, name=source, or JSONL files of conversations; none for all demo benchmarks.
         question_begin: first prompt of each benchmark, counted from 0.
         question_end: prompt behind the last; none for 8 of a demo benchmark and all of others.
         concurrency: prompts decoded side by side; several numbers are timed one after the other.

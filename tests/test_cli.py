@@ -1,7 +1,9 @@
 """The command line: what may be written, what comes out, and what is refused with exit code 2 and a hint."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -186,10 +188,25 @@ def test_help_is_laid_out_as_the_docstring_and_shows_lists_as_they_are_typed(cap
     text = " ".join(" ".join(lines).split())
     assert "--layer_ids LAYER_IDS ... " in text
     assert "--data.train_files TRAIN_FILES ... " in text
+    assert "--cut_points CUT_POINTS ... (type: list[int] | null, default: null)" in text
     assert "ITEM" not in text
     assert "{draft,chain} (default: draft)" in text
     assert "(type: float, default: 0.001)" in text
     assert "A list takes several words" in text
+
+
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [
+        ("/somewhere/data_recipes/__main__.py", "python -m data_recipes"),
+        ("python -m data_recipes my/mix.yaml", "python -m data_recipes my/mix.yaml"),
+    ],
+)
+def test_a_package_is_named_as_the_user_called_it(capsys, monkeypatch, called, said):
+    spec = SimpleNamespace(name="data_recipes.__main__", parent="data_recipes")
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", [called])
+    assert f"\n{said} --help lists all options" in refused(capsys, "--qqqqq", "4")
 
 
 def stop(error: BaseException):

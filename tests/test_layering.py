@@ -1,4 +1,4 @@
-"""Who may import whom (design, section 4), read from the source, so that imports inside functions count too."""
+"""Who may import whom (docs/architecture.md), read from the source, so that imports inside functions count too."""
 
 import ast
 from pathlib import Path

@@ -38,12 +38,15 @@ class _Help(DefaultHelpFormatter):
         return "".join(f"{indent}{line}\n" for line in out)
 
     def _format_action_invocation(self, action: Action) -> str:
-        text = super()._format_action_invocation(action)
-        return f"{action.option_strings[0]} {action.dest.rpartition('.')[2].upper()} ..." if "[ITEM,...]" in text else text
+        if any(option.endswith("+") for option in action.option_strings):  # jsonargparse's way to lengthen a list
+            return f"{action.option_strings[0]} {action.dest.rpartition('.')[2].upper()} ..."
+        return super()._format_action_invocation(action)
 
     def _get_type_str(self, action: Action) -> str | None:
         """Nothing where the choices stand before it."""
-        return None if action.metavar and action.metavar.startswith("{") else super()._get_type_str(action)
+        if action.metavar and action.metavar.startswith("{"):
+            return None
+        return re.sub(r"Optional\[(.*)\]", r"\1 | null", super()._get_type_str(action) or "") or None
 
 
 class _Parser(ArgumentParser):
@@ -128,6 +131,8 @@ def check_output(place: str | Path, *, folder: bool = False) -> None:
 
 def _program() -> str | None:
     """How the user called a package, which argparse before Python 3.14 calls __main__.py; None where argparse knows."""
+    if sys.argv[0].startswith("python -m "):  # the package said so itself, with the name that follows
+        return sys.argv[0]
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.parent}" if spec and spec.name.endswith(".__main__") else None
 

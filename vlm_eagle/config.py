@@ -59,7 +59,7 @@ class DraftConfig:
         fc_norm: RMSNorm on each aux hidden state before they are fused (EAGLE-3.1; needs vLLM 0.32 or SGLang 0.5.23).
         norm_output: the normed output goes on to the next step (EAGLE-3.1, likewise).
         recompute: less memory and a third more time: activations of the TTT steps are computed again for the gradient.
-        layer_ids: decoder layers whose inputs feed the draft; none for the default (design: low, middle, high).
+        layer_ids: decoder layers whose inputs feed the draft; none for a low, a middle and a high one.
         dtype: of the saved weights; training itself keeps float32 master weights.
     """
 
@@ -167,7 +167,7 @@ class TrainConfig:
 
 @dataclass(kw_only=True)
 class TrainCommand(TrainConfig):
-    """A training run as a command line asks for it: also whether to run at all.
+    """A training run, and whether to run it at all.
 
     Attributes:
         dry_run: say what the run would need (memory, arithmetic, disk), and stop; exit code 1 when it would not fit.

@@ -47,7 +47,7 @@ class Supervisor:
         return spans
 
     def mask(self, ids: list[int]) -> torch.Tensor:
-        """(T,) bool, true at position p iff token p + 1 is an answer token (design: *supervised position*)."""
+        """(T,) bool, true at position p iff token p + 1 is an answer token (a *supervised position*)."""
         mask = torch.zeros(len(ids), dtype=torch.bool)
         for start, end in self.answer_spans(ids):
             mask[start - 1 : end - 1] = True
