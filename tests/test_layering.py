@@ -1,6 +1,7 @@
 """Who may import whom (docs/architecture.md), read from the source, so that imports inside functions count too."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ OUTSIDE = ("scripts", "eval", "data_recipes")  # rooms that are not in vlm_eagle
 # nobody else reaches sideways
 SAME_LEVEL = {("config", "errors"), ("devices", "errors"), ("scripts", "cli"), ("eval", "cli"), ("commands", "cli")}
 ONLY = {"target": {"records", "config", "errors"}, "cli": {"errors"}}  # stricter than the levels
+
+
+def test_the_table_in_the_documents_is_this_one():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([`\w ]+) \|", text, re.MULTILINE)
+    assert {room: int(level) for level, rooms in rows for room in re.findall(r"\w+", rooms)} == {
+        room: level for room, level in LEVEL.items() if level
+    }
 
 
 def sources(root: Path) -> dict[Path, str]:
