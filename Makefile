@@ -35,7 +35,7 @@ chromium:  ## install the headless Chromium that the report's tests open it in (
 	command -v chromium-headless-shell || command -v chromium || command -v google-chrome || \
 		(apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium-headless-shell)
 
-clean:  ## remove what the demo wrote
+clean:  ## remove outputs/, where every run writes
 	rm -rf outputs
 
 $(INSTALLED): pyproject.toml

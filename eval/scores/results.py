@@ -1,10 +1,11 @@
 """The one JSON form of every evaluation, in our loop or on a server, and the sums in it.
 
-    {"schema": "vlm_eagle.eval/1", "run": {command, versions, commit, ...}, "settings": [Setting], "speed": [Speed]}
+    {"schema": "vlm_eagle.eval/1", "scored": digest, "run": {command, versions, ...}, "settings": [Setting], "speed": [Speed]}
 
 A setting is one column of a table: one draft, tree and sampling over all benchmarks. Everything summed can be counted again
 from its prompts' rows: tokens = sum of `committed`, forwards = length of `committed`, position i accepted = `accepted` >= i.
-A Speed (`speedup.py` alone) is described in `timing/speeds.py`.
+A Speed (`speedup.py` alone) is described in `timing/speeds.py`. `scored` (`acc_length.py` alone) identifies all that the
+settings depend on: where it is unchanged there is nothing to do.
 """
 
 import json
