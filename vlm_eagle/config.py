@@ -18,7 +18,8 @@ class DataConfig:
     Attributes:
         train: JSONL files of conversations, or the single word `demo` for the embedded demo data.
         held_out: JSONL files for held-out evaluation; `demo` likewise; empty to skip evaluation.
-        max_length: longest sample in tokens, image tokens included.
+        max_length: longest sample in tokens, image tokens included. A longer one loses its end; where that would cut into an
+            image, or leave no answer, it is skipped.
         min_pixels: images with fewer pixels are scaled up to so many; none for the processor's own budget.
         max_pixels: images with more pixels are scaled down to so many, which costs fewer tokens; none likewise. Serve the draft
             with the same budget.

@@ -100,7 +100,7 @@ def _shorter(plan: Plan) -> tuple[str, Plan] | None:
     half = plan.work.max_length // 2
     if half < SHORT:
         return None
-    return f"--data.max-length {half}: longer conversations are dropped", _with(plan, max_length=half)
+    return f"--data.max-length {half}: longer conversations lose their end", _with(plan, max_length=half)
 
 
 def _fewer_words(plan: Plan) -> tuple[str, Plan] | None:
