@@ -16,7 +16,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +34,7 @@ from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
+from vlm_eagle.training.launch import make_accelerator
 from vlm_eagle.training.setup import OnlineData, build_run
 from vlm_eagle.training.trainer import Trainer
 
@@ -109,7 +109,7 @@ class LateMask(VisionCollator):
 def main(config: AblationConfig) -> None:
     """Trains and scores every arm with every seed, then prints the table."""
     console, out = Console(), Path(config.out)
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     folder = demo.make(console=console)
     target = load_target("demo", dtype="float32", device=accelerator.device)
     results: dict[str, list[dict[str, float]]] = {}
@@ -152,12 +152,12 @@ def _capture(run: TrainConfig, late: bool, accelerator) -> None:
 
 def _score(target: Target, folder: Path, config: AblationConfig) -> dict[str, float]:
     """Acceptance lengths by kind of prompt and temperature."""
-    draft = Eagle3Draft.from_pretrained(folder)
+    draft = Eagle3Draft.from_pretrained(folder).to(target.device)
     collator = VisionCollator(target.processor, for_generation=True)
     sums: dict[str, AcceptanceStats] = {}
     for name in default_names(False):
         for number, prompt in enumerate(load_benchmark(name, config.limit).prompts):
-            batch = collator([prompt.conversation])
+            batch = collator([prompt.conversation]).to(target.device)
             kind = "images" if "image_grid_thw" in batch.pixels else "text"
             for label, options in _WAYS.items():
                 (answer,) = generate(target, batch, draft, shape=TreeShape(8), max_new_tokens=160, seed=number, **options)

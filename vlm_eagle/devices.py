@@ -34,7 +34,7 @@ def named_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
         reason = str(error).split("\n")[0]
-        raise UserError(f"There is no device {name!r} here ({reason}). Leave --device out, or give cpu or cuda:0.") from error
+        raise UserError(f"There is no device {name!r} here ({reason}). Name another, as cpu or cuda:0, or none.") from error
 
 
 def wait_for(device: torch.device) -> None:
