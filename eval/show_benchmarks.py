@@ -30,12 +30,10 @@ class ShowConfig:
     Attributes:
         benchmarks: names, name=source, or JSONL files of conversations, to be read and shown; none for the table of all.
         limit: prompts per benchmark at most.
-        seed: of what is drawn.
     """
 
     benchmarks: list[str] = field(default_factory=list)
     limit: int | None = 3
-    seed: int = 0
 
 
 def main(config: ShowConfig) -> None:
@@ -45,7 +43,7 @@ def main(config: ShowConfig) -> None:
         console.print(table())
         console.print("Give any of them to --benchmarks by name, or as name=folder-or-file in the same schema, or name=hub-id.")
         return
-    for benchmark in load_benchmarks(config.benchmarks, config.limit, config.seed, console):
+    for benchmark in load_benchmarks(config.benchmarks, config.limit, console=console):
         _show(console, benchmark)
 
 

@@ -66,7 +66,7 @@ def load_benchmark(
 
 
 def load_benchmarks(
-    names: Sequence[str], limit: int | None = None, seed: int = 0, console: Console | None = None, images: Path = IMAGES
+    names: Sequence[str], limit: int | None = None, console: Console | None = None, images: Path = IMAGES
 ) -> list[Benchmark]:
     """Those of several benchmarks that can be used; of the others the console is told why not. A group's name, such as mmspec,
     stands for all in it, and `group=source` gives them one source.
@@ -77,7 +77,7 @@ def load_benchmarks(
     loaded, failed = [], []
     for name in expand(names):
         try:
-            loaded.append(load_benchmark(name, limit, seed, images=images))
+            loaded.append(load_benchmark(name, limit, images=images))
         except UserError as error:
             failed.append(f"{name}: {error}")
     if not loaded:
