@@ -12,13 +12,17 @@ from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
+from vlm_eagle.records import Batch
 
 
 def prompts_of(target, *tasks):
     return VisionCollator(target.processor, for_generation=True)([mix.sample(task, 3) for task in tasks])
 
 
-def decoder_for(target, draft, shape=TreeShape(5), sampling=None):
+SHAPE = TreeShape(5)
+
+
+def decoder_for(target, draft, shape=SHAPE, sampling=None):
     return Decoder(target, draft, shape, Sampler(sampling or Sampling()))
 
 
@@ -48,7 +52,7 @@ def test_a_paused_row_goes_on_where_it_stood(target, shape):
 
 def test_an_interrupted_reading_leaves_no_half_state(target, draft):
     """Ctrl-C while a prompt is read: the caches hold parts of two prompts then, and the next one begins anew."""
-    decoder, settings = decoder_for(target, draft), Settings(shape=TreeShape(5), max_new_tokens=8)
+    decoder, settings = decoder_for(target, draft), Settings(shape=SHAPE, max_new_tokens=8)
     first = prompts_of(target, "multi-image")
     other = VisionCollator(target.processor, for_generation=True)([mix.sample("multi-image", 4)])
 
@@ -61,7 +65,22 @@ def test_an_interrupted_reading_leaves_no_half_state(target, draft):
         decoder.read(other, 8, [0])
     hook.remove()
     tokens = [token for (piece,) in run(decoder, first, settings) for token in piece]
-    assert tokens == generate(target, first, draft, shape=TreeShape(5), max_new_tokens=8)[0].tokens
+    assert tokens == generate(target, first, draft, shape=SHAPE, max_new_tokens=8)[0].tokens
+
+
+@pytest.mark.parametrize("limit", range(9, 15))
+def test_the_drafts_rows_are_whole_in_the_next_turn(text_target, limit):
+    """The next prompt is the last one, its answer to the last token, and more. The draft's cache lags a cycle behind the
+    target's: what it lacks is read again, however many tokens the last cycle committed."""
+    draft, prompt = make_imitating_draft(text_target), prompts_of(text_target, "arithmetic")
+    decoder, fresh = decoder_for(text_target, draft), decoder_for(text_target, draft)
+    settings = Settings(shape=SHAPE, max_new_tokens=limit, eos_ids=set())
+    answer = [token for (piece,) in run(decoder, prompt, settings) for token in piece]
+    ids = torch.cat([prompt.input_ids, torch.tensor([[*answer, 5, 6, 7]])], dim=1)
+    longer = Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool))
+    for one in (decoder, fresh):
+        list(run(one, longer, settings))
+    torch.testing.assert_close(decoder.drafter.hidden, fresh.drafter.hidden, rtol=1e-4, atol=1e-4)
 
 
 def test_every_cycle_has_random_numbers_of_its_own(target, draft):
@@ -101,7 +120,7 @@ def test_recordings_are_made_once_per_bucket_and_not_kept_too_long(target, draft
     decoder.recorded = RecordedCycles(record)
     numbers, one, two = [], prompts_of(target, "arithmetic"), prompts_of(target, "arithmetic", "arithmetic")
     for prompt, most in ((one, 12), (one, 12), (one, 250), (two, 12), (one, 12)):
-        list(run(decoder, prompt, Settings(shape=TreeShape(5), max_new_tokens=most, eos_ids=set())))
+        list(run(decoder, prompt, Settings(shape=SHAPE, max_new_tokens=most, eos_ids=set())))
         numbers.append(len(made))
     assert numbers[:2] == [1, 1]
     assert numbers[2] == 3, "larger caches are other tensors, and so many tokens need two buckets"
