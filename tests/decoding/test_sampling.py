@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import make_draft
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.cycle import Decoder
@@ -16,6 +15,9 @@ from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import accept
 from vlm_eagle.demo import mix
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
 from vlm_eagle.target.cache import TreeCache
@@ -186,17 +188,20 @@ def test_the_real_loop_samples_the_targets_distribution(target, draft):
     assert statistic < 25  # 3 degrees of freedom: p = 1.5e-5
 
 
-def three_words(temperature):
-    """A sampler that lets both models say three tokens alone, so that a random draft is often right."""
+def three_words(target, temperature):
+    """A sampler that lets the target say three tokens alone, and a random draft that knows no others and is often right."""
     sampler, said = Sampler(Sampling(temperature=temperature)), torch.tensor([300, 500, 700])
-    sampler.warpers.append(lambda _, scores: torch.full_like(scores, float("-inf")).index_copy_(1, said, scores[:, said]))
-    return sampler
+    nothing = lambda scores: torch.full_like(scores, float("-inf"))
+    sampler.warpers.append(lambda _, x: x if x.shape[1] == 3 else nothing(x).index_copy_(1, said, x[:, said]))
+    torch.manual_seed(0)
+    config = Eagle3Config.for_target(target.config, target.layer_ids, 3)
+    return sampler, Eagle3Draft(config, DraftVocab.from_ids(said, config.vocab_size))
 
 
 @pytest.mark.parametrize("drawn", [False, True], ids=["argmax drafts", "drawn drafts"])
 def test_the_real_loop_uses_every_random_number_once(target, drawn):
     """The first three tokens of an answer, from a loop of up to two cycles."""
-    sampler, runs, rows = three_words(3.0), 1500, 100
+    (sampler, draft), runs, rows = three_words(target, 3.0), 1500, 100
     one = VisionCollator(target.processor, for_generation=True)([mix.sample("arithmetic", 1)])
     exact = {(): 1.0}
     for _ in range(3):
@@ -207,7 +212,6 @@ def test_the_real_loop_uses_every_random_number_once(target, drawn):
             q = sampler.probabilities(state.logits)[0]
             exact |= {(*answer, token): p * float(q[token]) for token in q.nonzero().flatten().tolist()}
     many = Batch(*(t.expand(rows, -1) for t in (one.input_ids, one.attention_mask, one.supervised)))
-    draft = make_draft(target, draft_vocab_size=target.config.vocab_size, scale=2.0)
     decoder = Decoder(target, draft, TreeShape(3), sampler, drawn_drafts=drawn)
     counts, accepted = Counter(), Counter()
     for seed in range(0, runs, rows):
@@ -216,7 +220,7 @@ def test_the_real_loop_uses_every_random_number_once(target, drawn):
             pass
         counts.update(tuple(answer.tokens) for answer in answers)
         accepted.update(answer.drafted[1] for answer in answers)
-    assert min(accepted.values()) > runs / 10, "guesses must be right and wrong, or little of the loop is seen"
+    assert runs / 10 < accepted[True] < 0.9 * runs, "guesses must be right and wrong, or little of the loop is seen"
     assert chi_square_z(counts, exact, runs) < 4
 
 
