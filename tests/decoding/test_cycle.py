@@ -1,5 +1,7 @@
 """What a decoder keeps from one cycle, and from one prompt, to the next."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import make_imitating_draft
@@ -66,6 +68,24 @@ def test_an_interrupted_reading_leaves_no_half_state(target, draft):
     hook.remove()
     tokens = [token for (piece,) in run(decoder, first, settings) for token in piece]
     assert tokens == generate(target, first, draft, shape=SHAPE, max_new_tokens=8)[0].tokens
+
+
+def test_a_picture_is_told_from_the_one_before(target, draft):
+    """Two pictures of one size under the same words, in turn; and `forget` has everything read again."""
+    decoder, settings = decoder_for(target, draft), Settings(shape=SHAPE, max_new_tokens=6)
+    one = prompts_of(target, "describe")
+    other = replace(one, pixels={**one.pixels, "pixel_values": one.pixels["pixel_values"].flip(0)})
+    expected = [generate(target, prompt, draft, shape=SHAPE, max_new_tokens=6)[0].tokens for prompt in (one, other)]
+    looked = []
+    hook = target.model.model.visual.register_forward_pre_hook(lambda *_: looked.append(1))
+    for prompt, tokens in zip((one, other, one, one), (*expected, *expected[:1] * 2), strict=True):
+        assert [token for (piece,) in run(decoder, prompt, settings) for token in piece] == tokens
+    assert len(looked) == 3
+    decoder.forget()
+    list(run(decoder, one, settings))
+    hook.remove()
+    assert len(looked) == 4
+    assert expected[0] != expected[1]
 
 
 @pytest.mark.parametrize("limit", range(9, 15))

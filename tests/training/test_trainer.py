@@ -26,7 +26,6 @@ from vlm_eagle.training import sharding
 from vlm_eagle.training.dry_run import make_plan
 from vlm_eagle.training.launch import check_precision
 from vlm_eagle.training.metrics import StepAcceptance
-from vlm_eagle.training.optim import build_optimizers, lr_scale, split_parameters
 from vlm_eagle.training.order import MicroBatches, Order
 from vlm_eagle.training.setup import build_run
 from vlm_eagle.training.teacher import teach
@@ -265,22 +264,6 @@ def test_trains_with_a_token_budget(data, tmp_path):
     sizes = [len(batch) for step in trainer.order.epoch(0) for batch in step]
     assert len(set(sizes)) > 1
     assert trainer.train()
-
-
-def test_muon_gets_matrices_but_no_vocabulary(draft):
-    muon, adamw = split_parameters(draft.named_parameters())
-    assert {id(p) for p in muon} == {id(p) for n, p in draft.named_parameters() if p.ndim == 2 and n != "lm_head.weight"}
-    assert len(muon) + len(adamw) == len(list(draft.parameters()))
-    kinds = [type(o).__name__ for o in build_optimizers(draft, optimizer="muon", lr=1e-3, weight_decay=0.1)]
-    assert kinds == ["Muon", "AdamW"]
-
-
-def test_schedules():
-    for name, middle, end in [("cosine", 0.55, 0.1), ("constant", 1.0, 1.0), ("wsd", 1.0, 0.0)]:
-        scale = lr_scale(name, 10, 110)
-        assert scale(0) == pytest.approx(1 / 11)
-        assert scale(60) == pytest.approx(middle)
-        assert scale(110) == pytest.approx(end)
 
 
 def test_teacher_restricts_to_the_draft_vocabulary(target, draft):
