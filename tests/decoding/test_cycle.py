@@ -115,6 +115,14 @@ def test_every_cycle_has_random_numbers_of_its_own(target, draft):
     assert torch.equal(torch.stack(seen), expected)
 
 
+def test_drafts_are_drawn_as_the_target_draws(target, draft):
+    """Under the same sampling parameters: a token that the target may not say is not worth proposing."""
+    decoder = Decoder(target, draft, SHAPE, Sampler(Sampling(temperature=0.7, top_k=3)), drawn_drafts=True)
+    decoder.read(prompts_of(target, "arithmetic"), 20, [7])
+    decoder.cycle(torch.ones(1, dtype=torch.bool))
+    assert (decoder.tree.proposals > 0).sum(-1).tolist() == [[3] * 4]
+
+
 def test_mrope_rows_stand_where_the_latest_prompt_says(target):
     """One decoder, two prompts whose images take up different numbers of positions."""
     draft = make_variant(target, mrope_section=(6, 5, 5), mrope_interleaved=True)

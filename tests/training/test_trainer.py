@@ -100,10 +100,15 @@ def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
     assert losses[1] != losses[0]
 
 
-def test_interrupted_and_continued_is_bit_identical(data, tmp_path):
-    whole = trainer_for(configure(data, tmp_path / "whole", max_steps=6))
+def test_interrupted_and_continued_is_bit_identical(data, poisoned, tmp_path):
+    def begin(name):
+        config = configure(data, tmp_path / name, max_steps=6)
+        config.data.train = [str(poisoned[0])]
+        return trainer_for(config)
+
+    whole = begin("whole")
     whole.train()
-    first = trainer_for(configure(data, tmp_path / "cut", max_steps=6))
+    first = begin("cut")
     step = first._optimizer_step
 
     def interrupt_at_three(window):
@@ -115,9 +120,10 @@ def test_interrupted_and_continued_is_bit_identical(data, tmp_path):
     first._optimizer_step = interrupt_at_three
     assert not first.train()
     assert first.step == 3
-    second = trainer_for(configure(data, tmp_path / "cut", max_steps=6))
+    second = begin("cut")
     assert second.train()
     assert torch.equal(weights(second), weights(whole))
+    assert second.skipped == whole.skipped != first.skipped
     log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "loss" in row] == [1, 2, 3, 4, 5, 6]
 
