@@ -103,6 +103,14 @@ def test_the_drafts_rows_are_whole_in_the_next_turn(text_target, limit):
     torch.testing.assert_close(decoder.drafter.hidden, fresh.drafter.hidden, rtol=1e-4, atol=1e-4)
 
 
+def test_what_the_limit_cuts_off_was_not_accepted(target):
+    draft, prompt = make_imitating_draft(target), prompts_of(target, "describe")
+    for limit in range(2, 12):
+        (answer,) = generate(target, prompt, draft, shape=SHAPE, max_new_tokens=limit)
+        assert sum(answer.drafted) == sum(answer.stats.accepted_at)
+    assert any(answer.drafted)
+
+
 def test_every_cycle_has_random_numbers_of_its_own(target, draft):
     """The prefill, and each cycle after it."""
     decoder, seen = decoder_for(target, draft, sampling=Sampling(temperature=1.0)), []

@@ -233,6 +233,17 @@ def test_offline_loads_and_runs_no_layers():
     assert estimate_arithmetic(PLAN.target, PLAN.draft, offline).floor == 0
 
 
+def test_a_shared_draft_is_held_in_parts():
+    alone, copies, shared = (
+        dict(estimate_memory(PLAN.target, PLAN.draft, replace(PLAN.work, **how)).held)
+        for how in ({}, {"processes": 4}, {"processes": 4, "sharded": True})
+    )
+    for name in ("draft's weights, float32", "gradients, float32", "optimizer's state"):
+        assert shared[name] == alone[name] // 4 < copies[name] == alone[name]
+    assert {*copies} - {*alone} == {"gradients on their way to other devices"}
+    assert {*shared} == {*alone}
+
+
 def test_accumulation_costs_arithmetic_alone():
     """Memory of a GPU does not depend on it."""
     once, often = PLAN, replace(PLAN, work=replace(PLAN.work, accumulation=8))

@@ -46,7 +46,7 @@ def scripted(trainer, lengths, seen):
 
 def test_the_best_draft_stays_and_is_remembered(data, tmp_path):
     """1.7 at step 2 is the best, and 1.6 after an interruption at step 4 is no better."""
-    config, seen = configure(data, tmp_path, max_steps=7, eval_every=2, save_every=3), []
+    config, seen = configure(data, tmp_path, max_steps=7, eval_every=2, save_every=5), []
     first = scripted(trainer_for(config), [1.7, 1.5], seen)
     step = first._optimizer_step
 
@@ -64,7 +64,18 @@ def test_the_best_draft_stays_and_is_remembered(data, tmp_path):
     assert not any(torch.equal(seen[0], weights) for weights in seen[1:])
     assert json.loads((tmp_path / "run.json").read_text())["best_simulated_acceptance_length"] == pytest.approx(1.7)
     assert [row["step"] for row in map(json.loads, (tmp_path / "log.jsonl").open()) if "loss" not in row] == [2, 4, 6, 7]
-    assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == ["step-6.pt", "step-7.pt"]
+    assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == ["step-5.pt", "step-7.pt"]
+
+
+def test_a_step_counts_tokens_and_no_padding(data, tmp_path):
+    trainer, seen = trainer_for(configure(data, tmp_path, max_steps=1)), []
+    step = trainer._optimizer_step
+    trainer._optimizer_step = lambda window: seen.append((window, step(window))) or seen[-1][1]
+    assert trainer.train()
+    ((window, line),) = seen
+    lengths = [int(mask.nonzero().max()) + 1 for batch in window for mask in batch.attention_mask]
+    assert line["tokens"] == sum(lengths) < sum(batch.input_ids.numel() for batch in window)
+    assert line["supervised"] == sum(int(batch.supervised.sum()) for batch in window) < line["tokens"]
 
 
 def test_without_held_out_data_the_last_draft_is_kept(data, tmp_path):
