@@ -1,5 +1,7 @@
 """The decoding loop is lossless, counts what the plain reference counts, and stops exactly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import make_draft, make_imitating_draft
@@ -11,6 +13,8 @@ from vlm_eagle.decoding.generate import Generation, generate, stream
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
 
 SHAPES = [TreeShape(2), TreeShape(5), TreeShape(8, topk=3, num_steps=3), TreeShape(12, topk=4, num_steps=2)]
@@ -82,9 +86,37 @@ def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
         generate(target, batch, draft, drawn_drafts=True)
     with pytest.raises(UserError, match="context of 4096"):
         generate(target, batch, max_new_tokens=5000)
-    other = make_draft(text_target)
+    with pytest.raises(UserError, match="An empty stop string"):
+        generate(target, batch, stop_strings=["x", ""])
+    with pytest.raises(UserError, match="and a chain"):
+        generate(target, batch, draft, drawn_drafts=True, sampling=Sampling(temperature=1.0), shape=TreeShape(4, 2, 2))
     with pytest.raises(UserError, match="aux layer ids"):
-        generate(target, batch, other)
+        generate(target, batch, make_draft(text_target))
+    for change, said in (
+        ({"target_hidden_size": 32}, "hidden size 32"),
+        ({"hidden_size": 32}, "width 32"),
+        ({"vocab_size": 1000}, "vocabulary 1000"),
+    ):
+        config = replace(draft.config, draft_vocab_size=1000, **{"vocab_size": 1000, **change})
+        with pytest.raises(UserError, match=f"made for another target: .*{said}"):
+            generate(target, batch, Eagle3Draft(config, DraftVocab.from_counts(torch.ones(config.vocab_size), 1000)))
+
+
+def test_the_context_is_used_to_its_last_token(target, monkeypatch):
+    batch = prompt_of(target, "arithmetic")
+    monkeypatch.setattr(target.config, "max_position_embeddings", batch.input_ids.shape[1] + 9)
+    assert generate(target, batch, max_new_tokens=9)[0].tokens
+    with pytest.raises(UserError, match="together they must fit"):
+        generate(target, batch, max_new_tokens=10)
+
+
+def test_the_callers_end_tokens_and_no_seed(target, draft):
+    batch = prompt_of(target, "describe")
+    plain = generate(target, batch, max_new_tokens=9)[0].tokens
+    end = plain[4]
+    assert generate(target, batch, draft, max_new_tokens=9, eos_ids={end})[0].tokens == plain[: plain.index(end) + 1]
+    options = {"sampling": Sampling(temperature=2.0), "max_new_tokens": 9}
+    assert generate(target, batch, draft, **options) != generate(target, batch, draft, **options)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +130,6 @@ def folders(target, processor, tmp_path_factory):
 
 
 def count_forwards(target, folders, max_new_tokens=16):
-    from vlm_eagle.draft.model import Eagle3Draft
-
     draft = Eagle3Draft.from_pretrained(folders / "draft").float()
     plain = PlainReference(folders / "target", folders / "draft")
     ours, theirs = [], []

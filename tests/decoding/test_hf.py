@@ -5,7 +5,9 @@ import torch
 from conftest import make_draft
 
 from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.decoding import hf
 from vlm_eagle.decoding.hf import custom_generate
+from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
@@ -42,6 +44,18 @@ def test_text_target_end_tokens_and_dict(text_target):
     assert plain.shape[1] < first.shape[1] or (plain != first).any()
 
 
+def test_ended_rows_are_padded_as_generate_pads_them(text_target, monkeypatch):
+    """With its first end token where the configuration names no padding."""
+    inputs, ours = left_padded(text_target, ("arithmetic", "code")), custom_generate(make_draft(text_target))
+    options = {"max_new_tokens": 12, "do_sample": False}
+    end = int(text_target.model.generate(**inputs, **options)[0, -6])
+    monkeypatch.setattr(text_target.model.generation_config, "pad_token_id", None)
+    options["eos_token_id"] = [end, 3]
+    plain = text_target.model.generate(**inputs, **options)
+    assert plain[0, -1] == end, "no row was padded"
+    assert torch.equal(text_target.model.generate(**inputs, **options, custom_generate=ours), plain)
+
+
 def test_stop_strings(target, draft):
     inputs, tokenizer = left_padded(target, ("describe",)), target.tokenizer
     plain = target.model.generate(**inputs, max_new_tokens=12, do_sample=False)
@@ -66,6 +80,24 @@ def test_sampling_follows_the_global_seed(text_target):
     assert not torch.equal(runs[0], runs[2])
 
 
+SAMPLED = [
+    ({}, Sampling(temperature=1.0, top_k=50)),  # transformers' own defaults
+    ({"temperature": 0.7, "top_k": 0}, Sampling(temperature=0.7)),
+    ({"top_p": 0.9, "top_k": 20, "min_p": 0.05}, Sampling(temperature=1.0, top_p=0.9, top_k=20, min_p=0.05)),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), SAMPLED)
+def test_sampling_parameters_are_those_of_generate(text_target, monkeypatch, options, expected):
+    inputs, asked = left_padded(text_target, ("arithmetic",)), []
+    monkeypatch.setattr(hf, "stream", lambda *_, **settings: asked.append(settings) or iter(()))
+    ours = custom_generate(make_draft(text_target), drawn_drafts=True)
+    text_target.model.generate(**inputs, max_new_tokens=3, do_sample=True, custom_generate=ours, **options)
+    text_target.model.generate(**inputs, max_new_tokens=3, do_sample=False, custom_generate=ours)
+    assert [settings["sampling"] for settings in asked] == [expected, Sampling()]
+    assert asked[0]["drawn_drafts"]
+
+
 def test_streamer(text_target):
     inputs, put = left_padded(text_target, ("arithmetic",)), []
 
@@ -84,14 +116,26 @@ def test_streamer(text_target):
     )
     assert put[-1] == "end"
     assert [token for piece in put[:-1] for token in piece] == ours[0].tolist()
+    with pytest.raises(UserError, match="one prompt at a time"):
+        text_target.model.generate(
+            **left_padded(text_target, ("arithmetic", "code")),
+            max_new_tokens=9,
+            custom_generate=custom_generate(make_draft(text_target), streamer=Streamer()),
+        )
 
 
-@pytest.mark.parametrize("option", [{"repetition_penalty": 1.2}, {"num_beams": 2}, {"max_time": 1.0}])
+REFUSED = [{"repetition_penalty": 1.2}, {"num_beams": 2}, {"num_return_sequences": 2, "do_sample": True}, {"max_time": 1.0}]
+
+
+@pytest.mark.parametrize("option", REFUSED, ids=lambda option: next(iter(option)))
 def test_what_cannot_be_exact_is_refused(text_target, option):
     ours = custom_generate(make_draft(text_target))
     with pytest.raises(UserError, match="cannot apply"):
         text_target.model.generate(
-            **left_padded(text_target, ("arithmetic",)), max_new_tokens=5, do_sample=False, custom_generate=ours, **option
+            **left_padded(text_target, ("arithmetic",)),
+            max_new_tokens=5,
+            custom_generate=ours,
+            **{"do_sample": False, **option},
         )
 
 

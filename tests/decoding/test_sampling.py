@@ -8,13 +8,18 @@ import pytest
 import torch
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.generate import Generation, Settings, generate, run
 from vlm_eagle.decoding.rejection import accept_drawn
 from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import accept
 from vlm_eagle.demo import mix
+from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
+from vlm_eagle.records import Batch
 from vlm_eagle.target.cache import TreeCache
 
 VOCABULARY, LENGTH, RUNS = 5, 3, 6_000
@@ -118,14 +123,14 @@ def careless_walk(*arguments):
     return chain_walk(*arguments, residual=False)
 
 
-def chi_square_z(counts, exact):
+def chi_square_z(counts, exact, runs=RUNS):
     """Pearson's statistic as a number of standard deviations above its expectation; rare cells are pooled."""
-    common = {s: p for s, p in exact.items() if p * RUNS >= 5}
+    common = {s: p for s, p in exact.items() if p * runs >= 5}
     assert all(exact[s] > 0 for s in counts), "a sequence of probability zero was drawn"
-    cells = [(counts[s], p * RUNS) for s, p in common.items()]
+    cells = [(counts[s], p * runs) for s, p in common.items()]
     rest = 1 - sum(common.values())
-    if rest * RUNS >= 5:
-        cells.append((RUNS - sum(c for c, _ in cells), rest * RUNS))
+    if rest * runs >= 5:
+        cells.append((runs - sum(c for c, _ in cells), rest * runs))
     statistic = sum((seen - expected) ** 2 / expected for seen, expected in cells)
     freedom = len(cells) - 1
     return (statistic - freedom) / math.sqrt(2 * freedom)
@@ -181,6 +186,42 @@ def test_the_real_loop_samples_the_targets_distribution(target, draft):
     statistic = sum((counts[s] - p * runs) ** 2 / (p * runs) for s, p in exact.items())
     assert set(counts) <= set(exact)
     assert statistic < 25  # 3 degrees of freedom: p = 1.5e-5
+
+
+def three_words(target, temperature):
+    """A sampler that lets the target say three tokens alone, and a random draft that knows no others and is often right."""
+    sampler, said = Sampler(Sampling(temperature=temperature)), torch.tensor([300, 500, 700])
+    nothing = lambda scores: torch.full_like(scores, float("-inf"))
+    sampler.warpers.append(lambda _, x: x if x.shape[1] == 3 else nothing(x).index_copy_(1, said, x[:, said]))
+    torch.manual_seed(0)
+    config = Eagle3Config.for_target(target.config, target.layer_ids, 3)
+    return sampler, Eagle3Draft(config, DraftVocab.from_ids(said, config.vocab_size))
+
+
+@pytest.mark.parametrize("drawn", [False, True], ids=["argmax drafts", "drawn drafts"])
+def test_the_real_loop_uses_every_random_number_once(target, drawn):
+    """The first three tokens of an answer, from a loop of up to two cycles."""
+    (sampler, draft), runs, rows = three_words(target, 3.0), 1500, 100
+    one = VisionCollator(target.processor, for_generation=True)([mix.sample("arithmetic", 1)])
+    exact = {(): 1.0}
+    for _ in range(3):
+        shorter, exact = exact, {}
+        for answer, p in shorter.items():
+            ids = torch.cat([one.input_ids, torch.tensor([answer], dtype=torch.long)], dim=1)
+            state = target.prefill(Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool)))
+            q = sampler.probabilities(state.logits)[0]
+            exact |= {(*answer, token): p * float(q[token]) for token in q.nonzero().flatten().tolist()}
+    many = Batch(*(t.expand(rows, -1) for t in (one.input_ids, one.attention_mask, one.supervised)))
+    decoder = Decoder(target, draft, TreeShape(3), sampler, drawn_drafts=drawn)
+    counts, accepted = Counter(), Counter()
+    for seed in range(0, runs, rows):
+        answers = [Generation() for _ in range(rows)]
+        for _ in run(decoder, many, Settings(shape=decoder.shape, max_new_tokens=3, eos_ids=set(), seed=seed), answers):
+            pass
+        counts.update(tuple(answer.tokens) for answer in answers)
+        accepted.update(answer.drafted[1] for answer in answers)
+    assert runs / 10 < accepted[True] < 0.9 * runs, "guesses must be right and wrong, or little of the loop is seen"
+    assert chi_square_z(counts, exact, runs) < 4
 
 
 def test_greedy_is_argmax_and_bad_parameters_are_refused():

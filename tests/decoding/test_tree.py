@@ -141,10 +141,13 @@ def plain_tree(draft, target, aux, next_tokens, shape):
     return dict(sorted(proposed.items(), key=lambda item: -item[1])[: shape.num_draft_tokens - 1])
 
 
-FIXED = TreeShape.fixed([(0,), (1,), (2,), (0, 0), (0, 1), (2, 1), (0, 1, 0), (0, 1, 2), (0, 1, 2, 0)])
+FIXED = TreeShape.fixed(
+    [(0,), (1,), (2,), (0, 0), (0, 1), (2, 0), (2, 1), (0, 1, 0), (2, 0, 0), (2, 1, 0), (2, 1, 2), (2, 1, 2, 0)]
+)
+WIDE = TreeShape(48, 4, 4)  # nearly all that is proposed is kept: a row that looked at another's parent would show
 
 
-@pytest.mark.parametrize("shape", [TreeShape(4), TreeShape(8, 3, 3), TreeShape(14, 4, 4), FIXED], ids=str)
+@pytest.mark.parametrize("shape", [TreeShape(4), TreeShape(8, 3, 3), TreeShape(14, 4, 4), WIDE, FIXED], ids=str)
 def test_trees_equal_a_plain_search(target, shape):
     """Two sequences of different length side by side, each after an earlier tree whose rows must not leak."""
     draft = make_draft(target)

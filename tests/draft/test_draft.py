@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -163,6 +164,20 @@ def test_broken_drafts_are_refused(draft, tmp_path):
         Eagle3Draft.from_pretrained(tmp_path)
 
 
+def test_a_save_that_is_killed_leaves_no_half_draft(draft, tmp_path, monkeypatch):
+    """Weights go first: without config.json a folder is no draft."""
+
+    def only_weights(source, goal, move=shutil.move):
+        if goal.name == "config.json":
+            raise KeyboardInterrupt
+        move(source, goal)
+
+    monkeypatch.setattr(shutil, "move", only_weights)
+    with pytest.raises(KeyboardInterrupt):
+        draft.save_pretrained(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
 REFUSED = [
     ({"architectures": ["X"]}, "run vlm-eagle import"),
     ({"architectures": None}, "run vlm-eagle import"),
@@ -174,6 +189,9 @@ REFUSED = [
     ({"hidden_size": "64"}, "hidden_size must be a positive whole number, found '64'"),
     ({"hidden_size": True}, "hidden_size must be a positive whole number"),
     ({"rope_theta": -1.0}, "rope_theta must be a positive number"),
+    ({"rope_theta": float("inf")}, "rope_theta must be a positive number"),
+    ({"draft_vocab_size": 2000}, "2000 exceeds the target's vocabulary of 1280"),
+    ({"num_key_value_heads": 3}, "heads cannot share 3 key-value heads"),
     ({"fc_norm": "no"}, "fc_norm must be true or false"),
     ({"torch_dtype": "load"}, "dtype must be one of"),
     ({"eagle_aux_hidden_state_layer_ids": 3}, "must be a list of numbers"),

@@ -1,5 +1,8 @@
 """Capture, prefill and verify against plain forwards of the same model."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,10 +10,12 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.tree import DraftTree
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
+from vlm_eagle.records import Batch
 from vlm_eagle.target.cache import TreeCache
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
+from vlm_eagle.target.target import fingerprint
 
 
 def prompt_of(target, task, seed=1):
@@ -168,6 +173,37 @@ def test_common_prefix_looks_at_pictures(target):
     assert common_prefix(batch, config, ids[: end - 1], digests) == first
     assert common_prefix(batch, config, [*ids[: end + 2], 0], digests) == end + 2
     assert common_prefix(batch, config, [0], digests) == 0
+
+
+def test_a_video_is_read_again(target):
+    """Its frames lie in several blocks; the tokens between them tell nothing of what is shown."""
+    batch = prompt_of(target, "describe")
+    video = replace(batch, pixels={**batch.pixels, "video_grid_thw": batch.pixels["image_grid_thw"]})
+    assert common_prefix(video, target.model.config, batch.input_ids[0].tolist(), image_digests(batch)) == 0
+
+
+def test_images_and_video_frames_are_visual(target):
+    config = target.model.config
+    ids = torch.tensor([[500, config.image_token_id, 501, config.video_token_id]])
+    batch = Batch(ids, torch.ones_like(ids), ids > 0, {"pixel_values": torch.zeros(1)})
+    assert target.visual_mask(batch).tolist() == [[False, True, False, True]]
+    assert target.visual_mask(replace(batch, pixels={})) is None
+
+
+def test_a_fingerprint_is_of_both_tables_and_the_sizes(text_target):
+    config, table = text_target.config, text_target.embed_tokens.weight
+    deeper = deepcopy(config)
+    deeper.num_hidden_layers += 1
+    others = [(config, table, table), (config, table + 1, table), (config, table, table + 1), (deeper, table, table)]
+    assert len({fingerprint(*other) for other in others}) == 4
+    assert text_target.fingerprint == fingerprint(*others[0])
+
+
+def test_end_tokens_come_from_the_tokenizer_where_the_model_names_none(text_target, monkeypatch):
+    monkeypatch.setattr(text_target.model.generation_config, "eos_token_id", None)
+    assert text_target.eos_ids == {text_target.tokenizer.eos_token_id}
+    monkeypatch.setattr(text_target.model.generation_config, "eos_token_id", [3, 4])
+    assert text_target.eos_ids == {3, 4}
 
 
 def test_image_prompts_have_a_position_delta(target):

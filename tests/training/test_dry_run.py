@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 from model_configs import MODELS
+from transformers import AutoConfig
 
 from vlm_eagle.cli import parse, run_cli
-from vlm_eagle.config import TrainCommand, TrainConfig
+from vlm_eagle.config import DataConfig, DraftConfig, TrainCommand, TrainConfig
+from vlm_eagle.draft.vocab import DraftVocab
+from vlm_eagle.draft.vocab_file import write_vocabulary
 from vlm_eagle.target.load import DEMO_TARGET
+from vlm_eagle.training.dry_run import make_plan
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "scripts/configs").glob("*.yaml"))
@@ -139,6 +143,24 @@ def test_settings_without_sense_are_refused(dry_run, argv, words):
     code, said = dry_run(MODELS["Qwen/Qwen3-8B"][0], *argv)
     assert code == 2
     assert words in said
+
+
+def test_the_plan_is_the_commands(monkeypatch, tmp_path):
+    """Every setting that decides what a run needs arrives in the estimate."""
+    config = AutoConfig.for_model(**MODELS["Qwen/Qwen3-VL-2B-Instruct"][0])
+    write_vocabulary(tmp_path / "v.json", DraftVocab.from_ids(range(500), 151_936))
+    draft = DraftConfig(fc_norm=True, norm_output=True, loss="lk_alpha", vocab_file=str(tmp_path / "v.json"))
+    command = TrainCommand(
+        supervised_fraction=0.3, image_fraction=0.9, target_dtype="float32", draft=draft, max_tokens=9000,
+        data=DataConfig(max_length=2048),
+    )  # fmt: skip
+    plan, plain = make_plan(command, config), make_plan(TrainCommand(llm_only=True), config)
+    assert plan.work.image_fraction == pytest.approx(0.7), "what is supervised is no image"
+    assert (plan.work.batch_size, plan.work.loss, plan.target.value_bytes) == (4, "lk_alpha", 4)
+    assert (plan.draft.config.draft_vocab_size, plan.draft.config.fc_norm, plan.draft.config.norm_output) == (500, True, True)
+    assert (plain.work.image_fraction, plain.target.value_bytes, plain.work.sharded) == (0.0, 2, False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert make_plan(TrainCommand(), config).work.sharded
 
 
 def test_the_budget_without_a_number_is_this_machine(dry_run):

@@ -202,7 +202,8 @@ def test_advice_helps_and_is_in_order():
         work=replace(PLAN.work, optimizer="adamw", processes=4, accumulation=2),
     )
     advices = advise(large)
-    words = ["--accumulation 8", "recompute", "bfloat16", "muon", "length 2048", "16000", "capture_features", "FSDP"]
+    words = ["--accumulation 8", "recompute", "bfloat16", "muon", "length 2048", "16000"]
+    words += ["--shard-target", "capture_features", "--shard "]
     assert all(word in advice.text for word, advice in zip(words, advices, strict=True))
     assert all(advice.alone.peak < large.peak for advice in advices)
     peaks = [large.peak, *(advice.so_far.peak for advice in advices)]
@@ -230,6 +231,17 @@ def test_offline_loads_and_runs_no_layers():
     memory = estimate_memory(PLAN.target, PLAN.draft, offline)
     assert memory.forward == ()
     assert estimate_arithmetic(PLAN.target, PLAN.draft, offline).floor == 0
+
+
+def test_a_shared_draft_is_held_in_parts():
+    alone, copies, shared = (
+        dict(estimate_memory(PLAN.target, PLAN.draft, replace(PLAN.work, **how)).held)
+        for how in ({}, {"processes": 4}, {"processes": 4, "sharded": True})
+    )
+    for name in ("draft's weights, float32", "gradients, float32", "optimizer's state"):
+        assert shared[name] == alone[name] // 4 < copies[name] == alone[name]
+    assert {*copies} - {*alone} == {"gradients on their way to other devices"}
+    assert {*shared} == {*alone}
 
 
 def test_accumulation_costs_arithmetic_alone():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from collections import Counter
 
 import pytest
@@ -122,6 +123,39 @@ def test_an_interrupted_capture_continues(data, store, tmp_path):
     assert whole.missing == []
     for row in range(len(whole)):
         torch.testing.assert_close(whole[row].aux_hidden, reference[row].aux_hidden, rtol=1e-4, atol=1e-4)
+
+
+def test_a_capture_is_written_in_shards_and_can_be_stopped(data, tmp_path):
+    config, accelerator = configure(data, tmp_path), Accelerator(cpu=True)
+    online, told = OnlineData(config, accelerator), []
+    filler = online.filler(config, tmp_path / "store", online.train, online.data_hash, True, accelerator)
+    filler.writer.shard_bytes = 1
+    done = lambda samples, tokens: told.append(samples)
+    assert not filler.fill(range(12), 3, done=done, stop=lambda: len(told) == 2)
+    assert told == [3, 3]
+    store = FeatureStore(tmp_path / "store")
+    assert store.missing == list(range(6, 12))
+    assert filler.fill(range(12), 4, done=done)
+    assert told == [3, 3, 4, 2], "what is there is not captured again"
+    filler.writer.add(0, store[0])
+    filler.writer.flush()
+    store = FeatureStore(tmp_path / "store")
+    assert len({file for file, _ in store.index.values()}) == len(list((tmp_path / "store/shards").glob("*.parquet"))) == 12
+    assert not store[5].aux_hidden[-1].any(), "the row that nothing reads"
+    travelled = pickle.loads(pickle.dumps(store))
+    assert torch.equal(travelled[5].aux_hidden, store[5].aux_hidden)
+
+
+def test_another_chat_template_is_another_store(data, tmp_path):
+    capture(data, tmp_path, rows=[0])
+    template = data / "target" / "chat_template.jinja"
+    before = template.read_text()
+    try:
+        template.write_text(before + "{# changed #}")
+        with pytest.raises(UserError, match=r"holds other features \(template_hash"):
+            capture(data, tmp_path)
+    finally:
+        template.write_text(before)
 
 
 def test_a_flipped_bit_is_noticed(data, tmp_path):

@@ -15,7 +15,7 @@ from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.training import attention, chunked_loss
-from vlm_eagle.training.anchors import Anchors, ahead
+from vlm_eagle.training.anchors import Anchors, ahead, supervised_rows
 from vlm_eagle.training.losses import LOSSES
 from vlm_eagle.training.ttt import ttt_loss
 from vlm_eagle.training.ttt_dense import dense_ttt_loss
@@ -148,6 +148,7 @@ def test_anchors_of_random_masks():
         packed = anchors.packed.tolist()
         for k, step in enumerate(anchors.steps):
             flat = step.flat[step.supervised].tolist()
+            assert int(supervised_rows(supervised, 4)[k]) == len(flat)
             assert flat == ahead(supervised, 1 + k).flatten().nonzero().flatten().tolist()
             assert [order[a] for a in step.answer.tolist()] == [[f // 20, f % 20 + 1 + k] for f in flat]
             before = packed if k == 0 else anchors.steps[k - 1].flat.tolist()

@@ -102,6 +102,7 @@ class Decoder:
     def read(self, prompt: Batch, max_new_tokens: int, seeds: Sequence[int]) -> Tensor:
         """Reads the prompts (or what is new of one) and chooses each answer's first token: (B,) int64."""
         start = self._in_cache(prompt)
+        self.known = []  # until all of it is read: an interruption leaves caches that nobody can describe
         self.longest = prompt.input_ids.shape[1]
         self._reserve(len(prompt), self.longest + max_new_tokens + self.shape.num_steps + self.shape.num_draft_tokens)
         # a cycle takes numbers for the target's draws, for keeping drawn drafts, and for drawing them

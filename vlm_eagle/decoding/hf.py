@@ -82,12 +82,12 @@ def custom_generate(
         if streamer is not None and len(prompts) > 1:
             raise UserError("A streamer takes one prompt at a time.")
         target, eos = Target(model, tokenizer, draft.config.aux_layer_ids), generation_config.eos_token_id
+        eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
         answers = [Generation() for _ in range(len(prompts))]
         pieces = stream(
             target, prompts.to(target.device), draft, into=answers, drawn_drafts=drawn_drafts, shape=shape or TreeShape(4),
             sampling=_sampling(generation_config), max_new_tokens=generation_config.max_length - input_ids.shape[1],
-            eos_ids=frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos]),
-            stop_strings=stop_strings, seed=int(torch.randint(2**62, (1,))),
+            eos_ids=frozenset(eos), stop_strings=stop_strings, seed=int(torch.randint(2**62, (1,))),
         )  # fmt: skip
         if streamer is not None:
             streamer.put(input_ids.cpu())
@@ -97,7 +97,7 @@ def custom_generate(
         if streamer is not None:
             streamer.end()
         pad = generation_config.pad_token_id
-        pad = next(iter(target.eos_ids)) if pad is None else pad
+        pad = next(iter(eos), 0) if pad is None else pad
         rows = [torch.tensor(answer.tokens, device=input_ids.device) for answer in answers]
         new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
         sequences = torch.cat([input_ids, new], dim=1)

@@ -114,7 +114,9 @@ def _fewer_words(plan: Plan) -> tuple[str, Plan] | None:
 def _offline(plan: Plan) -> tuple[str, Plan] | None:
     if plan.work.offline:
         return None
-    return "scripts/capture_features.py first: training needs no target layers", _with(plan, offline=True, fill=False)
+    return "scripts/capture_features.py first: training needs no target layers", _with(
+        plan, offline=True, fill=False, target_sharded=False
+    )
 
 
 def _sharded(plan: Plan) -> tuple[str, Plan] | None:
@@ -136,6 +138,6 @@ def _with(plan: Plan, **changes: object) -> Plan:
 
 
 CHANGES: tuple[Change, ...] = (
-    _one_by_one, _recompute, _target_in_bfloat16, _muon, _other_precision, _shorter, _fewer_words, _offline, _sharded,
-    _target_sharded,
+    _one_by_one, _recompute, _target_in_bfloat16, _muon, _other_precision, _shorter, _fewer_words, _target_sharded,
+    _offline, _sharded,
 )  # fmt: skip
