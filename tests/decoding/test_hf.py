@@ -124,13 +124,20 @@ def test_streamer(text_target):
         )
 
 
-REFUSED = [{"repetition_penalty": 1.2}, {"num_beams": 2}, {"num_return_sequences": 2, "do_sample": True}, {"max_time": 1.0}]
+REFUSED = [
+    {"repetition_penalty": 1.2},
+    {"num_beams": 2},
+    {"num_return_sequences": 2, "do_sample": True},
+    {"max_time": 1.0},
+    {"output_scores": True, "return_dict_in_generate": True},
+    {"output_hidden_states": True, "return_dict_in_generate": True},
+]
 
 
 @pytest.mark.parametrize("option", REFUSED, ids=lambda option: next(iter(option)))
 def test_what_cannot_be_exact_is_refused(text_target, option):
     ours = custom_generate(make_draft(text_target))
-    with pytest.raises(UserError, match="cannot apply"):
+    with pytest.raises(UserError, match="cannot give what"):
         text_target.model.generate(
             **left_padded(text_target, ("arithmetic",)),
             max_new_tokens=5,

@@ -56,7 +56,7 @@ def custom_generate(
         tokenizer: for stop strings.
 
     The callable raises UserError for what this loop cannot do exactly: beams, penalties and other logits processors, and
-    stopping criteria other than length and end tokens.
+    stopping criteria other than length and end tokens, scores, logits, attentions and hidden states.
     """
 
     def run(
@@ -132,7 +132,9 @@ def _refuse_unknown(config: GenerationConfig, processors: LogitsProcessorList, c
     wrong += [type(c).__name__ for c in criteria if not isinstance(c, _CRITERIA)]
     wrong += ["num_return_sequences > 1"] if (config.num_return_sequences or 1) > 1 else []
     wrong += ["num_beams > 1"] if (config.num_beams or 1) > 1 else []
+    outputs = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+    wrong += [name for name in outputs if getattr(config, name)]
     if wrong:
         raise UserError(
-            f"Decoding with a draft cannot apply {', '.join(wrong)} exactly. Leave them out, or call generate without it."
+            f"Decoding with a draft cannot give what {', '.join(wrong)} asks for. Leave it out, or generate without a draft."
         )
