@@ -12,6 +12,7 @@ from chats import about, chat
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, features
+from transformers import Qwen3VLVideoProcessor
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, TextPart, VideoPart
@@ -75,13 +76,20 @@ def test_frame_lists_of_any_size_in_any_budget(processor, size, frames, fps, bud
     assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
 
 
+@pytest.mark.skipif(not hasattr(Qwen3VLVideoProcessor, "get_num_of_video_patches"), reason="transformers before 5.17")
 def test_older_versions_make_as_many_patches_of_a_video(processor):
     """transformers before 5.17 cannot be asked."""
     videos = processor.video_processor
     names = ("temporal_patch_size", "patch_size", "merge_size", "size")
     older = SimpleNamespace(**{name: getattr(videos, name) for name in names})
     for frames, height, width in [(2, 64, 64), (6, 480, 640), (10, 100, 1900), (400, 333, 257)]:
-        assert video_patches(older, frames, height, width) == video_patches(videos, frames, height, width)
+        theirs = videos.get_num_of_video_patches(frames, height, width, {})
+        assert video_patches(older, frames, height, width) == video_patches(videos, frames, height, width) == theirs
+
+
+def test_the_processor_is_asked_for_patches_where_it_can_be():
+    asked = SimpleNamespace(get_num_of_video_patches=lambda *video: video)
+    assert video_patches(asked, 4, 64, 96) == (4, 64, 96, {})
 
 
 def test_long_videos_share_a_budget(processor, monkeypatch):

@@ -114,6 +114,16 @@ def test_chunks_of_any_size_agree(target, draft, batches, size, monkeypatch):
     compare(draft, batches["batch of 8"], target)
 
 
+def test_a_scaled_loss_scales_every_gradient(target, draft, batches):
+    """As several processes scale it."""
+    parameters, found = list(draft.parameters()), []
+    for factor in (1, 3):
+        result = ttt_loss(draft, batches["batch of 8"], target.embed_tokens, target.logits, **SETTINGS)
+        found.append(torch.autograd.grad(factor * result.loss, parameters))
+    for once, thrice in zip(*found, strict=True):
+        torch.testing.assert_close(thrice, 3 * once)
+
+
 def test_positions_without_coverage_carry_no_loss(target, batches):
     compare_draft = make_draft(target, draft_vocab_size=8)
     result = ttt_loss(compare_draft, batches["batch of 8"], target.embed_tokens, target.logits, **SETTINGS)

@@ -112,8 +112,8 @@ def clip_tokens(clip: Clip, processor: ProcessorMixin, source: str) -> tuple[lis
 
 def video_patches(videos: BaseVideoProcessor, frames: int, height: int, width: int) -> int:
     """Patches that the processor makes of a video."""
-    if hasattr(videos, "get_num_ofvideo_patches"):  # transformers 5.17
-        return videos.get_num_ofvideo_patches(frames, height, width, {})
+    if hasattr(videos, "get_num_of_video_patches"):  # transformers 5.17
+        return videos.get_num_of_video_patches(frames, height, width, {})
     step, patch = videos.temporal_patch_size, videos.patch_size
     height, width = smart_resize_video(
         frames, height, width, temporal_factor=step, factor=patch * videos.merge_size,
