@@ -16,8 +16,9 @@ from rich.table import Table
 from timing.shapes import SHAPES, build_pair, vocabulary
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import named_device
@@ -77,10 +78,10 @@ def _measure(name: str, config: OverheadConfig, device: torch.device) -> list[di
     )
     prompt = Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool))
     sampler, rows = Sampler(Sampling()), []
-    step = measure_cycles(Decoder(target, None, ROOT_ALONE, sampler), prompt, config.cycles)
+    step = measure_cycles(PlainDecoder(target, sampler), prompt, config.cycles)
     rows.append({"tree": "no draft", "milliseconds": 1e3 * step.total, "overhead_share": step.overhead / step.total})
     for shape in TREES:
-        cost = measure_cycles(Decoder(target, draft, shape, sampler), prompt, config.cycles)
+        cost = measure_cycles(SpeculativeDecoder(target, draft, shape, sampler), prompt, config.cycles)
         share = cost.overhead / cost.total
         rows.append({"tree": shape.label, "milliseconds": 1e3 * cost.total, "overhead_share": share, **cost.ratios(step.total)})
     return rows

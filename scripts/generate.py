@@ -20,7 +20,7 @@ from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, stream
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import default_device, model_dtype
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import load_target
 
@@ -63,7 +63,7 @@ class GenerateConfig:
 def main(config: GenerateConfig) -> None:
     """Prints the answer as it is written, then one line about it."""
     device = default_device()
-    dtype = "float32" if device.type == "cpu" else "auto"
+    dtype = model_dtype("auto", device)
     draft = None if config.draft == "none" else Eagle3Draft.from_pretrained(config.draft)
     layer_ids = draft.config.aux_layer_ids if draft else None
     target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)

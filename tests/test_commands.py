@@ -8,9 +8,9 @@ from conftest import make_draft
 from rich.console import Console
 
 from vlm_eagle.commands import chat
-from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import Settings
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
@@ -71,7 +71,9 @@ def test_a_conversation_about_an_image(folder):
 
 def test_an_interrupted_answer(target, capsys):
     """While the prompt is read there is nothing to keep; later what was written is kept. The next question is answered."""
-    talk = chat.Chat(Decoder(target, make_draft(target), TreeShape(4), Sampler(Sampling())), Settings(max_new_tokens=12))
+    talk = chat.Chat(
+        SpeculativeDecoder(target, make_draft(target), TreeShape(4), Sampler(Sampling())), Settings(max_new_tokens=12)
+    )
     read, cycle = talk.decoder.read, talk.decoder.cycle
 
     def interrupted(*_):

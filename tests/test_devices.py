@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 from vlm_eagle import devices
 from vlm_eagle.decoding import sampling
 from vlm_eagle.decoding.generate import generate
-from vlm_eagle.devices import default_device, has_float64, named_device
+from vlm_eagle.devices import default_device, has_float64, model_dtype, named_device, product_dtype
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers
@@ -36,6 +36,23 @@ def test_named_device(monkeypatch):
     for wrong in ("foo", "cuda:77"):
         with pytest.raises(UserError, match=f"no device '{wrong}'"):
             named_device(wrong)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_gpu_multiplies_in_bfloat16_if_it_can(monkeypatch, fast):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast and not including_emulation)
+    assert product_dtype(torch.device("cuda")) == (torch.bfloat16 if fast else torch.float32)
+    assert product_dtype(torch.device("mps")) == product_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_auto_is_float32_on_a_cpu_alone(monkeypatch, caplog):
+    monkeypatch.setattr(devices, "is_slow", lambda dtype: dtype == torch.bfloat16)
+    places = ("cpu", torch.device("cpu"), "cuda", "spread")
+    assert [model_dtype("auto", place) for place in places] == ["float32", "float32", "auto", "auto"]
+    assert [model_dtype(name, "cpu") for name in ("float32", "float16")] == ["float32", "float16"]
+    assert not caplog.records
+    assert model_dtype("bfloat16", "cpu") == "bfloat16"
+    assert "many times slower in bfloat16" in caplog.text
 
 
 class NoFloat64(TorchDispatchMode):

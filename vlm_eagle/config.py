@@ -114,7 +114,7 @@ class TrainConfig:
         batch_size: conversations per forward and process.
         max_tokens: instead of batch_size: rows of similar length, as many as fit into so many tokens when padded.
         accumulation: forwards per optimizer step; batch 1 x 8 gives what batch 8 x 1 gives.
-        target_dtype: of the frozen target; auto keeps the checkpoint's.
+        target_dtype: of the frozen target; auto is float32 on a CPU and the checkpoint's elsewhere.
         eval_every: optimizer steps between held-out evaluations.
         save_every: optimizer steps between checkpoints.
         keep_checkpoints: how many checkpoints stay on disk.

@@ -13,7 +13,7 @@ from vlm_eagle.decoding.answers import Answer, answer_prompts
 from vlm_eagle.decoding.generate import check_fit
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import default_device, model_dtype
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import load_target
@@ -30,7 +30,7 @@ class InProcess:
 
     def __init__(self, config: RegenerateConfig):
         self.config, device = config, default_device()
-        dtype = "float32" if config.dtype == "auto" and device.type == "cpu" else config.dtype
+        dtype = model_dtype(config.dtype, device)
         self.draft = Eagle3Draft.from_pretrained(config.draft) if config.draft else None
         layer_ids = self.draft.config.aux_layer_ids if self.draft else None
         self.target = target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from scores.columns import model_digest
 from vlm_eagle.config import DEMO
 from vlm_eagle.decoding.generate import check_fit
-from vlm_eagle.devices import default_device, named_device
+from vlm_eagle.devices import default_device, model_dtype, named_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.target import Target
@@ -62,9 +62,7 @@ def load_pairs(
     """
     loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
     place = device if device == "spread" else state.device if device == "auto" else named_device(device)
-    if dtype == "auto" and place != "spread" and place.type == "cpu":
-        dtype = "float32"
-    whole = load_target(target, dtype=dtype, device=place, llm_only=llm_only)
+    whole = load_target(target, dtype=model_dtype(dtype, place), device=place, llm_only=llm_only)
     digest = model_digest(target, DEMO_TARGET if target == DEMO else Path(target))
     pairs = []
     for name, draft in zip(drafts, loaded, strict=True):

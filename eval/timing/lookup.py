@@ -6,8 +6,9 @@ https://github.com/apoorvumang/prompt-lookup-decoding.
 
 import torch
 
-from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.sampling import Sampler
+from vlm_eagle.decoding.speculative import verify_and_commit
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.target.target import Target
 
@@ -18,10 +19,13 @@ class LookupDecoder(Decoder):
     """Chains copied from the text so far. A cycle without a match verifies the root alone."""
 
     def __init__(self, target: Target, sampler: Sampler):
-        super().__init__(target, None, ROOT_ALONE, sampler)
-        self.shape = TreeShape(GUESSES + 1)
+        super().__init__(target, sampler, TreeShape(GUESSES + 1))
+        self.recorded = None  # what is copied is decided by the host, anew in every cycle
 
-    def _grow(self, longest: int) -> DraftTree:
+    def _advance(self, longest: int) -> None:
+        verify_and_commit(self, self._copied(), longest)
+
+    def _copied(self) -> DraftTree:
         root = self.state.root
         copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.known]
         n = max(map(len, copied))

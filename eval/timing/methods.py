@@ -13,6 +13,7 @@ from timing.lookup import LookupDecoder
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import decoder_for
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
@@ -59,7 +60,7 @@ def our_loop(
     image_inputs: ImageInputs = "token",
 ) -> Method:  # fmt: skip
     """Our decoding loop; without a draft it writes token by token."""
-    return _in_our_loop(lambda: Decoder(target, draft, shape, Sampler(sampling), image_inputs=image_inputs), sampling)
+    return _in_our_loop(lambda: decoder_for(target, draft, shape, Sampler(sampling), image_inputs=image_inputs), sampling)
 
 
 def prompt_lookup(target: Target, sampling: Sampling = GREEDY) -> Method:

@@ -24,8 +24,10 @@ from timing.race import Course, Lap, Turn, groups_of, race
 from timing.speeds import answers_of, speed_result
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.auto import Forecast, choose_shape
-from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.cycle import ROOT_ALONE
+from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
@@ -199,8 +201,8 @@ def _setting(
 def _speed_model(setup: Setup, d: Drafted, sampling: Sampling, batch: Batch, speed: dict[str, Any]) -> dict[str, Any]:
     """Costs measured apart from the run, and the decode speedup they predict from its acceptance length."""
     sampler, tau = Sampler(sampling), speed["acceptance_length"]
-    step = measure_cycles(Decoder(setup.target, None, ROOT_ALONE, sampler), batch, CYCLES).total
-    decoder = Decoder(d.pair.target, d.pair.draft, d.shape, sampler, image_inputs=setup.ways.image_inputs)
+    step = measure_cycles(PlainDecoder(setup.target, sampler), batch, CYCLES).total
+    decoder = SpeculativeDecoder(d.pair.target, d.pair.draft, d.shape, sampler, image_inputs=setup.ways.image_inputs)
     cost = measure_cycles(decoder, batch, CYCLES)
     return {
         "step_seconds": step, "cycle_seconds": cost.total, **cost.ratios(step), "acceptance_length": tau,

@@ -6,10 +6,10 @@ from conftest import make_draft
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, generate, run
 from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder, decoder_for
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 
@@ -81,7 +81,7 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
     """Three turns with one decoder equal three fresh decodings; images are read once. (A random target's answer is no text that
     tokenises back to the same ids, so the answer itself may be read again.)"""
     draft = make_draft(target) if shape else None
-    decoder = Decoder(target, draft, shape or TreeShape(1), Sampler(Sampling()))
+    decoder = decoder_for(target, draft, shape or TreeShape(1), Sampler(Sampling()))
     collate = VisionCollator(target.processor, for_generation=True)
     settings = Settings(shape=decoder.shape, max_new_tokens=9)
     looked = []
@@ -113,7 +113,7 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
 
 def test_caches_are_allocated_once(target, draft, prompts):
     """No tensor of the caches is replaced while an answer grows."""
-    decoder = Decoder(target, draft, TreeShape(8, 3, 3), Sampler(Sampling()))
+    decoder = SpeculativeDecoder(target, draft, TreeShape(8, 3, 3), Sampler(Sampling()))
     steps = run(decoder, prompts[1][0], Settings(shape=decoder.shape, max_new_tokens=40))
     next(steps)
     before = [layer.keys.data_ptr() for layer in decoder.cache.layers] + [decoder.drafter.rows.keys.data_ptr()]
@@ -136,7 +136,7 @@ def test_one_host_read_per_cycle(target, draft, prompts):
             return func(*args, **(kwargs or {}))
 
     for shape in SHAPES[1:]:
-        decoder = Decoder(target, draft, shape, Sampler(Sampling()))
+        decoder = SpeculativeDecoder(target, draft, shape, Sampler(Sampling()))
         decoder.read(prompts[0], 20, [0] * 4)
         with CountReads() as counter:
             for _ in range(3):
@@ -162,7 +162,7 @@ def test_a_recorded_cycle_can_be_replayed(target, draft, prompts, shape, options
         pytest.skip("drawn drafts are for chains")
     sampling = Sampling(temperature=0.8) if options else Sampling()
     settings = Settings(shape=shape, sampling=sampling, max_new_tokens=12, seed=3, **options)
-    plain, replayed = (Decoder(target, draft, shape, Sampler(sampling), **options) for _ in range(2))
+    plain, replayed = (SpeculativeDecoder(target, draft, shape, Sampler(sampling), **options) for _ in range(2))
     replayed.recorded = RecordedCycles(fx_recording)
     short = [prompts[0], VisionCollator(target.processor, for_generation=True)([mix.sample("code", i) for i in range(4)])]
     for prompt in (*short, short[0]):
@@ -182,7 +182,7 @@ def test_a_failed_recording_is_said_and_survived(target, draft, prompts):
         action()
         raise RuntimeError("operation not permitted")
 
-    decoder = Decoder(target, draft, TreeShape(5), Sampler(Sampling()))
+    decoder = SpeculativeDecoder(target, draft, TreeShape(5), Sampler(Sampling()))
     decoder.recorded, into = RecordedCycles(fail), [Generation()]
     with pytest.warns(UserWarning, match="not recorded"):
         for _ in run(decoder, prompts[1][0], Settings(shape=TreeShape(5), max_new_tokens=12), into):

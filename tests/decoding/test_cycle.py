@@ -8,10 +8,10 @@ from conftest import make_imitating_draft
 from variants import make_variant
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import Settings, generate, run
 from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.records import Batch
@@ -25,7 +25,7 @@ SHAPE = TreeShape(5)
 
 
 def decoder_for(target, draft, shape=SHAPE, sampling=None):
-    return Decoder(target, draft, shape, Sampler(sampling or Sampling()))
+    return SpeculativeDecoder(target, draft, shape, Sampler(sampling or Sampling()))
 
 
 @pytest.mark.parametrize("shape", [TreeShape(4), TreeShape(8, 3, 3)], ids=str)
@@ -125,7 +125,7 @@ def test_every_cycle_has_random_numbers_of_its_own(target, draft):
 
 def test_drafts_are_drawn_as_the_target_draws(target, draft):
     """Under the same sampling parameters: a token that the target may not say is not worth proposing."""
-    decoder = Decoder(target, draft, SHAPE, Sampler(Sampling(temperature=0.7, top_k=3)), drawn_drafts=True)
+    decoder = SpeculativeDecoder(target, draft, SHAPE, Sampler(Sampling(temperature=0.7, top_k=3)), drawn_drafts=True)
     decoder.read(prompts_of(target, "arithmetic"), 20, [7])
     decoder.cycle(torch.ones(1, dtype=torch.bool))
     assert (decoder.tree.proposals > 0).sum(-1).tolist() == [[3] * 4]

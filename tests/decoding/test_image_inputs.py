@@ -4,9 +4,9 @@ import torch
 from conftest import make_draft
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.training.inputs import DraftInputs, merged_samples
@@ -28,7 +28,7 @@ def test_decoding_reads_what_training_read(target):
     features = target.features(prompt, visual=True)
     outputs = []
     for how in ("token", "merged"):
-        decoder = Decoder(target, draft, TreeShape(4), Sampler(Sampling()), image_inputs=how)
+        decoder = SpeculativeDecoder(target, draft, TreeShape(4), Sampler(Sampling()), image_inputs=how)
         root = decoder.read(prompt, 8, [0])
         merged = merged_samples(how, prompt.ids, "")
         expected = first_hidden(target, draft, features, root, merged)

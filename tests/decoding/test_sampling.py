@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, generate, run
 from vlm_eagle.decoding.rejection import accept_drawn
 from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import accept
 from vlm_eagle.demo import mix
@@ -212,7 +212,7 @@ def test_the_real_loop_uses_every_random_number_once(target, drawn):
             q = sampler.probabilities(state.logits)[0]
             exact |= {(*answer, token): p * float(q[token]) for token in q.nonzero().flatten().tolist()}
     many = Batch(*(t.expand(rows, -1) for t in (one.input_ids, one.attention_mask, one.supervised)))
-    decoder = Decoder(target, draft, TreeShape(3), sampler, drawn_drafts=drawn)
+    decoder = SpeculativeDecoder(target, draft, TreeShape(3), sampler, drawn_drafts=drawn)
     counts, accepted = Counter(), Counter()
     for seed in range(0, runs, rows):
         answers = [Generation() for _ in range(rows)]

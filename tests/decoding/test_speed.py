@@ -6,9 +6,10 @@ from conftest import make_imitating_draft
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.auto import CHAINS, PROBE, TREES, acceptance_of, choose_shape
-from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.cycle import ROOT_ALONE
 from vlm_eagle.decoding.generate import generate
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import CycleCost, ForwardTimer, measure_cycles
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import Verdict, accept
@@ -21,7 +22,7 @@ def prompt_of(target, task="arithmetic"):
 
 
 def test_the_timer_sees_every_part_once_and_leaves_no_hooks(target, draft):
-    decoder = Decoder(target, draft, TreeShape(8, 3, 3), Sampler(Sampling()))
+    decoder = SpeculativeDecoder(target, draft, TreeShape(8, 3, 3), Sampler(Sampling()))
     decoder.read(prompt_of(target), 20, [0])
     with ForwardTimer(decoder) as timer:
         decoder.cycle(torch.ones(1, dtype=torch.bool))
@@ -34,7 +35,7 @@ def test_the_timer_sees_every_part_once_and_leaves_no_hooks(target, draft):
 
 def test_extend_is_told_from_growing(target, draft, monkeypatch):
     """With a clock that counts its own readings, every forward lasts one tick."""
-    decoder = Decoder(target, draft, TreeShape(5), Sampler(Sampling()))
+    decoder = SpeculativeDecoder(target, draft, TreeShape(5), Sampler(Sampling()))
     decoder.read(prompt_of(target), 20, [0])
     ticks = iter(range(1000))
     with ForwardTimer(decoder) as timer:
@@ -45,7 +46,7 @@ def test_extend_is_told_from_growing(target, draft, monkeypatch):
 
 
 def test_costs_add_up(target, draft):
-    cost = measure_cycles(Decoder(target, draft, TreeShape(5), Sampler(Sampling())), prompt_of(target), 5)
+    cost = measure_cycles(SpeculativeDecoder(target, draft, TreeShape(5), Sampler(Sampling())), prompt_of(target), 5)
     assert cost.total == pytest.approx(cost.verify + cost.extend + cost.draft + cost.overhead)
     assert min(cost.verify, cost.extend, cost.draft, cost.overhead) > 0
     ratios = CycleCost(2.0, 0.2, 0.4, 0.1).ratios(2.0)
@@ -62,13 +63,13 @@ def test_smaller_trees_accept_what_the_probe_says(target):
     for written in range(len(answer)):  # at every point of an answer
         tokens = torch.tensor([ids + answer[:written]])
         prompt = Batch(tokens, torch.ones_like(tokens), torch.zeros_like(tokens, dtype=torch.bool))
-        probe = Decoder(target, draft, PROBE, sampler)
+        probe = SpeculativeDecoder(target, draft, PROBE, sampler)
         probe.read(prompt, 60, [0])
         verdict = probe.cycle(going)
         seen = acceptance_of(probe.tree, verdict)
         if seen.ranks:
             for shape in (*CHAINS, *TREES):
-                decoder = Decoder(target, draft, shape, sampler)
+                decoder = SpeculativeDecoder(target, draft, shape, sampler)
                 decoder.read(prompt, 60, [0])
                 assert seen.tokens(shape) == int(decoder.cycle(going).counts), (written, shape)
             compared += 1

@@ -6,9 +6,9 @@ from conftest import make_draft
 from variants import VARIANTS, VariantReference, make_variant
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.generate import Settings, generate, run
 from vlm_eagle.decoding.sampling import Sampler
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
@@ -27,7 +27,7 @@ def pair(target, processor, tmp_path_factory):
 def proposals(target, draft, batch, shape):
     """What was proposed after each prefix of the answer: [(answer so far, tokens)]."""
     settings = Settings(shape=shape, max_new_tokens=7)
-    decoder = Decoder(target, draft, shape, Sampler(settings.sampling))
+    decoder = SpeculativeDecoder(target, draft, shape, Sampler(settings.sampling))
     answer, seen = [], []
     for (piece,) in run(decoder, batch, settings):
         if answer:
@@ -78,7 +78,7 @@ def test_mrope_in_a_ragged_batch_and_a_second_turn(target):
     settings = Settings(shape=TreeShape(4), max_new_tokens=6)
     first = collator([mix.sample("describe", 3)])
     longer = collator([mix.sample("describe", 3).answered("Yes.").asked("And then?")])
-    decoder, rows = Decoder(target, draft, settings.shape, Sampler(settings.sampling)), []
+    decoder, rows = SpeculativeDecoder(target, draft, settings.shape, Sampler(settings.sampling)), []
     list(run(decoder, first, settings))
     for forget in (False, True):
         if forget:

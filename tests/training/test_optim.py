@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from vlm_eagle.devices import product_dtype
+from vlm_eagle.training.muon import Muon, orthogonalise
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale, split_parameters
 
 LR, DECAY = 1e-2, 0.5
@@ -48,6 +50,46 @@ def test_muon_moves_a_matrix_about_as_far_as_adamw():
     """By 0.2 of the learning rate (root mean square), whatever the matrix's shape: so one learning rate serves both."""
     before, after = moved("muon", 0.0, torch.randn_like)["fc.weight"]
     assert float((after - before).square().mean().sqrt()) == pytest.approx(0.2 * LR, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (16, 64), (32, 32)])
+def test_muon_takes_the_steps_of_torchs(shape):
+    """Which orthogonalises in bfloat16; in float32 the same steps are taken but for that rounding."""
+    torch.manual_seed(1)
+    start, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(4)]
+
+    def after(build):
+        weight = nn.Parameter(start.clone())
+        optimizer = build([weight])
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        return weight.detach() - start
+
+    options = {"lr": LR, "weight_decay": DECAY}
+    torchs = after(lambda p: torch.optim.Muon(p, **options, adjust_lr_fn="match_rms_adamw"))
+    torch.testing.assert_close(after(lambda p: Muon(p, **options, precision="bfloat16")), torchs, rtol=1e-5, atol=1e-7)
+    ours = after(lambda p: Muon(p, **options, precision="float32"))
+    assert 0 < (ours - torchs).norm() < 0.02 * torchs.norm()
+
+
+def test_orthogonalising_moves_singular_values_alone():
+    """By the quintic, applied five times to each of them: that is what the matrix products amount to."""
+    torch.manual_seed(2)
+    matrix = torch.randn(24, 40, dtype=torch.float64)
+    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    torch.testing.assert_close(orthogonalise(matrix, torch.float64), u @ values.diag() @ v)
+    torch.testing.assert_close(orthogonalise(matrix.T, torch.float64), (u @ values.diag() @ v).T)
+
+
+def test_a_cpu_orthogonalises_in_float32(draft):
+    """However well it does bfloat16: a run's numbers do not depend on that."""
+    assert product_dtype(torch.device("cpu")) == torch.float32
+    muon, _ = build_optimizers(draft, optimizer="muon", lr=1e-3, weight_decay=0.0)
+    assert {group["precision"] for group in muon.param_groups} == {"float32"}
 
 
 def test_clipping():

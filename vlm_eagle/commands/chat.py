@@ -19,8 +19,9 @@ from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, Settings, check_fit, run
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import decoder_for
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import default_device, model_dtype
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import load_target
@@ -106,16 +107,14 @@ def main(config: Config) -> None:
     console = Console()
     device = default_device()
     draft = Eagle3Draft.from_pretrained(config.draft)
-    target = load_target(
-        config.target, dtype="float32" if device.type == "cpu" else "auto", device=device, layer_ids=draft.config.aux_layer_ids
-    )
+    target = load_target(config.target, dtype=model_dtype("auto", device), device=device, layer_ids=draft.config.aux_layer_ids)
     draft = draft.to(target.device, target.embed_tokens.weight.dtype)
     check_fit(target, draft)
     settings = Settings(
         shape=TreeShape(config.draft_tokens, config.topk, config.num_steps), max_new_tokens=config.max_new_tokens,
         sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
     )  # fmt: skip
-    chat = Chat(Decoder(target, draft, settings.shape, Sampler(settings.sampling)), settings)
+    chat = Chat(decoder_for(target, draft, settings.shape, Sampler(settings.sampling)), settings)
     console.print("[dim]/image FILE, /new, /quit. [/dim][green]Green[/green][dim] words were guessed by the draft.[/dim]")
     images: list[Path] = []
     while True:

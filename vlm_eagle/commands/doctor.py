@@ -18,7 +18,7 @@ from vlm_eagle.cli import check_output
 from vlm_eagle.config import DEMO
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
-from vlm_eagle.devices import named_device
+from vlm_eagle.devices import model_dtype, named_device
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.doctor.examination import diagnose, examine
 from vlm_eagle.interop.doctor.raw_draft import RawDraft, read_raw
@@ -92,7 +92,7 @@ def main(config: Config) -> int:
 
 def _measured(config: Config, draft: RawDraft, run: dict[str, Any]) -> Report:
     device = named_device(config.device)
-    dtype = "float32" if config.dtype == "auto" and device.type == "cpu" else config.dtype
+    dtype = model_dtype(config.dtype, device)
     llm_only = config.llm_only or bool(run.get("llm_only"))
     target = load_target(config.target, dtype=dtype, device=device, llm_only=llm_only, layer_ids=(0, 1, 2))
     prompts, skipped = _prompts(config, run, text_only=llm_only or not target.is_vision)

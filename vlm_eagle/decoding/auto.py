@@ -13,7 +13,9 @@ from statistics import median
 import torch
 
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import Verdict
@@ -77,7 +79,7 @@ def choose_shape(
     sampler = Sampler(sampling or Sampling())
     seen = [a for prompt in prompts for a in observe(target, draft, prompt, sampler, max_new_tokens)]
     longest = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
-    plain = measure_cycles(Decoder(target, None, ROOT_ALONE, sampler), longest, 9).total
+    plain = measure_cycles(PlainDecoder(target, sampler), longest, 9).total
     costs = _Costs(target, draft, longest, sampler)
     forecasts = [Forecast(ROOT_ALONE, 1.0, plain, 1.0)]
     for shape in (*CHAINS, *TREES):
@@ -88,7 +90,8 @@ def choose_shape(
 
 def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler, max_new_tokens: int) -> list[Acceptance]:
     """Answers a prompt with the probe tree and notes what was accepted."""
-    decoder = Decoder(target, draft, PROBE, sampler)
+    decoder = SpeculativeDecoder(target, draft, PROBE, sampler)
+    decoder.recorded = None  # its trees are looked at, and a replayed one cannot be
     decoder.read(prompt, max_new_tokens, [0])
     going, seen, written = torch.ones(1, dtype=torch.bool, device=target.device), [], 1
     while written < max_new_tokens - PROBE.num_steps:
@@ -121,10 +124,10 @@ class _Costs:
         self.target = target
         self.kinds = {}
         for chain, shape in ((True, CHAINS[3]), (False, TreeShape(16, PROBE.topk, 4))):
-            cost = measure_cycles(Decoder(target, draft, shape, sampler), prompt, 7)
+            cost = measure_cycles(SpeculativeDecoder(target, draft, shape, sampler), prompt, 7)
             self.kinds[chain] = cost.draft / shape.num_steps, cost.extend, cost.overhead
         sizes = sorted({shape.num_draft_tokens for shape in (*CHAINS, *TREES)})
-        decoder = Decoder(target, None, ROOT_ALONE, sampler)
+        decoder = PlainDecoder(target, sampler)
         decoder.read(prompt, max(sizes), [0])
         self.verify = {n: self._time_verify(decoder, n) for n in sizes}
 

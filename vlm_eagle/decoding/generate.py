@@ -12,6 +12,7 @@ import torch
 
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.speculative import decoder_for
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.stopping import Stopper
 from vlm_eagle.decoding.tree import TreeShape
@@ -110,7 +111,7 @@ def stream(
     settings = Settings(**options)
     if draft is not None:
         check_fit(target, draft)
-    decoder = Decoder(
+    decoder = decoder_for(
         target, draft, settings.shape, Sampler(settings.sampling),
         drawn_drafts=settings.drawn_drafts, image_inputs=settings.image_inputs,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, ImagePart, TextPart
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.tokenizer import build_processor, train_tokenizer
+from vlm_eagle.devices import is_slow
 from vlm_eagle.provenance import write_json
 from vlm_eagle.records import Batch
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
@@ -124,7 +125,7 @@ def train(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr * scale(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not is_slow(torch.bfloat16)):
             loss = answer_loss(model, batch)
         loss.backward()
         clip_gradients(model, 1.0)

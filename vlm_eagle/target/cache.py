@@ -1,5 +1,7 @@
 """The target's key-value cache: allocated once, written by slot, left by a verification with any accepted path."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -19,6 +21,26 @@ def block_mask(lengths: Tensor, block: Tensor, span: int) -> Tensor:
     return (behind < 0)[:, None] | (block.gather(2, index) & (behind < m)[:, None])
 
 
+@dataclass
+class _Placement:
+    """Where the next forward's keys and values go, told to all layers at once.
+
+    Layers hold this record and not the cache, which holds them: in a circle, a dropped cache would keep its memory until
+    Python's cycle collector happens to run.
+
+    Attributes:
+        capacity: entries that there is room for.
+        slots: (B, R) int64; None for the first R entries of a prompt that is read whole.
+        first: in place of slots, the one entry from which on every sequence's R go.
+        span: entries that the forward sees, under its mask.
+    """
+
+    capacity: int
+    slots: Tensor | None = None
+    first: int | None = None
+    span: int = 0
+
+
 class TreeCache(Cache):
     """Keys and values of B sequences for all layers, each (B, H_kv, capacity, K).
 
@@ -28,18 +50,25 @@ class TreeCache(Cache):
     """
 
     def __init__(self, num_layers: int, capacity: int):
-        self.capacity = capacity
-        self.slots: Tensor | None = None
-        self.span = 0
-        super().__init__(layers=[_TreeLayer(self) for _ in range(num_layers)])
+        self.placement = _Placement(capacity)
+        super().__init__(layers=[_TreeLayer(self.placement) for _ in range(num_layers)])
+
+    @property
+    def capacity(self) -> int:
+        """Entries of a sequence that there is room for."""
+        return self.placement.capacity
 
     def begin(self) -> None:
         """The next forward reads whole prompts: its keys and values go to 0 .. T - 1 and see only each other."""
-        self.slots = None
+        self.placement.slots = self.placement.first = None
 
     def place(self, slots: Tensor, span: int) -> None:
         """The next forward's R tokens go to `slots` (B, R) and see (under their mask) the first `span` entries."""
-        self.slots, self.span = slots, span
+        self.placement.slots, self.placement.first, self.placement.span = slots, None, span
+
+    def append(self, length: int) -> None:
+        """The next forward's one token per sequence goes behind `length` committed entries, the same number in all."""
+        self.placement.slots, self.placement.first, self.placement.span = None, length, length + 1
 
     def keep(self, lengths: Tensor, path: Tensor) -> None:
         """Moves the nodes `path` (B, P) of the tree behind `lengths` (B,) to the tree's first P places, in this order."""
@@ -51,7 +80,7 @@ class TreeCache(Cache):
     def reserve(self, capacity: int) -> None:
         """Makes room for at least `capacity` entries; committed ones stay."""
         if capacity > self.capacity:
-            self.capacity = capacity
+            self.placement.capacity = capacity
             for layer in self.layers:
                 layer.enlarge(capacity)
 
@@ -59,29 +88,31 @@ class TreeCache(Cache):
 class _TreeLayer(CacheLayerMixin):
     """One layer. Allocated at first use, on the device where the layer computes and with the head count it has."""
 
-    def __init__(self, cache: TreeCache):
+    def __init__(self, placement: _Placement):
         super().__init__()
-        self.cache = cache
+        self.placement = placement
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         b, h, _, k = key_states.shape
         # zeros, because a masked entry still takes part with weight 0, and 0 * nan is nan
-        self.keys = key_states.new_zeros(b, h, self.cache.capacity, k)
-        self.values = value_states.new_zeros(b, h, self.cache.capacity, k)
+        self.keys = key_states.new_zeros(b, h, self.placement.capacity, k)
+        self.values = value_states.new_zeros(b, h, self.placement.capacity, k)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        slots = self.cache.slots
-        if slots is None:
-            new = key_states.shape[2]
-            self.keys[:, :, :new], self.values[:, :, :new] = key_states, value_states
-            return key_states, value_states
-        index = slots.to(self.keys.device)[:, None, :, None].expand_as(key_states)
-        self.keys.scatter_(2, index, key_states)
-        self.values.scatter_(2, index, value_states)
-        return self.keys[:, :, : self.cache.span], self.values[:, :, : self.cache.span]
+        place = self.placement
+        if place.slots is not None:
+            index = place.slots.to(self.keys.device)[:, None, :, None].expand_as(key_states)
+            self.keys.scatter_(2, index, key_states)
+            self.values.scatter_(2, index, value_states)
+        else:
+            new = slice(place.first or 0, (place.first or 0) + key_states.shape[2])
+            self.keys[:, :, new], self.values[:, :, new] = key_states, value_states
+            if place.first is None:
+                return key_states, value_states
+        return self.keys[:, :, : place.span], self.values[:, :, : place.span]
 
     def move(self, source: Tensor, goal: Tensor) -> None:
         b, h, _, k = self.keys.shape
@@ -102,6 +133,6 @@ class _TreeLayer(CacheLayerMixin):
         return 0
 
     def get_max_length(self) -> int:
-        return self.cache.capacity
+        return self.placement.capacity
 
     get_max_cache_shape = get_max_length  # its name up to transformers 5.12

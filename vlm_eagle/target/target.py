@@ -5,6 +5,7 @@ Three forwards, all with explicit positions because Qwen3VLModel otherwise keeps
 """
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Prefilled:
 
     Attributes:
         cache: holds `lengths` entries.
-        aux_hidden: (B, T, 3 * D_target), of the positions that were read.
+        aux_hidden: (B, T, 3 * D_target), of the positions that were read; None where nobody asked.
         logits: (B, V) float32, the prediction of the first new token.
         lengths: (B,) int64, tokens of each prompt.
         rope_delta: (B,) int64, added to the sequence index of every later token (0 for text).
@@ -34,7 +35,7 @@ class Prefilled:
     """
 
     cache: TreeCache
-    aux_hidden: Tensor
+    aux_hidden: Tensor | None
     logits: Tensor
     lengths: Tensor
     rope_delta: Tensor
@@ -71,6 +72,8 @@ class Target:
         if layer_ids is None:
             layer_ids = default_layer_ids(self.config.num_hidden_layers, self.deepstack_levels)
         self.layer_ids = check_layer_ids(layer_ids, self.config.num_hidden_layers)
+        names = inspect.signature(type(self.decoder).forward).parameters
+        self._cache_argument = "cache" if "cache" in names else "past_key_values"
 
     def freeze(self) -> "Target":
         """Evaluation mode and no gradients, for good."""
@@ -149,13 +152,16 @@ class Target:
         return (batch.input_ids == config.image_token_id) | (batch.input_ids == config.video_token_id)
 
     @torch.no_grad()
-    def prefill(self, batch: Batch, cache: TreeCache | None = None, start: int = 0, embeddings: bool = False) -> Prefilled:
+    def prefill(
+        self, batch: Batch, cache: TreeCache | None = None, start: int = 0, *, aux: bool = True, embeddings: bool = False
+    ) -> Prefilled:
         """Reads B prompts, right-padded if they differ in length. Logits are made for each one's last position alone.
 
         Args:
             batch: the prompts.
             cache: where keys and values go; None for a new one that just holds the prompts.
             start: positions before it lie in `cache` already and are not read again (B = 1, and no image is cut in two).
+            aux: keep the aux hidden states.
             embeddings: keep what the first layer reads.
         """
         length = batch.input_ids.shape[1]
@@ -171,11 +177,37 @@ class Target:
             batch, positions = tail(batch, start, self.model.config), positions[..., start:]
         else:
             cache.begin()
-        with AuxCapture(self.decoder.layers, self.layer_ids + ((0,) if embeddings else ())) as capture:
-            hidden = self._forward(batch, mask, positions, use_cache=True, past_key_values=cache)
+        layer_ids = (self.layer_ids if aux else ()) + ((0,) if embeddings else ())
+        with AuxCapture(self.decoder.layers, layer_ids) as capture:
+            hidden = self._forward(batch, mask, positions, **self._caching(cache))
         last = hidden[torch.arange(len(hidden), device=hidden.device), (lengths - 1 - start).to(hidden.device)]
-        aux_hidden, merged = capture.concatenated(self.layer_ids), capture.states.get(0)
-        return Prefilled(cache, aux_hidden, self.logits(last), lengths, rope_delta, positions, merged)
+        aux_hidden = capture.concatenated(self.layer_ids) if aux else None
+        return Prefilled(cache, aux_hidden, self.logits(last), lengths, rope_delta, positions, capture.states.get(0))
+
+    @torch.no_grad()
+    def step(
+        self, cache: TreeCache, tokens: Tensor, lengths: Tensor, longest: int, rope_delta: Tensor, *, even: bool = False
+    ) -> Tensor:
+        """(B, V) float32 logits after one more token per sequence, written behind its committed entries.
+
+        Args:
+            cache: committed entries 0 .. lengths[b] - 1.
+            tokens: (B,) int64.
+            lengths: (B,) int64.
+            longest: at least the largest of `lengths`, known to the host.
+            rope_delta: (B,) from `prefill`.
+            even: the host knows that all `lengths` equal `longest`; nothing needs a mask then.
+        """
+        mask = None
+        if even:
+            cache.append(longest)
+        else:
+            span = min(longest + 1, cache.capacity)
+            cache.place(lengths[:, None], span)
+            mask = self._additive((torch.arange(span, device=lengths.device) <= lengths[:, None])[:, None])
+        positions = (lengths + rope_delta)[:, None]
+        hidden = self._decode(self.embed_tokens(tokens[:, None]), mask, positions, cache)
+        return self.logits(hidden[:, -1])
 
     @torch.no_grad()
     def verify(
@@ -207,14 +239,19 @@ class Target:
         cache.place(lengths[:, None] + torch.arange(n, device=lengths.device), span)
         positions = lengths[:, None] + depths + rope_delta[:, None]
         with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
-            output = self.decoder(
-                inputs_embeds=self.embed_tokens(tokens),
-                attention_mask=self._additive(block_mask(lengths, ancestors, span)),
-                position_ids=positions.expand(3, -1, -1) if self.is_vision else positions,
-                past_key_values=cache,
-                use_cache=True,
-            )
-        return self.logits(output.last_hidden_state), capture.concatenated()
+            mask = self._additive(block_mask(lengths, ancestors, span))
+            hidden = self._decode(self.embed_tokens(tokens), mask, positions, cache)
+        return self.logits(hidden), capture.concatenated()
+
+    def _decode(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: TreeCache) -> Tensor:
+        """The normed final hidden state (B, R, D_target) of text tokens at `positions` (B, R) behind what the cache holds."""
+        positions = positions.expand(3, -1, -1) if self.is_vision else positions
+        options = {"attention_mask": mask, "position_ids": positions, **self._caching(cache)}
+        return self.decoder(inputs_embeds=embeddings, **options).last_hidden_state
+
+    def _caching(self, cache: TreeCache) -> dict[str, object]:
+        """The model's arguments for a cache, whose name changed in transformers 5.24."""
+        return {"use_cache": True, self._cache_argument: cache}
 
     def _additive(self, seen: Tensor) -> Tensor:
         """The mask (B, 1, R, span) that sdpa adds to its scores, from what is seen (B, R, span)."""

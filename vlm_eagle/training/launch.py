@@ -5,7 +5,7 @@ import os
 import torch
 from accelerate import Accelerator
 
-from vlm_eagle.devices import default_device
+from vlm_eagle.devices import default_device, warn_if_slow
 from vlm_eagle.errors import UserError
 
 
@@ -27,6 +27,8 @@ def make_accelerator(tracker: str = "none", folder: str | None = None) -> Accele
             "the distributed_type of accelerate's config file."
         )
     if accelerator.device.type == "cpu":
+        if accelerator.mixed_precision == "bf16":
+            warn_if_slow("bfloat16")
         torch.set_num_threads(max((os.cpu_count() or 1) // accelerator.num_processes, 1))
     return accelerator
 

@@ -7,6 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vlm_eagle.devices import product_dtype
+from vlm_eagle.training.muon import Muon
+
 Schedule = Literal["cosine", "constant", "wsd"]
 
 
@@ -27,14 +30,14 @@ def split_parameters(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn
 def build_optimizers(
     model: nn.Module, *, optimizer: Literal["muon", "adamw"], lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """One or two optimizers over the trainable parameters of `model`. With "muon", both run at the same `lr`:
-    `match_rms_adamw` scales Muon's update to the size of AdamW's."""
+    """One or two optimizers over the trainable parameters of `model`. With "muon", both run at the same `lr`."""
     muon, adamw = split_parameters(model.named_parameters())
     if optimizer == "adamw":
         muon, adamw = [], muon + adamw
     optimizers: list[torch.optim.Optimizer] = []
     if muon:
-        optimizers.append(torch.optim.Muon(muon, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        precision = str(product_dtype(muon[0].device)).removeprefix("torch.")
+        optimizers.append(Muon(muon, lr=lr, weight_decay=weight_decay, precision=precision))
     if adamw:
         matrices = [p for p in adamw if p.ndim >= 2]
         vectors = [p for p in adamw if p.ndim < 2]  # norms and biases are not decayed

@@ -17,6 +17,7 @@ from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.data.media import pixel_budget, set_pixel_budget
 from vlm_eagle.data.preparation import Preparation, Prepared, nothing_to_learn
 from vlm_eagle.data.prepared_cache import PreparedCache
+from vlm_eagle.devices import model_dtype
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab, coverage
@@ -131,9 +132,8 @@ def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
             "among them. Start one process: its layers are then laid over all GPUs."
         )
     device = accelerator.device if not config.shard_target else "spread" if alone else "cpu"
-    target = load_target(
-        config.target, dtype=config.target_dtype, device=device, llm_only=config.llm_only, layer_ids=config.draft.layer_ids
-    )
+    dtype = model_dtype(config.target_dtype, accelerator.device)
+    target = load_target(config.target, dtype=dtype, device=device, llm_only=config.llm_only, layer_ids=config.draft.layer_ids)
     if config.shard_target and not alone:
         sharding.shard_target(target, accelerator)
     return target
@@ -147,9 +147,8 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
             f"{folder / 'train'} lacks {len(store.missing)} of {len(store)} data rows. Run scripts/capture_features.py again."
         )
     held_out = FeatureStore(folder / "held_out") if (folder / "held_out" / "manifest.json").is_file() else None
-    heads = load_heads(
-        config.target, dtype=config.target_dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"]
-    )
+    dtype = model_dtype(config.target_dtype, accelerator.device)
+    heads = load_heads(config.target, dtype=dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"])
     for one in filter(None, (store, held_out)):
         _check(config, one, heads)
     draft, coverage = _draft(config, heads, store.counts, accelerator)

@@ -235,8 +235,8 @@ class Trainer:
         draft, *optimizers = map(sharding.whole, [o.state_dict() for o in (self.run_.draft, *self.optimizers)])
         if self.accelerator.is_main_process:
             state = {
-                "step": self.step, "best": self.best, "identity": self._identity(), "skipped": dict(skipped),
-                "draft": draft, "optimizers": optimizers,
+                "step": self.step, "best": self.best, "identity": self._identity(), "precision": self._precision(),
+                "skipped": dict(skipped), "draft": draft, "optimizers": optimizers,
             }  # fmt: skip
             checkpoint.save(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -253,10 +253,25 @@ class Trainer:
                 f"{self.out} holds a checkpoint of a run with other data, target or settings ({changed}). Choose another "
                 "--out, or give --resume false to train anew and overwrite it."
             )
+        before = self._precision()
         sharding.load(self.run_.draft, self.optimizers, state["draft"], state["optimizers"])
         self.step, self.best = state["step"], state["best"]
         self.skipped = Counter(state["skipped"]) if self.accelerator.is_main_process else Counter()
         self.console.print(f"Continuing from step {self.step} of {self.steps}.")
+        for part, saved in state["precision"].items():
+            if before[part] != saved:
+                now = saved if part == "orthogonalisation" else before[part]
+                self.console.print(f"The checkpoint's {part} is in {saved}, here it would be {before[part]}: it is now {now}.")
+
+    def _precision(self) -> dict[str, str | None]:
+        """Of what decides the rounding of a step. The orthogonalisation's is part of the optimizer's state, so that a run keeps
+        it when it goes on elsewhere."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return {
+            "target": str(self.run_.target.embed_tokens.weight.dtype).removeprefix("torch."),
+            "autocast": self.accelerator.mixed_precision,
+            "orthogonalisation": next((group["precision"] for group in groups if "precision" in group), None),
+        }
 
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be this run's."""
@@ -275,7 +290,7 @@ class Trainer:
             details = describe_run(
                 config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
                 draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
-                pixel_budget=self.run_.pixel_budget, skipped=skipped, **results,
+                pixel_budget=self.run_.pixel_budget, precision=self._precision(), skipped=skipped, **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 
