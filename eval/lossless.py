@@ -24,7 +24,7 @@ from rich.table import Table
 from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, build_decoder, generate_with
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
@@ -133,15 +133,18 @@ def _compare(
     are added to `skipped`."""
     limit = target.config.max_position_embeddings - config.max_new_tokens
     collator = VisionCollator(target.processor, max_length=limit, for_generation=True, llm_only=config.llm_only, strict=True)
+    settings = Settings(max_new_tokens=config.max_new_tokens)
+    plain = build_decoder(target, None, settings)
+    decoders = {shape: build_decoder(target, draft, replace(settings, shape=shape)) for shape in SHAPES}
     for conversation in prompts:
         try:
             batch, found = collator([conversation]).to(target.device), []
         except BadRow as error:
             skipped[error.reason] += 1
             continue
-        alone = generate(target, batch, max_new_tokens=config.max_new_tokens)[0].tokens
-        for shape in SHAPES:
-            drafted = generate(target, batch, draft, shape=shape, max_new_tokens=config.max_new_tokens)[0].tokens
+        alone = generate_with(plain, batch, settings)[0].tokens
+        for shape, decoder in decoders.items():
+            drafted = generate_with(decoder, batch, settings)[0].tokens
             if drafted != alone:
                 found.append(Parting(conversation.id, shape.label, *_measure(target, exact, batch, alone, drafted)))
         yield len(alone), found

@@ -9,8 +9,8 @@ from data_recipes.regenerate.dialogue import Dialogue, Reply
 from data_recipes.regenerate.thoughts import with_thoughts
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.decoding.answers import Answer, answer_prompts
-from vlm_eagle.decoding.generate import check_fit
+from vlm_eagle.decoding.answers import Answer, Answerer
+from vlm_eagle.decoding.generate import Settings
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import default_device, model_dtype
@@ -36,16 +36,17 @@ class InProcess:
         self.target = target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)
         if self.draft:
             self.draft = self.draft.to(device, target.embed_tokens.weight.dtype)
-            check_fit(target, self.draft)
         room = target.config.max_position_embeddings - config.max_new_tokens
         if room < 1:
             raise UserError(
                 f"max_new_tokens {config.max_new_tokens} leaves no room for a prompt in the target's context. Lower it."
             )
-        self.collator = VisionCollator(
+        collator = VisionCollator(
             target.processor, max_length=room, for_generation=True, strict=True, thinking=config.enable_thinking
         )
         self.shape = TreeShape(config.draft_tokens, config.topk, config.num_steps)
+        settings = Settings(shape=self.shape, sampling=config.sampling, max_new_tokens=config.max_new_tokens)
+        self.answer_prompts = Answerer(target, collator, self.draft, settings)
         self.stats = AcceptanceStats()
         self.special = frozenset(target.tokenizer.all_special_ids)
         self.made_by = {"target": config.target, "weights": target.fingerprint, "dtype": str(target.embed_tokens.weight.dtype)}
@@ -79,11 +80,8 @@ class InProcess:
 
     def _answer(self, batch: list[Dialogue]) -> None:
         """One turn of each."""
-        answers = answer_prompts(
-            self.target, self.collator, [dialogue.prompt() for dialogue in batch], self.draft, shape=self.shape,
-            sampling=self.config.sampling, max_new_tokens=self.config.max_new_tokens,
-            seeds=[dialogue.turn_seed for dialogue in batch],
-        )  # fmt: skip
+        prompts, seeds = [dialogue.prompt() for dialogue in batch], [dialogue.turn_seed for dialogue in batch]
+        answers = self.answer_prompts(prompts, seeds)
         for dialogue, answer in zip(batch, answers, strict=True):
             if isinstance(answer, BadRow):
                 dialogue.end(answer.reason, str(answer))

@@ -11,9 +11,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from timing.lookup import LookupDecoder
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
-from vlm_eagle.decoding.generate import Generation, Settings, run
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, stream_with
 from vlm_eagle.decoding.sampling import Sampler, Sampling
-from vlm_eagle.decoding.speculative import decoder_for
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
@@ -60,7 +59,8 @@ def our_loop(
     image_inputs: ImageInputs = "token",
 ) -> Method:  # fmt: skip
     """Our decoding loop; without a draft it writes token by token."""
-    return _in_our_loop(lambda: decoder_for(target, draft, shape, Sampler(sampling), image_inputs=image_inputs), sampling)
+    settings = Settings(shape=shape, sampling=sampling, image_inputs=image_inputs)
+    return _in_our_loop(lambda: build_decoder(target, draft, settings), sampling)
 
 
 def prompt_lookup(target: Target, sampling: Sampling = GREEDY) -> Method:
@@ -79,7 +79,7 @@ def _in_our_loop(build: Callable[[], Decoder], sampling: Sampling) -> Method:
         decoder.forget()
         settings = Settings(sampling=sampling, max_new_tokens=max_new_tokens, seed=list(seeds))
         clock = Clock(decoder.target.device)
-        for number, pieces in enumerate(run(decoder, prompts, settings, answers)):
+        for number, pieces in enumerate(stream_with(decoder, prompts, settings, answers)):
             clock.mark_first()
             for counts, piece in zip(committed, pieces, strict=True):
                 if number and piece:  # the first piece is the prefill's; a finished answer gets empty ones

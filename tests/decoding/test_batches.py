@@ -6,10 +6,10 @@ from conftest import make_draft
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import Generation, Settings, generate, run
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate, stream_with
 from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Sampling
-from vlm_eagle.decoding.speculative import SpeculativeDecoder, decoder_for
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 
@@ -81,7 +81,7 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
     """Three turns with one decoder equal three fresh decodings; images are read once. (A random target's answer is no text that
     tokenises back to the same ids, so the answer itself may be read again.)"""
     draft = make_draft(target) if shape else None
-    decoder = decoder_for(target, draft, shape or TreeShape(1), Sampler(Sampling()))
+    decoder = build_decoder(target, draft, Settings(shape=shape or TreeShape(1)))
     collate = VisionCollator(target.processor, for_generation=True)
     settings = Settings(shape=decoder.shape, max_new_tokens=9)
     looked = []
@@ -94,7 +94,7 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
             prompt = collate([conversation])
             into = [Generation()]
             read.clear()
-            for _ in run(decoder, prompt, settings, into):
+            for _ in stream_with(decoder, prompt, settings, into):
                 pass
             first_read, seen = read[0], len(looked)
             (expected,) = generate(target, prompt, draft, shape=settings.shape, max_new_tokens=9)
@@ -114,7 +114,7 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
 def test_caches_are_allocated_once(target, draft, prompts):
     """No tensor of the caches is replaced while an answer grows."""
     decoder = SpeculativeDecoder(target, draft, TreeShape(8, 3, 3), Sampler(Sampling()))
-    steps = run(decoder, prompts[1][0], Settings(shape=decoder.shape, max_new_tokens=40))
+    steps = stream_with(decoder, prompts[1][0], Settings(shape=decoder.shape, max_new_tokens=40))
     next(steps)
     before = [layer.keys.data_ptr() for layer in decoder.cache.layers] + [decoder.drafter.rows.keys.data_ptr()]
     for _ in steps:
@@ -169,7 +169,7 @@ def test_a_recorded_cycle_can_be_replayed(target, draft, prompts, shape, options
         answers = []
         for decoder in (plain, replayed):
             into = [Generation() for _ in range(4)]
-            for _ in run(decoder, prompt, settings, into):
+            for _ in stream_with(decoder, prompt, settings, into):
                 pass
             answers.append(into)
         assert answers[0] == answers[1]
@@ -185,6 +185,6 @@ def test_a_failed_recording_is_said_and_survived(target, draft, prompts):
     decoder = SpeculativeDecoder(target, draft, TreeShape(5), Sampler(Sampling()))
     decoder.recorded, into = RecordedCycles(fail), [Generation()]
     with pytest.warns(UserWarning, match="not recorded"):
-        for _ in run(decoder, prompts[1][0], Settings(shape=TreeShape(5), max_new_tokens=12), into):
+        for _ in stream_with(decoder, prompts[1][0], Settings(shape=TreeShape(5), max_new_tokens=12), into):
             pass
     assert into == generate(target, prompts[1][0], draft, shape=TreeShape(5), max_new_tokens=12)

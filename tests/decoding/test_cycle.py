@@ -8,7 +8,7 @@ from conftest import make_imitating_draft
 from variants import make_variant
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import Settings, generate, run
+from vlm_eagle.decoding.generate import Settings, generate, stream_with
 from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
@@ -61,12 +61,12 @@ def test_an_interrupted_reading_leaves_no_half_state(target, draft):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    list(run(decoder, first, settings))
+    list(stream_with(decoder, first, settings))
     hook = target.decoder.layers[3].register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         decoder.read(other, 8, [0])
     hook.remove()
-    tokens = [token for (piece,) in run(decoder, first, settings) for token in piece]
+    tokens = [token for (piece,) in stream_with(decoder, first, settings) for token in piece]
     assert tokens == generate(target, first, draft, shape=SHAPE, max_new_tokens=8)[0].tokens
 
 
@@ -79,10 +79,10 @@ def test_a_picture_is_told_from_the_one_before(target, draft):
     looked = []
     hook = target.model.model.visual.register_forward_pre_hook(lambda *_: looked.append(1))
     for prompt, tokens in zip((one, other, one, one), (*expected, *expected[:1] * 2), strict=True):
-        assert [token for (piece,) in run(decoder, prompt, settings) for token in piece] == tokens
+        assert [token for (piece,) in stream_with(decoder, prompt, settings) for token in piece] == tokens
     assert len(looked) == 3
     decoder.forget()
-    list(run(decoder, one, settings))
+    list(stream_with(decoder, one, settings))
     hook.remove()
     assert len(looked) == 4
     assert expected[0] != expected[1]
@@ -95,11 +95,11 @@ def test_the_drafts_rows_are_whole_in_the_next_turn(text_target, limit):
     draft, prompt = make_imitating_draft(text_target), prompts_of(text_target, "arithmetic")
     decoder, fresh = decoder_for(text_target, draft), decoder_for(text_target, draft)
     settings = Settings(shape=SHAPE, max_new_tokens=limit, eos_ids=set())
-    answer = [token for (piece,) in run(decoder, prompt, settings) for token in piece]
+    answer = [token for (piece,) in stream_with(decoder, prompt, settings) for token in piece]
     ids = torch.cat([prompt.input_ids, torch.tensor([[*answer, 5, 6, 7]])], dim=1)
     longer = Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool))
     for one in (decoder, fresh):
-        list(run(one, longer, settings))
+        list(stream_with(one, longer, settings))
     torch.testing.assert_close(decoder.drafter.hidden, fresh.drafter.hidden, rtol=1e-4, atol=1e-4)
 
 
@@ -137,9 +137,9 @@ def test_mrope_rows_stand_where_the_latest_prompt_says(target):
     settings = Settings(shape=TreeShape(4), max_new_tokens=6)
     decoder = decoder_for(target, draft, settings.shape)
     for task in ("arithmetic", "multi-image"):
-        list(run(decoder, prompts_of(target, task), settings))
+        list(stream_with(decoder, prompts_of(target, task), settings))
         fresh = decoder_for(target, draft, settings.shape)
-        list(run(fresh, prompts_of(target, task), settings))
+        list(stream_with(fresh, prompts_of(target, task), settings))
         assert torch.equal(decoder.drafter.delta, fresh.drafter.delta)
     assert decoder.drafter.delta < 0
 
@@ -156,7 +156,7 @@ def test_recordings_are_made_once_per_bucket_and_not_kept_too_long(target, draft
     decoder.recorded = RecordedCycles(record)
     numbers, one, two = [], prompts_of(target, "arithmetic"), prompts_of(target, "arithmetic", "arithmetic")
     for prompt, most in ((one, 12), (one, 12), (one, 250), (two, 12), (one, 12)):
-        list(run(decoder, prompt, Settings(shape=SHAPE, max_new_tokens=most, eos_ids=set())))
+        list(stream_with(decoder, prompt, Settings(shape=SHAPE, max_new_tokens=most, eos_ids=set())))
         numbers.append(len(made))
     assert numbers[:2] == [1, 1]
     assert numbers[2] == 3, "larger caches are other tensors, and so many tokens need two buckets"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import Generation, Settings, generate, run
+from vlm_eagle.decoding.generate import Generation, Settings, generate, stream_with
 from vlm_eagle.decoding.rejection import accept_drawn
 from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
@@ -216,7 +216,7 @@ def test_the_real_loop_uses_every_random_number_once(target, drawn):
     counts, accepted = Counter(), Counter()
     for seed in range(0, runs, rows):
         answers = [Generation() for _ in range(rows)]
-        for _ in run(decoder, many, Settings(shape=decoder.shape, max_new_tokens=3, eos_ids=set(), seed=seed), answers):
+        for _ in stream_with(decoder, many, Settings(shape=decoder.shape, max_new_tokens=3, eos_ids=set(), seed=seed), answers):
             pass
         counts.update(tuple(answer.tokens) for answer in answers)
         accepted.update(answer.drafted[1] for answer in answers)

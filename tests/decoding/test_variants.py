@@ -6,7 +6,7 @@ from conftest import make_draft
 from variants import VARIANTS, VariantReference, make_variant
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import Settings, generate, run
+from vlm_eagle.decoding.generate import Settings, generate, stream_with
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
@@ -29,7 +29,7 @@ def proposals(target, draft, batch, shape):
     settings = Settings(shape=shape, max_new_tokens=7)
     decoder = SpeculativeDecoder(target, draft, shape, Sampler(settings.sampling))
     answer, seen = [], []
-    for (piece,) in run(decoder, batch, settings):
+    for (piece,) in stream_with(decoder, batch, settings):
         if answer:
             seen.append((list(answer), decoder.tree.tokens[0, 1:].tolist()))
         answer += piece
@@ -79,11 +79,11 @@ def test_mrope_in_a_ragged_batch_and_a_second_turn(target):
     first = collator([mix.sample("describe", 3)])
     longer = collator([mix.sample("describe", 3).answered("Yes.").asked("And then?")])
     decoder, rows = SpeculativeDecoder(target, draft, settings.shape, Sampler(settings.sampling)), []
-    list(run(decoder, first, settings))
+    list(stream_with(decoder, first, settings))
     for forget in (False, True):
         if forget:
             decoder.forget()
-        list(zip(run(decoder, longer, settings), range(2), strict=False))
+        list(zip(stream_with(decoder, longer, settings), range(2), strict=False))
         rows.append(decoder.drafter.hidden.clone())
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-4, atol=1e-4)
 

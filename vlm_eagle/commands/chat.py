@@ -17,9 +17,8 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation, user_message
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.detokenize import TextStream
-from vlm_eagle.decoding.generate import Generation, Settings, check_fit, run
-from vlm_eagle.decoding.sampling import Sampler, Sampling
-from vlm_eagle.decoding.speculative import decoder_for
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, stream_with
+from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import default_device, model_dtype
 from vlm_eagle.draft.model import Eagle3Draft
@@ -86,7 +85,7 @@ class Chat:
         tokenizer, answer = self.decoder.target.tokenizer, Generation()
         self.answer, words, shown = answer, TextStream(tokenizer), 0
         try:
-            for _ in run(self.decoder, prompt, self.settings, [answer]):
+            for _ in stream_with(self.decoder, prompt, self.settings, [answer]):
                 for token, drafted in zip(answer.tokens[shown:], answer.drafted[shown:], strict=True):
                     yield words.push([token]), drafted
                 shown = len(answer.tokens)
@@ -109,12 +108,11 @@ def main(config: Config) -> None:
     draft = Eagle3Draft.from_pretrained(config.draft)
     target = load_target(config.target, dtype=model_dtype("auto", device), device=device, layer_ids=draft.config.aux_layer_ids)
     draft = draft.to(target.device, target.embed_tokens.weight.dtype)
-    check_fit(target, draft)
     settings = Settings(
         shape=TreeShape(config.draft_tokens, config.topk, config.num_steps), max_new_tokens=config.max_new_tokens,
         sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
     )  # fmt: skip
-    chat = Chat(decoder_for(target, draft, settings.shape, Sampler(settings.sampling)), settings)
+    chat = Chat(build_decoder(target, draft, settings), settings)
     console.print("[dim]/image FILE, /new, /quit. [/dim][green]Green[/green][dim] words were guessed by the draft.[/dim]")
     images: list[Path] = []
     while True:

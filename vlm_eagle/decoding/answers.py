@@ -1,12 +1,11 @@
 """Conversations in, answers as text out: what is done wherever a batch of prompts is simply to be answered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
-from vlm_eagle.decoding.generate import Generation, generate
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate_with
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.target import Target
 
@@ -28,40 +27,41 @@ class Answer:
     generation: Generation
 
 
-def answer_prompts(
-    target: Target,
-    collator: VisionCollator,
-    conversations: Sequence[Conversation],
-    draft: Eagle3Draft | None = None,
-    *,
-    seeds: Sequence[int] | None = None,
-    **settings: Any,
-) -> list[Answer | BadRow]:
-    """One answer per conversation, in order; an error stands for each that cannot be a prompt, and costs the others nothing.
+class Answerer:
+    """Answers conversations, batch after batch, with one decoder, whose buffers serve all of them.
 
     Args:
         target: who answers.
         collator: the target's, for generation.
-        conversations: B prompts.
         draft: makes it faster, not different.
-        seeds: one per conversation, for sampling.
-        settings: those of `generate`.
+        settings: how; the seed of each answer is given with its conversation.
     """
-    samples, rows, results = [], [], [None] * len(conversations)
-    for i, conversation in enumerate(conversations):
-        try:
-            samples.append((conversation.id, collator.encode(conversation)))
-            rows.append(i)
-        except BadRow as error:
-            results[i] = error
-    if not samples:
-        return results
-    if seeds is not None:
-        settings["seed"] = [seeds[i] for i in rows]
-    for i, generation in zip(
-        rows, generate(target, collator.stack(samples, {}).to(target.device), draft, **settings), strict=True
+
+    def __init__(
+        self, target: Target, collator: VisionCollator, draft: Eagle3Draft | None = None, settings: Settings | None = None
     ):
-        ended = generation.tokens[-1] in target.eos_ids
+        self.target, self.collator, self.settings = target, collator, settings or Settings()
+        self.decoder = build_decoder(target, draft, self.settings)
+
+    def __call__(self, conversations: Sequence[Conversation], seeds: Sequence[int] | None = None) -> list[Answer | BadRow]:
+        """One answer per conversation, in order; an error stands for each that cannot be a prompt, and costs the others
+        nothing. `seeds` are for sampling, one per conversation."""
+        samples, rows, results = [], [], [None] * len(conversations)
+        for i, conversation in enumerate(conversations):
+            try:
+                samples.append((conversation.id, self.collator.encode(conversation)))
+                rows.append(i)
+            except BadRow as error:
+                results[i] = error.with_traceback(None)  # which would hold this frame, and so itself
+        if not samples:
+            return results
+        settings = self.settings if seeds is None else replace(self.settings, seed=[seeds[i] for i in rows])
+        prompts = self.collator.stack(samples, {}).to(self.target.device)
+        for i, generation in zip(rows, generate_with(self.decoder, prompts, settings), strict=True):
+            results[i] = self._answer(generation)
+        return results
+
+    def _answer(self, generation: Generation) -> Answer:
+        ended = generation.tokens[-1] in self.target.eos_ids
         tokens = generation.tokens[:-1] if ended else generation.tokens
-        results[i] = Answer(target.tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended, generation)
-    return results
+        return Answer(self.target.tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended, generation)

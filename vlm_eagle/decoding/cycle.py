@@ -144,10 +144,16 @@ class Decoder(ABC):
         width = 0 if read.aux_hidden is None else read.aux_hidden.shape[2]
         like = read.logits if read.aux_hidden is None else read.aux_hidden
         fresh = State(
-            lengths=read.lengths.clone(), rope_delta=read.rope_delta.clone(), root=root.clone(),
-            going=torch.ones(b, dtype=torch.bool, device=root.device), uniform=self.uniforms[0].clone(), aux_hidden=like.new_zeros(b, p, width),
-            path=root.new_zeros(b, p), committed=root.new_zeros(b, p), counts=torch.zeros_like(root),
-        )  # fmt: skip
+            lengths=read.lengths.clone(),
+            rope_delta=read.rope_delta.clone(),
+            root=root.clone(),
+            going=torch.ones(b, dtype=torch.bool, device=root.device),
+            uniform=self.uniforms[0].clone(),
+            aux_hidden=like.new_zeros(b, p, width),
+            path=root.new_zeros(b, p),
+            committed=root.new_zeros(b, p),
+            counts=torch.zeros_like(root),
+        )
         if self.state is not None and self.state.fits(fresh):
             self.state.copy_(fresh)
         else:

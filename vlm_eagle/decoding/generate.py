@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
-from vlm_eagle.decoding.speculative import decoder_for
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.stopping import Stopper
 from vlm_eagle.decoding.tree import TreeShape
@@ -82,10 +83,8 @@ class Settings:
 
 def generate(target: Target, prompts: Batch, draft: Eagle3Draft | None = None, **options: Any) -> list[Generation]:
     """The whole answers to B prompts; arguments and errors are those of `stream`."""
-    answers = [Generation() for _ in range(len(prompts))]
-    for _ in stream(target, prompts, draft, into=answers, **options):
-        pass
-    return answers
+    settings = Settings(**options)
+    return generate_with(build_decoder(target, draft, settings), prompts, settings)
 
 
 def stream(
@@ -109,19 +108,37 @@ def stream(
         UserError: an empty or too long prompt, or a draft made for another target.
     """
     settings = Settings(**options)
-    if draft is not None:
-        check_fit(target, draft)
-    decoder = decoder_for(
-        target, draft, settings.shape, Sampler(settings.sampling),
-        drawn_drafts=settings.drawn_drafts, image_inputs=settings.image_inputs,
-    )  # fmt: skip
-    yield from run(decoder, prompts, settings, into)
+    yield from stream_with(build_decoder(target, draft, settings), prompts, settings, into)
 
 
-def run(
+def build_decoder(target: Target, draft: Eagle3Draft | None, settings: Settings) -> Decoder:
+    """What writes answers with these settings. Those who answer many prompts keep it: its buffers serve all of them.
+
+    Raises:
+        UserError: a draft made for another target.
+    """
+    sampler = Sampler(settings.sampling)
+    if draft is None:
+        return PlainDecoder(target, sampler)
+    check_fit(target, draft)
+    return SpeculativeDecoder(
+        target, draft, settings.shape, sampler, drawn_drafts=settings.drawn_drafts, image_inputs=settings.image_inputs
+    )
+
+
+def generate_with(decoder: Decoder, prompts: Batch, settings: Settings) -> list[Generation]:
+    """The whole answers to B prompts, which are read from their beginning."""
+    decoder.forget()
+    answers = [Generation() for _ in range(len(prompts))]
+    for _ in stream_with(decoder, prompts, settings, answers):
+        pass
+    return answers
+
+
+def stream_with(
     decoder: Decoder, prompts: Batch, settings: Settings, into: list[Generation] | None = None
 ) -> Iterator[list[list[int]]]:
-    """`stream` on a decoder that may know the beginning of the prompt already."""
+    """`stream` on a decoder that may know the beginning of the prompt already (see `Decoder.forget`)."""
     target = decoder.target
     _check_length(target, prompts, settings.max_new_tokens)
     answers = into if into is not None else [Generation() for _ in range(len(prompts))]

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.drafter import Drafter
-from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.rejection import accept_drawn
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
@@ -15,16 +14,6 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch, ImageInputs
 from vlm_eagle.target.target import Prefilled, Target
-
-
-def decoder_for(
-    target: Target, draft: Eagle3Draft | None, shape: TreeShape, sampler: Sampler, *,
-    drawn_drafts: bool = False, image_inputs: ImageInputs = "token",
-) -> Decoder:  # fmt: skip
-    """A decoder with a draft, or that of the target alone, for which the other options mean nothing."""
-    if draft is None:
-        return PlainDecoder(target, sampler)
-    return SpeculativeDecoder(target, draft, shape, sampler, drawn_drafts=drawn_drafts, image_inputs=image_inputs)
 
 
 class SpeculativeDecoder(Decoder):

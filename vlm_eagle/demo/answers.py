@@ -6,7 +6,8 @@ from rich.progress import Progress
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
-from vlm_eagle.decoding.answers import answer_prompts
+from vlm_eagle.decoding.answers import Answerer
+from vlm_eagle.decoding.generate import Settings
 from vlm_eagle.target.target import Target
 
 
@@ -26,14 +27,16 @@ def write_answers(
     Raises:
         BadRow: a conversation cannot be a prompt.
     """
-    collator = VisionCollator(target.processor, for_generation=True)
+    answer_prompts = Answerer(
+        target, VisionCollator(target.processor, for_generation=True), settings=Settings(max_new_tokens=max_new_tokens)
+    )
     prompts = [conversation.prompt() for conversation in conversations]
     order = sorted(range(len(prompts)), key=lambda i: conversations[i].id)  # a task's answers are of like length
     answered: list[Conversation | None] = [None] * len(prompts)
     bar = progress.add_task("target writes answers", total=len(prompts)) if progress else None
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        answers = answer_prompts(target, collator, [prompts[i] for i in chosen], max_new_tokens=max_new_tokens)
+        answers = answer_prompts([prompts[i] for i in chosen])
         for i, answer in zip(chosen, answers, strict=True):
             if isinstance(answer, BadRow):
                 raise answer

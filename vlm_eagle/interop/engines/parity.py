@@ -12,9 +12,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_eagle.decoding.cycle import Decoder
-from vlm_eagle.decoding.generate import Generation, Settings, check_fit, run
+from vlm_eagle.decoding.generate import Generation, Settings, check_fit, stream_with
 from vlm_eagle.decoding.sampling import Sampler
+from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
@@ -116,7 +116,7 @@ class Parity:
         }  # fmt: skip
 
 
-class _Uncut(Decoder):
+class _Uncut(SpeculativeDecoder):
     """Counts accepted tokens as vLLM does: before the answer is cut at an end token or at its limit."""
 
     def __init__(self, *args: Any, **options: Any):
@@ -137,7 +137,7 @@ def answer_here(target: Target, draft: Eagle3Draft, batch: Batch, engine: Engine
     settings = Settings(shape=shape, max_new_tokens=max_new_tokens, image_inputs=image_inputs)
     answer = Generation()
     decoder = _Uncut(target, draft, shape, Sampler(settings.sampling), image_inputs=image_inputs)
-    for _ in run(decoder, batch, settings, [answer]):
+    for _ in stream_with(decoder, batch, settings, [answer]):
         pass
     if engine.kind == "vllm":
         answer.stats.accepted_at = decoder.accepted_at
