@@ -29,7 +29,12 @@ class BadRow(UserError):
 
     def __init__(self, source: str, reason: str, detail: str):
         super().__init__(f"{source}: {reason}: {detail}")
-        self.source, self.reason = source, reason
+        self.source, self.reason, self.detail = source, reason, detail
+
+    def as_value(self) -> "BadRow":
+        """To keep or return instead of raising. The one that was raised holds the frames it came through, and with them
+        whatever it is kept in: a circle, whose memory only the cycle collector would find."""
+        return BadRow(self.source, self.reason, self.detail)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def parse_line(line: bytes, source: str, folder: Path) -> Conversation | BadRow:
     try:
         return parse_conversation(json.loads(line), source, folder)
     except BadRow as error:
-        return error
+        return error.as_value()
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits, too deep
         return BadRow(source, "bad JSON", str(error))
 

@@ -117,7 +117,7 @@ class Preparation:
         try:
             _encode(sample, _headers(sample, self.collator), self.collator)
         except BadRow as error:
-            return error
+            return error.as_value()
         return BadRow(getattr(sample, "source", ""), "changed", "the row's files changed while they were read; start again")
 
     def _tables(self, order: Sequence[int]) -> Iterator[pa.Table]:
@@ -186,7 +186,7 @@ def _headers(sample: Conversation | BadRow, collator: VisionCollator) -> Sequenc
     try:
         return read_headers(sample)
     except BadRow as error:
-        return error
+        return error.as_value()
 
 
 def _facts(sample: Conversation | BadRow, headers: Sequence[Header] | BadRow) -> object:

@@ -52,7 +52,7 @@ class Answerer:
                 samples.append((conversation.id, self.collator.encode(conversation)))
                 rows.append(i)
             except BadRow as error:
-                results[i] = error.with_traceback(None)  # which would hold this frame, and so itself
+                results[i] = error.as_value()
         if not samples:
             return results
         settings = self.settings if seeds is None else replace(self.settings, seed=[seeds[i] for i in rows])
