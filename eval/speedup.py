@@ -5,8 +5,9 @@
     python eval/speedup.py --config eval/configs/eagle3-qwen3-8b-zh.yaml --draft my-draft
     python eval/speedup.py --compare before.json after.json     # exit code 1 if acceptance or speedup fell
 
-Baselines: our own loop without a draft (the one that counts), transformers' generate, and prompt-lookup decoding. Tokens are
-counted from ids. "Decode" is the time after each answer's first token, "end to end" includes prompt and images.
+Baselines: our own loop without a draft, transformers' generate, and prompt-lookup decoding. Speedups are against the faster of
+the first two. Tokens are counted from ids. "Decode" is the time after each answer's first token, "end to end" includes prompt
+and images.
 """
 
 import sys
@@ -21,7 +22,7 @@ from scores.choices import parse_samplings, parse_trees
 from scores.compare import compare
 from scores.journal import Journal
 from scores.models import load_pairs, processes
-from scores.names import PLAIN, short_names
+from scores.names import short_names
 from scores.prompts import check_length, check_names
 from scores.results import document
 from scores.table import results_console
@@ -202,7 +203,7 @@ def _show(console: Console, speeds: list[dict[str, Any]], names: dict[str | None
     for speed in speeds:
         if "forecasts" in speed:
             console.print(forecast_table(speed["forecasts"]))
-        console.print(speed_table(speed, names[speed["draft"]], PLAIN))
+        console.print(speed_table(speed, names[speed["draft"]]))
         if speed["draft"] is not None:
             console.print(interval_table(speed))
         if "speed_model" in speed:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scores.names import DRAFTED, PLAIN
+from scores.names import DRAFTED, GENERATE, PLAIN
 
 from reporting.fields import Fields
 from reporting.read_kind import read_interval, read_kind
@@ -45,4 +45,5 @@ def _made(value: float | None) -> Gain | None:
 
 def _ratio(methods: Sequence[Method], rate: str) -> float | None:
     rates = {method.name: getattr(method, rate) for method in methods}
-    return rates[DRAFTED] / rates[PLAIN] if rates.get(PLAIN) and DRAFTED in rates else None
+    alone = max(rates.get(PLAIN, 0.0), rates.get(GENERATE, 0.0))
+    return rates[DRAFTED] / alone if alone and DRAFTED in rates else None

@@ -19,7 +19,7 @@ from timing.speeds import paired_batches
 
 from scores.choices import sampling_label
 from scores.intervals import Units, bounds, divide, grouped, prompt_units, quotient, ratio, resample_groups
-from scores.names import short_names
+from scores.names import PLAIN, short_names
 from scores.results import read_document
 from scores.table import numbers_table, tree_kind
 from vlm_eagle.errors import UserError
@@ -129,9 +129,9 @@ def _speeds(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], n
     """Changes of the end-to-end speedup."""
     changes = []
     for title, a, b in _pairs([s for s in before if s["draft"]], [s for s in after if s["draft"]], notes, "concurrency"):
-        groups = {}
+        groups, bases = {}, [speed["baselines"].get("end_to_end", PLAIN) for speed in (a, b)]
         for name, x, y in _common(a, b, notes):
-            one, other = paired_batches(x["batches"]), paired_batches(y["batches"])
+            one, other = (paired_batches(row["batches"], base) for row, base in ((x, bases[0]), (y, bases[1])))
             if units := [(*one[key], *other[key]) for key in one.keys() & other.keys()]:
                 groups[name] = units
         changes += _lines(title, "speedup", groups, quotient)

@@ -1,9 +1,11 @@
 """Sums over laps, as the results want them: tokens over seconds, never means of ratios.
 
-A Speed is one draft, tree, sampling and number of prompts side by side, against the target alone in the same run:
+A Speed is one draft, tree, sampling and number of prompts side by side, against the target alone in the same run, in our loop
+or in transformers' generate, whichever was faster ("baselines"):
 
     {"draft", "target", "num_draft_tokens", ..., "sampling", "concurrency", "shape": in words, "methods": {name: sums},
-     "speedup", "interval", "decode_speedup", "decode_interval", "acceptance_length", "acceptance_interval",
+     "baselines": {"end_to_end": method, "decode": method}, "speedup", "interval", "decode_speedup", "decode_interval",
+     "acceptance_length", "acceptance_interval",
      "benchmarks": [{"name", "methods", "speedup", "interval", ..., "batches": [...]}], "speed_model", "forecasts"}
 
 "speedup" is of tokens per second in all, prompt and images included; "decode_speedup" of the time after each answer's first
@@ -17,7 +19,7 @@ from typing import Any
 
 from scores.columns import answer_row
 from scores.intervals import interval, prompt_units, quotient, ratio
-from scores.names import DRAFTED, PLAIN
+from scores.names import DRAFTED, GENERATE, PLAIN
 
 from timing.race import Lap
 
@@ -34,11 +36,22 @@ def speed_result(head: dict[str, Any], laps: Sequence[Lap], names: Mapping[str, 
         for benchmark in dict.fromkeys(lap.benchmark for lap in laps)
     }
     whole = {shown: [lap for part in parts.values() for lap in part[shown]] for shown in names.values()}
+    methods = _methods(whole, greedy)
+    baselines = baselines_of(methods)
     benchmarks = [
-        {"name": name, "methods": _methods(part, greedy), **_gains([part]), "batches": _batches(part)}
+        {"name": name, "methods": _methods(part, greedy), **_gains([part], baselines), "batches": _batches(part)}
         for name, part in parts.items()
     ]
-    return {**head, "methods": _methods(whole, greedy), **_gains(list(parts.values())), "benchmarks": benchmarks}
+    gains = _gains(list(parts.values()), baselines)
+    return {**head, "methods": methods, "baselines": baselines, **gains, "benchmarks": benchmarks}
+
+
+def baselines_of(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What speedups are against, end to end and in decoding: of the ways to run the target alone that were timed, the fastest.
+    A speedup that a user has by doing nothing is none."""
+    alone = [name for name in (PLAIN, GENERATE) if name in methods]
+    kinds = ("end_to_end", "decode")
+    return {kind: max(alone, key=lambda name: methods[name][f"{kind}_tokens_per_second"]) for kind in kinds if alone}
 
 
 def _methods(laps: Laps, greedy: bool) -> dict[str, dict[str, Any]]:
@@ -66,7 +79,7 @@ def _sums(laps: Sequence[Lap], alone: Mapping[Any, list[list[int]]]) -> dict[str
     }
 
 
-def _gains(parts: Sequence[Laps]) -> dict[str, Any]:
+def _gains(parts: Sequence[Laps], baselines: Mapping[str, str]) -> dict[str, Any]:
     """Acceptance length and speedups of benchmarks taken together; nothing without a draft."""
     if DRAFTED not in parts[0]:
         return {}
@@ -75,20 +88,21 @@ def _gains(parts: Sequence[Laps]) -> dict[str, Any]:
     gains: dict[str, Any] = {
         "acceptance_length": committed / forwards if forwards else 0.0, "acceptance_interval": interval(units, ratio),
     }  # fmt: skip
-    for prefix, decode in (("", False), ("decode_", True)) if PLAIN in parts[0] else ():
-        pairs = [list(paired_batches(_batches(part), decode).values()) for part in parts]
+    for kind, base in baselines.items():
+        prefix = "decode_" if kind == "decode" else ""
+        pairs = [list(paired_batches(_batches(part), base, decode=kind == "decode").values()) for part in parts]
         a, b, c, d = (sum(unit[i] for group in pairs for unit in group) for i in range(4))
         gains[f"{prefix}speedup"] = (a / b) / (c / d) if b and c and d else None
         gains[f"{prefix}interval"] = interval(pairs, quotient)
     return gains
 
 
-def paired_batches(rows: Sequence[dict[str, Any]], decode: bool = False) -> dict[Any, tuple[float, ...]]:
-    """Turns of a batch -> (tokens, seconds) with the draft and (tokens, seconds) without it, repeats together, from a
-    benchmark's "batches". In all, or after each answer's first token. Batches not timed both ways are left out."""
+def paired_batches(rows: Sequence[dict[str, Any]], base: str, *, decode: bool = False) -> dict[Any, tuple[float, ...]]:
+    """Turns of a batch -> (tokens, seconds) with the draft and (tokens, seconds) by the method `base`, repeats together, from
+    a benchmark's "batches". In all, or after each answer's first token. Batches not timed both ways are left out."""
     units: dict[Any, list[float]] = {}
     for row in rows:
-        if row["method"] in (DRAFTED, PLAIN):
+        if row["method"] in (DRAFTED, base):
             unit = units.setdefault(tuple(map(tuple, row["turns"])), [0.0] * 4)
             at = 0 if row["method"] == DRAFTED else 2
             unit[at] += sum(row["tokens"]) - (len(row["tokens"]) if decode else 0)

@@ -26,9 +26,10 @@ def founding_table(speeds: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def speed_table(speed: dict[str, Any], model: str, base: str) -> Table:
+def speed_table(speed: dict[str, Any], model: str) -> Table:
     """Methods by rows: tokens per second after the first token and in all (prompt and images included), each with its gain over
-    `base`; tau is the acceptance length, `first` the time to the first token. `model` is the draft's name, "" without one."""
+    the speed's baseline, whose gain is 1; tau is the acceptance length, `first` the time to the first token. `model` is the
+    draft's name, "" without one."""
     rows = speed["methods"]
     title = [model, speed["shape"] or "without a draft", sampling_label(speed["sampling"])]
     title = f"Speed: {', '.join(filter(None, title))}, concurrency {speed['concurrency']}"
@@ -36,9 +37,10 @@ def speed_table(speed: dict[str, Any], model: str, base: str) -> Table:
     table = numbers_table(title, "Method", columns)
     for name, row in rows.items():
         cells = []
-        for kind in ("decode_tokens_per_second", "end_to_end_tokens_per_second"):
-            alone = rows[base][kind] if base in rows else None  # 0 where all answers are one token long
-            cells += [f"{row[kind]:.1f}", "" if alone is None else _times(row[kind] / alone if alone else None)]
+        for kind in ("decode", "end_to_end"):
+            rate, base = f"{kind}_tokens_per_second", speed["baselines"].get(kind)
+            alone = rows[base][rate] if base else None  # 0 where all answers are one token long
+            cells += [f"{row[rate]:.1f}", "" if alone is None else _times(row[rate] / alone if alone else None)]
         tau = row["acceptance_length"]
         equal = "" if row["equal_to_target_alone"] is None else f"{row['equal_to_target_alone']}/{row['answers']}"
         table.add_row(name, *cells, f"{tau:.2f}" if tau else "", f"{1e3 * row['first_token_seconds']:.0f}", equal)

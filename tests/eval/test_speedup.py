@@ -83,10 +83,22 @@ def test_equal_answers_are_counted_by_batch_and_only_where_they_must_be():
 def test_repeats_are_one_unit():
     again = [lap("one", "c", "plain", 2.0, 1.0, (11,), (10,), 1), lap("one", "c", "drafted", 3.0, 0.5, (11,), (2,), 1)]
     (one, _) = speed_result({}, LAPS + again, NAMES, greedy=True)["benchmarks"]
-    pairs = paired_batches(one["batches"])
+    pairs = paired_batches(one["batches"], PLAIN)
     assert sorted(pairs.values()) == [(14, 2.0, 14, 4.0), (22, 4.0, 22, 8.0)]
-    assert paired_batches(one["batches"], decode=True)[(("c", 0),)] == (20, 3.0, 20, 6.0)
+    assert paired_batches(one["batches"], PLAIN, decode=True)[(("c", 0),)] == (20, 3.0, 20, 6.0)
     assert one["methods"][DRAFTED]["equal_to_target_alone"] == 4
+
+
+def test_speedups_are_against_the_faster_way_to_do_without_a_draft():
+    """Of both ways and of all prompts, end to end and in decoding apart."""
+    fast = [lap(plain.benchmark, [i for i, _ in plain.turns], "generate", plain.timed.total - 0.5, plain.timed.first - 0.8,
+                [len(t) for t in plain.timed.tokens]) for plain in LAPS[::2]]  # fmt: skip
+    speed = speed_result({}, LAPS + fast, {**NAMES, "generate": GENERATE}, greedy=True)
+    assert speed["baselines"] == {"end_to_end": GENERATE, "decode": PLAIN}
+    assert speed["speedup"] == pytest.approx((32 / 6) / (32 / 11.5))
+    assert speed["decode_speedup"] == pytest.approx((28 / 4) / (28 / 10))
+    assert speed["benchmarks"][0]["speedup"] == pytest.approx((25 / 3) / (25 / 9))
+    assert speed_result({}, LAPS, NAMES, greedy=True)["baselines"] == {"end_to_end": PLAIN, "decode": PLAIN}
 
 
 def test_without_a_baseline_there_is_no_speedup():

@@ -66,6 +66,7 @@ def speed(draft):
         "draft": draft,
         "shape": "chain",
         "methods": {PLAIN: method, DRAFTED: method},
+        "baselines": {"decode": PLAIN, "end_to_end": PLAIN},
         "benchmarks": benchmarks,
     }
 
@@ -74,9 +75,7 @@ def test_all_tables_and_the_report_name_drafts_alike():
     settings, speeds = [setting(draft) for draft in DRAFTS], [speed(draft) for draft in DRAFTS]
     for table in (acceptance_table(settings), founding_table(speeds)):
         assert all(draft in shown(table) for draft in DRAFTS)
-    assert "Speed: y/run/draft, chain, T=0, concurrency 1" in shown(
-        speed_table(speeds[1], short_names(DRAFTS)[DRAFTS[1]], PLAIN)
-    )
+    assert "Speed: y/run/draft, chain, T=0, concurrency 1" in shown(speed_table(speeds[1], short_names(DRAFTS)[DRAFTS[1]]))
     assert labels([Kind(draft=draft) for draft in DRAFTS], [Path("f")] * 2) == list(DRAFTS)
 
 
@@ -109,6 +108,6 @@ def test_one_token_answers_have_no_speed():
     row = speed("d")
     for method in row["methods"].values():
         method["decode_tokens_per_second"] = 0.0
-    said = shown(speed_table(row, "d", PLAIN))
+    said = shown(speed_table(row, "d"))
     assert "1.00x" in said
     assert " - " in said
