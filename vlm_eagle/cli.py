@@ -82,7 +82,7 @@ def parse(kind: type[Config], description: str, argv: Sequence[str], default_con
     parser.add_class_arguments(kind)
     namespace = parser.parse_args(argv)
     namespace.pop("config", None)
-    values: Namespace = parser.instantiate_classes(namespace)
+    values: Namespace = parser.instantiate(namespace)
     return kind(**vars(values))
 
 
