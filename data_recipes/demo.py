@@ -1,13 +1,15 @@
 """The demo recipe: how much of each task, and where it goes. Sizes were chosen so that two cores need about a minute."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
 from rich.console import Console
 
-from vlm_eagle.config import DEMO, DataConfig
+from vlm_eagle.config import DEMO, DEMO_TARGET, DataConfig
 from vlm_eagle.demo.data import DemoSizes, ensure_demo_data
-from vlm_eagle.target.load import DEMO_TARGET
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FOLDER = Path("outputs/demo/data")
 SIZES = DemoSizes(
@@ -24,7 +26,7 @@ def make(folder: Path = FOLDER, target_folder: Path = DEMO_TARGET, console: Cons
     return folder
 
 
-def resolve(data: DataConfig, accelerator: Accelerator, console: Console) -> None:
+def resolve(data: DataConfig, accelerator: "Accelerator", console: Console) -> None:
     """Puts files in place of the word `demo`, made by the main process unless they are there."""
     if DEMO in data.train + data.held_out:
         with accelerator.main_process_first():

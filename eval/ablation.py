@@ -15,28 +15,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from data_recipes import demo
 from vlm_eagle.cli import run_cli
 from vlm_eagle.config import DataConfig, DraftConfig, OptimConfig, TrainConfig
-from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
-from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.stats import AcceptanceStats
-from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.demo.benchmarks import default_names, load_benchmark
-from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.records import Batch, TargetFeatures
-from vlm_eagle.target.load import load_target
-from vlm_eagle.target.target import Target
-from vlm_eagle.training.launch import make_accelerator
-from vlm_eagle.training.setup import OnlineData, build_run
-from vlm_eagle.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -87,27 +73,13 @@ class AblationConfig:
             raise UserError("Give at least one seed, and a limit of at least 1.")
 
 
-class PeerTrainer(Trainer):
-    """Divides by all tokens of the batch."""
-
-    def normaliser(self, batch: Batch | TargetFeatures) -> torch.Tensor:
-        """(S,) int64, B x T."""
-        return torch.full((self.config.draft.ttt_length,), batch.input_ids.numel(), device=batch.input_ids.device)
-
-
-class LateMask(VisionCollator):
-    """Row i learns iff x_i is an answer token; exact would be x_{i+2}."""
-
-    def encode(self, conversation):
-        """One sample with its mask two positions late."""
-        encoded = super().encode(conversation)
-        mask = encoded["supervised"].roll(2, dims=1)
-        mask[:, :2] = mask[:, -1] = False
-        return {**encoded, "supervised": mask}
-
-
 def main(config: AblationConfig) -> None:
     """Trains and scores every arm with every seed, then prints the table."""
+    from training.arms import score, train
+
+    from vlm_eagle.target.load import load_target
+    from vlm_eagle.training.launch import make_accelerator
+
     console, out = Console(), Path(config.out)
     accelerator = make_accelerator()
     folder = demo.make(console=console)
@@ -116,12 +88,8 @@ def main(config: AblationConfig) -> None:
     for seed in config.seeds:
         for name in config.arms or ARMS:
             run = _configure(config, folder, name, seed)
-            _capture(run, ARMS[name].peers, accelerator)
-            trainer = (PeerTrainer if ARMS[name].peers else Trainer)(
-                run, build_run(run, accelerator), accelerator, Console(quiet=True)
-            )
-            trainer.train()
-            results.setdefault(name, []).append(_score(target, Path(run.out) / "draft", config))
+            train(run, ARMS[name].peers, accelerator)
+            results.setdefault(name, []).append(score(target, Path(run.out) / "draft", config.limit))
             console.print(f"{name}, seed {seed}: " + ", ".join(f"{k} {v:.2f}" for k, v in results[name][-1].items()))
             write_json(out / "ablation.json", {"run": describe_run(config=asdict(config)), "arms": results})
     console.print(_table(results))
@@ -141,41 +109,9 @@ def _configure(config: AblationConfig, folder: Path, name: str, seed: int) -> Tr
     )  # fmt: skip
 
 
-def _capture(run: TrainConfig, late: bool, accelerator) -> None:
-    data = OnlineData(run, accelerator)
-    if late:
-        data.collator = LateMask(data.target.processor, max_length=run.data.max_length)
-    for name, dataset in (("train", data.train), ("held_out", data.held_out)):
-        folder = Path(run.data.features) / name
-        data.filler(run, folder, dataset, data.data_hash, False, accelerator).fill(range(len(dataset)), 8)
-
-
-def _score(target: Target, folder: Path, config: AblationConfig) -> dict[str, float]:
-    """Acceptance lengths by kind of prompt and temperature."""
-    draft = Eagle3Draft.from_pretrained(folder).to(target.device)
-    collator = VisionCollator(target.processor, for_generation=True)
-    sums: dict[str, AcceptanceStats] = {}
-    for name in default_names(False):
-        for number, prompt in enumerate(load_benchmark(name, config.limit).prompts):
-            batch = collator([prompt.conversation]).to(target.device)
-            kind = "images" if "image_grid_thw" in batch.pixels else "text"
-            for label, options in _WAYS.items():
-                (answer,) = generate(target, batch, draft, shape=TreeShape(8), max_new_tokens=160, seed=number, **options)
-                for key in (f"{label} {kind}", f"{label} all"):
-                    stats = sums.setdefault(key, AcceptanceStats())
-                    stats += answer.stats
-    return {key: stats.acceptance_length for key, stats in sorted(sums.items())}
-
-
-_WAYS: dict[str, dict[str, Any]] = {
-    "T=0": {},
-    "T=1": {"sampling": Sampling(temperature=1.0), "drawn_drafts": True},
-}
-
-
 def _table(results: dict[str, list[dict[str, float]]]) -> Table:
     table = Table("Recipe", title="Acceptance length, chain of 8 draft tokens (mean and standard deviation over seeds)")
-    columns = [f"{t} {kind}" for t in _WAYS for kind in ("images", "text", "all")]
+    columns = [f"{t} {kind}" for t in ("T=0", "T=1") for kind in ("images", "text", "all")]
     for name in columns:
         table.add_column(name, justify="right")
     base = max((mean(r["T=0 all"] for r in rows) for name, rows in results.items() if ARMS[name].peers), default=None)

@@ -16,32 +16,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from scores.assemble import assemble, compare_answers
 from scores.choices import parse_samplings, parse_trees
-from scores.columns import OurColumn
-from scores.compare import compare
 from scores.journal import Journal, digest
-from scores.models import load_pairs, processes
 from scores.prompts import answer_length, check_length, check_names
 from scores.results import document
 from scores.scoring import Column, Outcome, Task, tasks_of, work
-from scores.server import ServerColumn, reach
 from scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 
 from vlm_eagle.cli import check_output, run_cli
-from vlm_eagle.decoding.cycle import ROOT_ALONE
-from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engines.connect import EngineName
+from vlm_eagle.interop.names import EngineName
 from vlm_eagle.provenance import describe_run, write_json
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 @dataclass(kw_only=True)
@@ -120,6 +114,10 @@ class AccLengthConfig:
 
 def main(config: AccLengthConfig) -> int:
     """Scores the drafts, prints the tables and writes the JSON; or compares two of those."""
+    from scores.assemble import assemble
+    from scores.compare import compare
+    from scores.models import processes
+
     if config.compare:
         return compare(config.compare, results_console())
     state = processes()
@@ -152,9 +150,14 @@ def main(config: AccLengthConfig) -> int:
 
 
 def _our_columns(
-    config: AccLengthConfig, samplings: Sequence[Sampling], state: PartialState, console: Console
+    config: AccLengthConfig, samplings: Sequence[Sampling], state: "PartialState", console: Console
 ) -> tuple[list[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
+    from scores.columns import OurColumn
+    from scores.models import load_pairs
+
+    from vlm_eagle.decoding.cycle import ROOT_ALONE
+
     shapes = parse_trees(config.trees) or [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
     target, pairs = load_pairs(config.target, config.draft, **load)
@@ -177,8 +180,10 @@ def _our_columns(
 
 
 def _server_columns(
-    config: AccLengthConfig, samplings: Sequence[Sampling], state: PartialState, console: Console
+    config: AccLengthConfig, samplings: Sequence[Sampling], state: "PartialState", console: Console
 ) -> tuple[list[Column], Any, bool]:
+    from scores.server import ServerColumn, reach
+
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")
     about = {"target": config.target, "thinking": config.thinking}
@@ -207,8 +212,10 @@ def _already(file: Path, scored: str) -> list[dict[str, Any]] | None:
         return None
 
 
-def _all_outcomes(tasks: Sequence[Task], out: Path, state: PartialState, console: Console) -> dict[str, Outcome]:
+def _all_outcomes(tasks: Sequence[Task], out: Path, state: "PartialState", console: Console) -> dict[str, Outcome]:
     """This process's share of the tasks, and what the others made of theirs."""
+    from accelerate.utils import gather_object
+
     own = tasks[state.process_index :: state.num_processes]
     journal = Journal(out, state.process_index)
     known = sum(task.key in journal.found for task in tasks)
@@ -238,6 +245,8 @@ def _progress(console: Console) -> Progress:
 
 def _checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The settings with a draft; greedy ones compared with the one without, if there is one."""
+    from scores.assemble import compare_answers
+
     is_alone = lambda setting: setting["draft"] is None and "engine" not in setting  # a server does not say its draft
     drafted = [setting for setting in settings if not is_alone(setting)]
     for alone in filter(is_alone, settings):

@@ -13,26 +13,23 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from vlm_eagle.cli import check_output, run_cli
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.decoding.generate import Settings, build_decoder, generate_with
-from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device
-from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.decoding.options import TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.records import Batch
-from vlm_eagle.target.load import load_target
-from vlm_eagle.target.target import Target
+
+if TYPE_CHECKING:
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.records import Batch
+    from vlm_eagle.target.target import Target
 
 SHAPES = (TreeShape(4), TreeShape(8), TreeShape(16, topk=4, num_steps=5))
 
@@ -87,13 +84,18 @@ class Parting:
 
 def main(config: LosslessConfig) -> int:
     """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
+    from vlm_eagle.devices import default_device
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.target.load import load_target
+
     check_output(config.json)
     console = Console()
     device = default_device()
-    draft = Eagle3Draft.from_pretrained(config.draft).to(device, getattr(torch, config.dtype))
+    draft = Eagle3Draft.from_pretrained(config.draft)
     options = {"device": device, "llm_only": config.llm_only, "layer_ids": draft.config.aux_layer_ids}
     target = load_target(config.target, dtype=config.dtype, **options)
     exact = target if config.dtype == "float32" else load_target(config.target, dtype="float32", **options)
+    draft = draft.to(device, target.embed_tokens.weight.dtype)
     names = config.benchmarks or default_names(config.llm_only or not target.is_vision)
     table = Table("Benchmark", "prompts", "tokens", *(s.label for s in SHAPES), title="Answers equal to the target's")
     rows: list[dict[str, Any]] = []
@@ -127,10 +129,13 @@ def main(config: LosslessConfig) -> int:
 
 
 def _compare(
-    prompts: Any, target: Target, exact: Target, draft: Eagle3Draft, config: LosslessConfig, skipped: Counter[str]
+    prompts: Any, target: "Target", exact: "Target", draft: "Eagle3Draft", config: LosslessConfig, skipped: Counter[str]
 ) -> Iterator[tuple[int, list[Parting]]]:
     """(tokens of the target's own answer, where answers with the draft leave it) of every prompt that can be asked; the others
     are added to `skipped`."""
+    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle.decoding.generate import Settings, build_decoder, generate_with
+
     limit = target.config.max_position_embeddings - config.max_new_tokens
     collator = VisionCollator(target.processor, max_length=limit, for_generation=True, llm_only=config.llm_only, strict=True)
     settings = Settings(max_new_tokens=config.max_new_tokens)
@@ -150,7 +155,9 @@ def _compare(
         yield len(alone), found
 
 
-def _measure(target: Target, exact: Target, batch: Batch, alone: list[int], drafted: list[int]) -> tuple[int, float, float]:
+def _measure(
+    target: "Target", exact: "Target", batch: "Batch", alone: list[int], drafted: list[int]
+) -> tuple[int, float, float]:
     """(position, gap, rounding) of the first difference."""
     position = next(i for i, (a, b) in enumerate(zip(alone, drafted, strict=False)) if a != b)
     longer = _appended(batch, alone[:position])
@@ -159,8 +166,10 @@ def _measure(target: Target, exact: Target, batch: Batch, alone: list[int], draf
     return position, gap, float((logits - rounded).abs().max())
 
 
-def _appended(batch: Batch, tokens: list[int]) -> Batch:
+def _appended(batch: "Batch", tokens: list[int]) -> "Batch":
     """The prompt with the beginning of an answer."""
+    import torch
+
     more = batch.input_ids.new_tensor([tokens])
     extend = lambda tensor, value: torch.cat([tensor, torch.full_like(more, value, dtype=tensor.dtype)], dim=1)
     pixels = {k: extend(v, 0) if k == "mm_token_type_ids" else v for k, v in batch.pixels.items()}

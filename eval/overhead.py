@@ -8,23 +8,19 @@ Weights are random.
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from timing.shapes import SHAPES, build_pair, vocabulary
+from timing.shapes import SHAPES, vocabulary
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.decoding.plain import PlainDecoder
-from vlm_eagle.decoding.sampling import Sampler, Sampling
-from vlm_eagle.decoding.speculative import SpeculativeDecoder
-from vlm_eagle.decoding.timing import measure_cycles
-from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import named_device
+from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.records import Batch
+
+if TYPE_CHECKING:
+    import torch
 
 TREES = (TreeShape(4), TreeShape(8), TreeShape(16, topk=4, num_steps=5), TreeShape(32, topk=10, num_steps=6))
 
@@ -62,6 +58,8 @@ class OverheadConfig:
 
 def main(config: OverheadConfig) -> None:
     """Prints one table per shape and writes the JSON."""
+    from vlm_eagle.devices import named_device
+
     device = named_device(config.device)
     console, results = Console(), {}
     for name in config.shapes:
@@ -71,7 +69,16 @@ def main(config: OverheadConfig) -> None:
     console.print(f"Written to {config.json}")
 
 
-def _measure(name: str, config: OverheadConfig, device: torch.device) -> list[dict]:
+def _measure(name: str, config: OverheadConfig, device: "torch.device") -> list[dict]:
+    import torch
+    from timing.pairs import build_pair
+
+    from vlm_eagle.decoding.plain import PlainDecoder
+    from vlm_eagle.decoding.sampling import Sampler
+    from vlm_eagle.decoding.speculative import SpeculativeDecoder
+    from vlm_eagle.decoding.timing import measure_cycles
+    from vlm_eagle.records import Batch
+
     target, draft = build_pair(name, config.draft_vocab_size, getattr(torch, config.dtype), device)
     ids = torch.randint(vocabulary(name), (config.concurrency, config.context), generator=torch.Generator().manual_seed(0)).to(
         device

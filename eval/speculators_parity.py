@@ -12,22 +12,17 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO
-from vlm_eagle.draft import files
-from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.config import DEMO, DEMO_TARGET
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.layouts.speculators import Verifier
-from vlm_eagle.interop.layouts.write import write_draft
-from vlm_eagle.target.capture import AuxCapture
-from vlm_eagle.target.load import DEMO_TARGET, load_target
-from vlm_eagle.target.target import Target
-from vlm_eagle.training.ttt_dense import TTTAttention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.target.target import Target
 
 TOLERANCE = 1e-4
 THEIRS = """
@@ -72,6 +67,16 @@ class ParityConfig:
 
 def main(config: ParityConfig) -> int:
     """Prints the largest difference of every step."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from vlm_eagle.draft import files
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.interop.layouts.speculators import Verifier
+    from vlm_eagle.interop.layouts.write import write_draft
+    from vlm_eagle.target.capture import AuxCapture
+    from vlm_eagle.target.load import load_target
+
     draft = Eagle3Draft.from_pretrained(config.draft).float()
     target = load_target(config.target, dtype="float32", layer_ids=draft.config.aux_layer_ids)
     ids = torch.randint(target.config.vocab_size, (1, config.tokens), generator=torch.Generator().manual_seed(0))
@@ -96,15 +101,18 @@ def main(config: ParityConfig) -> int:
     return int(not max(differences) <= TOLERANCE)
 
 
-@torch.no_grad()
-def our_logits(draft: Eagle3Draft, target: Target, ids: Tensor, aux: Tensor, steps: int) -> Tensor:
+def our_logits(draft: "Eagle3Draft", target: "Target", ids: "Tensor", aux: "Tensor", steps: int) -> "Tensor":
     """(S, 1, T, W): row i sees ids[i + k] at step k, as in that package, whose caller has shifted ids already."""
+    import torch
+
+    from vlm_eagle.training.ttt_dense import TTTAttention
+
     embed = draft.embed_tokens if draft.config.own_embeddings else target.embed_tokens
     attend, hidden, said = TTTAttention(), draft.fuse(aux), []
     for k in range(steps):
         shifted = torch.cat([ids[:, k:], ids.new_zeros(1, k)], dim=1)
         hidden = draft.step(hidden, embed(shifted), torch.arange(k, ids.shape[1] + k)[None], attend)
-        said.append(draft.logits(hidden))
+        said.append(draft.logits(hidden).detach())
     return torch.stack(said)
 
 

@@ -13,28 +13,26 @@ and images.
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from accelerate import PartialState
 from benchmarks import default_names, load_benchmarks
 from rich.console import Console
 from scores.choices import parse_samplings, parse_trees
-from scores.compare import compare
 from scores.journal import Journal
-from scores.models import load_pairs, processes
 from scores.names import short_names
 from scores.prompts import check_length, check_names
 from scores.results import document
 from scores.table import results_console
-from timing.runs import Setup, Ways, time_all
 from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
 from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.data.benchmark import Benchmark
-from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 EAGLE = {"total_token": 60, "depth": 7, "top_k": 10}  # defaults of the original's command line
 DEMO_PROMPTS = 8  # of each demo benchmark, unless question_end says otherwise
@@ -145,6 +143,10 @@ class SpeedupConfig:
 
 def main(config: SpeedupConfig) -> int:
     """Times all methods, prints the tables, writes speedup.json; or compares two of those."""
+    from scores.compare import compare
+    from scores.models import load_pairs, processes
+    from timing.runs import Setup, Ways, time_all
+
     if config.compare:
         return compare(config.compare, results_console())
     if config.shapes is None and config.mode == "baseline":
@@ -184,7 +186,7 @@ def main(config: SpeedupConfig) -> int:
     return 0
 
 
-def _benchmarks(config: SpeedupConfig, text_only: bool, state: PartialState, console: Console) -> list[Benchmark]:
+def _benchmarks(config: SpeedupConfig, text_only: bool, state: "PartialState", console: Console) -> list[Benchmark]:
     """Each benchmark's chosen prompts."""
     begin, demo = config.question_begin, default_names(False)
     with state.main_process_first():

@@ -14,28 +14,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO
-from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.config import DEMO, DEMO_TARGET
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
-from vlm_eagle.devices import default_device
-from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.engines.connect import EngineName, connect
-from vlm_eagle.interop.engines.engine import Asked, Engine
-from vlm_eagle.interop.engines.messages import resizer
-from vlm_eagle.interop.engines.parity import Parity, answer_here, compare
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
+from vlm_eagle.interop.names import EngineName
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.target.load import DEMO_TARGET, load_target
-from vlm_eagle.target.target import Target
+
+if TYPE_CHECKING:
+    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.interop.engines.engine import Engine
+    from vlm_eagle.interop.engines.parity import Parity
+    from vlm_eagle.target.target import Target
 
 SHOWN = 5  # differing prompts named per kind
 
@@ -83,6 +82,11 @@ def main(config: ParityConfig) -> int:
         raise UserError("Give either --vllm-python, to start vLLM servers, or --server, the address of a running engine.")
     if any(k < 1 for k in config.k):
         raise UserError(f"--k counts drafted tokens, so it is at least 1, found {config.k}.")
+    from vlm_eagle.devices import default_device
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.interop.engines.connect import connect
+    from vlm_eagle.target.load import load_target
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server that was started ends with us
     console, device = Console(), default_device()
     draft = Eagle3Draft.from_pretrained(config.draft)
@@ -121,21 +125,27 @@ def _server(config: ParityConfig, k: int | None, console: Console) -> Iterator[s
         yield url
 
 
-def _collator(target: Target, config: ParityConfig) -> VisionCollator:
+def _collator(target: "Target", config: ParityConfig) -> "VisionCollator":
+    from vlm_eagle.data.collator import VisionCollator
+
     limit = target.config.max_position_embeddings - config.max_new_tokens
     return VisionCollator(target.processor, max_length=limit, for_generation=True, strict=True)
 
 
 def _measure(
-    engine: Engine,
-    target: Target,
-    draft: Eagle3Draft,
-    collator: VisionCollator,
+    engine: "Engine",
+    target: "Target",
+    draft: "Eagle3Draft",
+    collator: "VisionCollator",
     prompts: list[Conversation],
     config: ParityConfig,
     console: Console,
-) -> list[Parity]:
+) -> "list[Parity]":
     """All prompts, asked there and answered here."""
+    from vlm_eagle.interop.engines.engine import Asked
+    from vlm_eagle.interop.engines.messages import resizer
+    from vlm_eagle.interop.engines.parity import Parity, answer_here, compare
+
     prepare = resizer(target.processor.image_processor) if target.is_vision else None
     asked = Asked(max_new_tokens=config.max_new_tokens, stop_ids=tuple(target.eos_ids), prepare=prepare)
     groups = {kind: Parity(kind, engine.shape) for kind in ("text", "images")}
@@ -156,7 +166,7 @@ def _measure(
     return measured
 
 
-def _show(console: Console, engine: Engine, groups: list[Parity]) -> None:
+def _show(console: Console, engine: "Engine", groups: "list[Parity]") -> None:
     both = f"{engine.kind} / here"
     table = Table("Prompts", "identical", f"verifications\n{both}", f"acceptance length\n{both}", "verdict")
     positions = Table("", *map(str, range(1, engine.shape.num_steps + 1)), title="Accepted at position")

@@ -11,18 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from vlm_eagle.cli import run_cli
-from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import Conversation, user_message
-from vlm_eagle.decoding.detokenize import TextStream
-from vlm_eagle.decoding.generate import Generation, stream
-from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device, model_dtype
-from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.target.load import load_target
 
 
 @dataclass(kw_only=True)
@@ -62,6 +51,17 @@ class GenerateConfig:
 
 def main(config: GenerateConfig) -> None:
     """Prints the answer as it is written, then one line about it."""
+    from rich.console import Console
+
+    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle.data.conversation import Conversation, user_message
+    from vlm_eagle.decoding.detokenize import TextStream
+    from vlm_eagle.decoding.generate import Generation, stream
+    from vlm_eagle.decoding.options import Sampling, TreeShape
+    from vlm_eagle.devices import default_device, model_dtype
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.target.load import load_target
+
     device = default_device()
     dtype = model_dtype("auto", device)
     draft = None if config.draft == "none" else Eagle3Draft.from_pretrained(config.draft)

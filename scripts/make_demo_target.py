@@ -8,14 +8,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.demo import build_target
-from vlm_eagle.demo.look import look
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.target.load import load_target
 
 
 @dataclass(kw_only=True)
@@ -43,6 +39,10 @@ class DemoTargetConfig:
 
 def main(config: DemoTargetConfig) -> None:
     """Builds, trains, saves, measures; `made.json` beside the weights is the record."""
+    from vlm_eagle.demo import build_target
+    from vlm_eagle.demo.look import look
+    from vlm_eagle.target.load import load_target
+
     console, out = Console(), Path(config.out)
     if config.steps:
         model, processor = build_target.build(config.seed) if config.start is None else build_target.load(config.start)
@@ -54,7 +54,7 @@ def main(config: DemoTargetConfig) -> None:
         build_target.save(model, processor, out)
         earlier = json.loads((Path(config.start) / "made.json").read_text()) if config.start else []
         write_json(out / "made.json", [*earlier, {**describe_run(config=asdict(config)), "log": log}])
-    sight = look(load_target(str(out), dtype=torch.float32), config.check)
+    sight = look(load_target(str(out), dtype="float32"), config.check)
     console.print(sight)
     write_json(out / "sight.json", {"held_out_answers": sight})
 

@@ -22,14 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import DEMO, DEMO_TARGET
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.target.load import DEMO_TARGET
 
 START = 300_000  # sample numbers from here on are nobody else's
 TASKS = (

@@ -8,6 +8,7 @@ from conftest import make_draft
 from rich.console import Console
 
 from vlm_eagle.commands import chat
+from vlm_eagle.decoding.chat import Chat
 from vlm_eagle.decoding.generate import Settings
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
@@ -71,9 +72,8 @@ def test_a_conversation_about_an_image(folder):
 
 def test_an_interrupted_answer(target, capsys):
     """While the prompt is read there is nothing to keep; later what was written is kept. The next question is answered."""
-    talk = chat.Chat(
-        SpeculativeDecoder(target, make_draft(target), TreeShape(4), Sampler(Sampling())), Settings(max_new_tokens=12)
-    )
+    decoder = SpeculativeDecoder(target, make_draft(target), TreeShape(4), Sampler(Sampling()))
+    talk = Chat(decoder, Settings(max_new_tokens=12))
     read, cycle = talk.decoder.read, talk.decoder.cycle
 
     def interrupted(*_):

@@ -1,6 +1,7 @@
 """The typed configuration of a training run. Field order is the order of `--help`; every default is a value that works."""
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 from vlm_eagle.errors import UserError
@@ -9,6 +10,7 @@ Tracker = Literal[  # those of accelerate
     "none", "tensorboard", "wandb", "swanlab", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive",
 ]  # fmt: skip
 DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
+DEMO_TARGET = Path(__file__).parents[1] / "assets" / "demo-target"
 
 
 @dataclass(kw_only=True)

@@ -13,8 +13,15 @@ some failures may pass (no connection, a server's error): the same command asks 
 import sys
 
 from data_recipes.regenerate.config import RegenerateConfig
-from data_recipes.regenerate.run import regenerate
 from vlm_eagle.cli import run_cli
 
+
+def main(config: RegenerateConfig) -> int:
+    """Runs it; 1 if some conversations failed in a way that may pass."""
+    from data_recipes.regenerate.run import regenerate
+
+    return regenerate(config)
+
+
 if __name__ == "__main__":
-    sys.exit(run_cli(regenerate, RegenerateConfig, __doc__))
+    sys.exit(run_cli(main, RegenerateConfig, __doc__))

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.options import Sampling
 from vlm_eagle.errors import UserError
 
 Thinking = Literal["on", "off", "auto"]

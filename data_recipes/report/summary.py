@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from data_recipes.report import SIZES
 from data_recipes.report.statistics import DataStatistics, by_tokens, vocabulary_coverage
 
 FORMAT = "vlm_eagle.data_report/1"
-SIZES = (8000, 16000, 32000)  # draft vocabularies that are compared
 BINS = 20
 
 

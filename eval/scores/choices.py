@@ -3,8 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 
 SAMPLINGS = {

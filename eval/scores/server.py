@@ -11,9 +11,10 @@ from vlm_eagle.config import DEMO
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.interop.engines.connect import EngineName, connect
+from vlm_eagle.interop.engines.connect import connect
 from vlm_eagle.interop.engines.engine import Asked, Engine
 from vlm_eagle.interop.engines.http import Refused
+from vlm_eagle.interop.names import EngineName
 from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
 
 

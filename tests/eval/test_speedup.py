@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 
 import speedup
 from scores.journal import Journal
+from scores.models import processes
 from scores.names import DRAFTED, GENERATE, PLAIN
 from timing import race as race_module
 from timing import runs as speed_runs
@@ -246,7 +247,7 @@ def test_prompts_are_chosen_by_number(monkeypatch, options, demo, other):
     load = lambda names, limit=None, console=None: [Benchmark(name, all_of[name][:limit]) for name in names]
     monkeypatch.setattr(speedup, "load_benchmarks", load)
     config = speedup.SpeedupConfig(benchmarks=["words", "code"], **options)
-    words, code = speedup._benchmarks(config, False, speedup.processes(), None)
+    words, code = speedup._benchmarks(config, False, processes(), None)
     assert (words.prompts, code.prompts) == (list(range(*other)), list(range(*demo)))
 
 

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 
+from timing.pairs import build_pair
 from timing.peak_memory import peak_bytes
-from timing.shapes import build_pair
 
 from vlm_eagle.records import Batch
 from vlm_eagle.training import attention, chunked_loss

@@ -5,25 +5,18 @@ Lines that start with / are commands: /image FILE shows an image with your next 
 """
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from vlm_eagle.config import DEMO
-from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import BadRow, Conversation, user_message
-from vlm_eagle.decoding.cycle import Decoder
-from vlm_eagle.decoding.detokenize import TextStream
-from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, stream_with
-from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device, model_dtype
-from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.load import load_target
+
+if TYPE_CHECKING:
+    from vlm_eagle.decoding.chat import Chat
 
 
 @dataclass(kw_only=True)
@@ -55,54 +48,15 @@ class Config:
     min_p: float = 0.0
 
 
-class Chat:
-    """One conversation. The caches stay between turns: an image is looked at once."""
-
-    def __init__(self, decoder: Decoder, settings: Settings):
-        self.decoder, self.settings = decoder, settings
-        self.collator = VisionCollator(
-            decoder.target.processor, for_generation=True, strict=True,
-            max_length=decoder.target.config.max_position_embeddings,
-        )  # fmt: skip
-        self.conversation: Conversation | None = None
-        self.answer = Generation()  # the last one
-
-    def ask(self, text: str, images: tuple[Path, ...] = ()) -> Iterator[tuple[str, bool]]:
-        """Yields the answer as (text, whether the draft guessed it). What was written stays in the conversation, also when
-        the caller stops listening.
-
-        Raises:
-            UserError: an unusable image, or a conversation too long for the target. It stays as it was.
-        """
-        if self.conversation is None:
-            asked = Conversation("chat", (user_message(text, images),), source="chat")
-        else:
-            asked = self.conversation.asked(text, images)
-        try:
-            prompt = self.collator([asked]).to(self.decoder.target.device)
-        except BadRow as error:
-            raise UserError(str(error)) from error
-        tokenizer, answer = self.decoder.target.tokenizer, Generation()
-        self.answer, words, shown = answer, TextStream(tokenizer), 0
-        try:
-            for _ in stream_with(self.decoder, prompt, self.settings, [answer]):
-                for token, drafted in zip(answer.tokens[shown:], answer.drafted[shown:], strict=True):
-                    yield words.push([token]), drafted
-                shown = len(answer.tokens)
-            yield words.end(), False
-        finally:
-            if answer.tokens:
-                self.conversation = asked.answered(tokenizer.decode(answer.tokens, skip_special_tokens=True))
-            else:  # the prompt may have been half read
-                self.decoder.forget()
-
-    def forget(self) -> None:
-        """A new conversation."""
-        self.conversation = None
-
-
 def main(config: Config) -> None:
     """Reads questions until the end of the input."""
+    from vlm_eagle.decoding.chat import Chat
+    from vlm_eagle.decoding.generate import Settings, build_decoder
+    from vlm_eagle.decoding.options import Sampling, TreeShape
+    from vlm_eagle.devices import default_device, model_dtype
+    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.target.load import load_target
+
     console = Console()
     device = default_device()
     draft = Eagle3Draft.from_pretrained(config.draft)
@@ -137,7 +91,7 @@ def main(config: Config) -> None:
             images.clear()
 
 
-def _answer(chat: Chat, line: str, images: tuple[Path, ...], console: Console) -> None:
+def _answer(chat: "Chat", line: str, images: tuple[Path, ...], console: Console) -> None:
     answer = chat.ask(line, images)
     try:
         for text, drafted in answer:

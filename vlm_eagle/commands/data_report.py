@@ -12,23 +12,21 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from data_recipes.report.page import render
-from data_recipes.report.samples import shown
-from data_recipes.report.statistics import DataStatistics, collect
-from data_recipes.report.summary import SIZES, summarise
-from data_recipes.report.tables import show
+from data_recipes.report import SIZES
 from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.data.dataset import ConversationDataset
-from vlm_eagle.data.media import pixel_budget
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_bytes, write_json
-from vlm_eagle.target.load import read_config
+
+if TYPE_CHECKING:
+    from data_recipes.report.statistics import DataStatistics
+    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle.data.dataset import ConversationDataset
 
 
 @dataclass(kw_only=True)
@@ -55,6 +53,13 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, prints and writes."""
+    from data_recipes.report.page import render
+    from data_recipes.report.samples import shown
+    from data_recipes.report.summary import summarise
+    from data_recipes.report.tables import show
+    from vlm_eagle.data.media import pixel_budget
+    from vlm_eagle.target.load import read_config
+
     console, out = Console(markup=False), Path(config.out)
     check_output(out, folder=True)
     dataset, collator = open_data(config, console)
@@ -73,8 +78,10 @@ def main(config: Config) -> None:
 
 
 def _collect(
-    config: Config, dataset: ConversationDataset, collator: VisionCollator, vocab_size: int, dropped: Path, console: Console
-) -> DataStatistics:
+    config: Config, dataset: "ConversationDataset", collator: "VisionCollator", vocab_size: int, dropped: Path, console: Console
+) -> "DataStatistics":
+    from data_recipes.report.statistics import collect
+
     dropped.parent.mkdir(parents=True, exist_ok=True)
     scratch = dropped.with_name(f".{dropped.name}.{os.getpid()}")
     with prepared(config, dataset, collator, console) as preparation, scratch.open("w") as file:

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -18,14 +18,12 @@ from vlm_eagle.cli import check_output
 from vlm_eagle.config import DEMO
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
-from vlm_eagle.devices import model_dtype, named_device
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor.examination import diagnose, examine
-from vlm_eagle.interop.doctor.raw_draft import RawDraft, read_raw
-from vlm_eagle.interop.doctor.report import Report
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.provenance import describe_run, write_json
-from vlm_eagle.target.load import load_target, read_config
+
+if TYPE_CHECKING:
+    from vlm_eagle.interop.doctor.raw_draft import RawDraft
+    from vlm_eagle.interop.doctor.report import Report
 
 _ILL = 1  # exit code
 _DEMO_START = 300_000  # demo samples that nothing was trained on
@@ -77,6 +75,12 @@ class Config:
 
 def main(config: Config) -> int:
     """Prints the report and writes it; the exit code is that of the examination."""
+    from vlm_eagle.interop.doctor.examination import examine
+    from vlm_eagle.interop.doctor.raw_draft import read_raw
+    from vlm_eagle.interop.doctor.report import Report
+    from vlm_eagle.interop.doctor.target_facts import TargetFacts
+    from vlm_eagle.target.load import read_config
+
     if config.json:
         check_output(config.json)
     draft, run = read_raw(config.draft), _run_of(config.draft)
@@ -90,7 +94,11 @@ def main(config: Config) -> int:
     return 0 if report.healthy else _ILL
 
 
-def _measured(config: Config, draft: RawDraft, run: dict[str, Any]) -> Report:
+def _measured(config: Config, draft: "RawDraft", run: dict[str, Any]) -> "Report":
+    from vlm_eagle.devices import model_dtype, named_device
+    from vlm_eagle.interop.doctor.examination import diagnose
+    from vlm_eagle.target.load import load_target
+
     device = named_device(config.device)
     dtype = model_dtype(config.dtype, device)
     llm_only = config.llm_only or bool(run.get("llm_only"))

@@ -9,24 +9,18 @@ The native layout already is what SGLang and vLLM load; an export proves that it
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from rich.console import Console
 
-from vlm_eagle.config import DEMO
-from vlm_eagle.draft import files
-from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.config import DEMO, DEMO_TARGET
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder
-from vlm_eagle.interop.layouts.checks import check_target
-from vlm_eagle.interop.layouts.speculators import Verifier
-from vlm_eagle.interop.layouts.write import Format, write_draft
-from vlm_eagle.interop.model_card import model_card
-from vlm_eagle.target.heads import load_heads
-from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
+from vlm_eagle.interop.names import Format
+
+if TYPE_CHECKING:
+    from vlm_eagle.draft.config import Eagle3Config
+    from vlm_eagle.interop.layouts.speculators import Verifier
 
 
 @dataclass(kw_only=True)
@@ -64,6 +58,12 @@ class Config:
 
 def main(config: Config) -> None:
     """Reads, checks, writes, and uploads if asked to."""
+    from vlm_eagle.draft import files
+    from vlm_eagle.interop.layouts.checks import check_target
+    from vlm_eagle.interop.layouts.write import write_draft
+    from vlm_eagle.interop.model_card import model_card
+    from vlm_eagle.target.load import VISION_TYPES, read_config
+
     console = Console(soft_wrap=True)
     draft_config, tensors = files.load(config.draft)
     run, results = (
@@ -95,7 +95,12 @@ def main(config: Config) -> None:
         console.print(f"Uploaded to {_push(Path(config.out), config.push_to_hub, config.private)}")
 
 
-def _verifier(name: str, architectures: list[str] | None, draft: Eagle3Config) -> Verifier:
+def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config") -> "Verifier":
+    import torch
+
+    from vlm_eagle.interop.layouts.speculators import Verifier
+    from vlm_eagle.target.heads import load_heads
+
     heads = load_heads(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
     return Verifier(str(DEMO_TARGET) if name == DEMO else name, architectures or [], heads.embed_tokens.weight.detach())
 
@@ -137,6 +142,9 @@ def _of_draft(results: dict[str, Any] | None, draft: str) -> tuple[dict[str, Any
 
 def _push(folder: Path, repository: str, private: bool) -> str:
     """The URL of the uploaded folder."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)

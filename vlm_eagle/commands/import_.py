@@ -9,16 +9,10 @@ could not be decoded correctly is refused with the reason.
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder
-from vlm_eagle.interop.layouts.checks import check_target
-from vlm_eagle.interop.layouts.read import read_draft
-from vlm_eagle.target.heads import load_heads
-from vlm_eagle.target.load import read_config
 
 
 @dataclass(kw_only=True)
@@ -45,6 +39,14 @@ class Config:
 
 def main(config: Config) -> None:
     """Reads, checks, writes, and says what was assumed."""
+    import torch
+
+    from vlm_eagle.draft import files
+    from vlm_eagle.interop.layouts.checks import check_target
+    from vlm_eagle.interop.layouts.read import read_draft
+    from vlm_eagle.target.heads import load_heads
+    from vlm_eagle.target.load import read_config
+
     console = Console(soft_wrap=True)
     target = read_config(config.target) if config.target else None
     depth = target.get_text_config().num_hidden_layers if target else None

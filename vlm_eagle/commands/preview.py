@@ -8,15 +8,17 @@ its end, or a question is, the data or the chat template is not what it seems.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from vlm_eagle.commands.reading import Reading, open_data
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
-from vlm_eagle.data.pieces import learned_tokens, pieces
 from vlm_eagle.errors import UserError
+
+if TYPE_CHECKING:
+    from vlm_eagle.data.collator import VisionCollator
 
 
 @dataclass(kw_only=True)
@@ -40,8 +42,10 @@ def main(config: Config) -> None:
         console.print(sample_text(dataset[row], collator, marked=console.color_system is None))
 
 
-def sample_text(sample: Conversation | BadRow, collator: VisionCollator, marked: bool = False) -> Text:
+def sample_text(sample: Conversation | BadRow, collator: "VisionCollator", marked: bool = False) -> Text:
     """One sample, learned tokens in green and, if `marked`, in «»; or why it would be skipped."""
+    from vlm_eagle.data.pieces import learned_tokens, pieces
+
     try:
         if isinstance(sample, BadRow):
             raise sample

@@ -4,19 +4,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes import demo
 from vlm_eagle.config import DEMO
-from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.dataset import ConversationDataset
-from vlm_eagle.data.media import set_pixel_budget
-from vlm_eagle.data.preparation import Preparation
-from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.load import load_processor
+
+if TYPE_CHECKING:
+    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle.data.dataset import ConversationDataset
+    from vlm_eagle.data.preparation import Preparation
 
 
 @dataclass(kw_only=True)
@@ -57,12 +57,17 @@ class Preparing(Reading):
             raise UserError(f"workers may not be negative, found {self.workers}.")
 
 
-def open_data(config: Reading, console: Console) -> tuple[ConversationDataset, VisionCollator]:
+def open_data(config: Reading, console: Console) -> "tuple[ConversationDataset, VisionCollator]":
     """The rows, and what encodes them. The demo's data is made if it is not there yet.
 
     Raises:
         UserError: no such target or data.
     """
+    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle.data.dataset import ConversationDataset
+    from vlm_eagle.data.media import set_pixel_budget
+    from vlm_eagle.target.load import load_processor
+
     files = config.data
     if DEMO in files:
         folder = demo.make(console=console)
@@ -75,9 +80,12 @@ def open_data(config: Reading, console: Console) -> tuple[ConversationDataset, V
 
 @contextmanager
 def prepared(
-    config: Preparing, dataset: ConversationDataset, collator: VisionCollator, console: Console
-) -> Iterator[Preparation]:
+    config: Preparing, dataset: "ConversationDataset", collator: "VisionCollator", console: Console
+) -> "Iterator[Preparation]":
     """The rows, prepared, with a bar while they are read."""
+    from vlm_eagle.data.preparation import Preparation
+    from vlm_eagle.data.prepared_cache import PreparedCache
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Reading", total=len(dataset))

@@ -11,21 +11,19 @@ or ids. So a language that the data holds little of, or a word that must not be 
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from data_recipes.report.statistics import collect
-from data_recipes.report.summary import SIZES
-from data_recipes.vocabulary import Size, as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+from data_recipes.report import SIZES
 from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
-from vlm_eagle.data.preparation import nothing_to_learn
-from vlm_eagle.draft.vocab_file import write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256
-from vlm_eagle.target.load import read_config
+
+if TYPE_CHECKING:
+    from data_recipes.vocabulary import Size
 
 LANGUAGES = 5  # columns of the table
 
@@ -73,6 +71,12 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
+    from data_recipes.report.statistics import collect
+    from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+    from vlm_eagle.data.preparation import nothing_to_learn
+    from vlm_eagle.draft.vocab_file import write_vocabulary
+    from vlm_eagle.target.load import read_config
+
     if config.out:
         check_output(config.out)
     console = Console(markup=False)
@@ -110,7 +114,7 @@ def main(config: Config) -> None:
         console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)
 
 
-def _table(rows: list[Size], languages: list[str], chosen: int | None) -> Table:
+def _table(rows: "list[Size]", languages: list[str], chosen: int | None) -> Table:
     table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
     languages, rest = languages[:LANGUAGES], languages[LANGUAGES:]
     if rest:

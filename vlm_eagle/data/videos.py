@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import torch
 from PIL import Image
 from qwen_vl_utils.vision_process import smart_nframes
@@ -27,6 +26,8 @@ def read_frames(file: Path, fps: float = 2.0) -> tuple[list[Image.Image], float]
 
     Frames are counted first, as not every container says how many it holds, and only the chosen ones are kept.
     """
+    import av  # here: it is slow to start with, and few rows hold videos
+
     chosen, clip = _choose(file, fps)
     with av.open(str(file)) as container:
         frames = [frame.to_image() for i, frame in enumerate(container.decode(video=0)) if i in chosen]
@@ -39,6 +40,8 @@ def read_clip(file: Path, fps: float = 2.0) -> Clip:
 
 
 def _choose(file: Path, fps: float) -> tuple[set[int], Clip]:
+    import av
+
     with av.open(str(file)) as container:
         rate = float(container.streams.video[0].average_rate)
         sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]

@@ -1,7 +1,6 @@
 """How a token is chosen from logits: greedy, or from the processed distribution. Warping is transformers' own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,22 +12,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from vlm_eagle.decoding.options import Sampling
 from vlm_eagle.devices import has_float64
-from vlm_eagle.errors import UserError
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Sampling parameters with vLLM's and SGLang's meaning; temperature 0 is greedy, top_k 0 is off."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or not 0 <= self.min_p <= 1:
-            raise UserError(f"Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 0, 0 <= min_p <= 1, got {self}.")
 
 
 class Sampler:

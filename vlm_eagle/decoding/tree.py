@@ -1,96 +1,14 @@
 """The draft tree: what the target verifies in one forward pass. A chain is the tree with topk = 1."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from vlm_eagle.errors import UserError
+from vlm_eagle.decoding.options import TreeShape
 
-
-@dataclass(frozen=True)
-class TreeShape:
-    """SGLang's three parameters, or a fixed tree.
-
-    Attributes:
-        num_draft_tokens: nodes the target verifies in one forward, the root included.
-        topk: children considered per expanded node; 1 makes a chain.
-        num_steps: depth of the tree; None for the most a chain of this size has.
-        paths: None lets the draft choose the nodes by cumulative probability (a dynamic tree). Otherwise the nodes are fixed:
-            each is the tuple of ranks that leads to it, (0, 1) being the second-best child of the best child of the root.
-    """
-
-    num_draft_tokens: int
-    topk: int = 1
-    num_steps: int | None = None
-    paths: tuple[tuple[int, ...], ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_draft_tokens < 1 or self.topk < 1:
-            raise UserError("num_draft_tokens and topk must be at least 1.")
-        if self.num_steps is None:
-            object.__setattr__(self, "num_steps", self.num_draft_tokens - 1)
-        steps, k, n = self.num_steps, self.topk, self.num_draft_tokens
-        if n > 1 and steps < 1:
-            raise UserError("num_steps must be at least 1 to draft anything.")
-        if k == 1 and n != steps + 1:
-            raise UserError(
-                f"A chain (topk 1) of {steps} steps has {steps + 1} nodes, not {n}. Set num_draft_tokens to num_steps + 1."
-            )
-        candidates = k + max(steps - 1, 0) * k * k if steps else 0
-        if self.paths is None and n - 1 > candidates:
-            raise UserError(
-                f"num_steps {steps} with topk {k} proposes at most {candidates} tokens, fewer than num_draft_tokens - 1 = "
-                f"{n - 1}. Raise num_steps or topk."
-            )
-        if k == 1 and n > 1:
-            object.__setattr__(self, "paths", tuple((0,) * depth for depth in range(1, n)))
-
-    @classmethod
-    def fixed(cls, paths: Sequence[Sequence[int]]) -> "TreeShape":
-        """The tree of these nodes and the root. Every node's parent must be among them."""
-        nodes = sorted({tuple(path) for path in paths}, key=lambda path: (len(path), path))
-        orphans = [path for path in nodes if len(path) > 1 and path[:-1] not in nodes]
-        if not nodes or () in nodes or orphans:
-            raise UserError(f"A fixed tree needs nodes below the root, each with its parent; without one: {orphans or nodes}.")
-        topk = max(rank for path in nodes for rank in path) + 1
-        if min(rank for path in nodes for rank in path) < 0:
-            raise UserError("Ranks in a fixed tree count from 0.")
-        return cls(len(nodes) + 1, topk, max(map(len, nodes)), tuple(nodes))
-
-    @classmethod
-    def parse(cls, words: Sequence[str]) -> "TreeShape":
-        """A fixed tree from the command line: nodes as dotted ranks, "0", "1", "0.0"."""
-        try:
-            paths = [tuple(int(rank) for rank in word.split(".")) for word in words]
-        except ValueError as error:
-            raise UserError(f"A fixed tree is a list of dotted ranks such as 0 1 0.0 0.1, found {' '.join(words)}.") from error
-        return cls.fixed(paths)
-
-    @property
-    def is_chain(self) -> bool:
-        """Whether an accepted path always is the first nodes in order, so that caches need no reordering."""
-        return self.topk == 1
-
-    @cached_property
-    def parents(self) -> list[int]:
-        """Of a fixed tree: the parent node of every node, -1 at the root."""
-        node_of = {(): 0} | {path: node for node, path in enumerate(self.paths or (), 1)}
-        return [-1] + [node_of[path[:-1]] for path in self.paths or ()]
-
-    @property
-    def label(self) -> str:
-        """A few words for the head of a table column."""
-        kind = "chain" if self.is_chain else "tree" if self.paths is None else "fixed tree"
-        return f"{kind} of {self.num_draft_tokens}" + ("" if self.is_chain else f" ({self.num_steps} steps, topk {self.topk})")
-
-    def __str__(self) -> str:
-        n, kind = self.num_draft_tokens, "tree" if self.paths is None else "fixed tree"
-        name = "chain" if self.is_chain else f"{kind} (steps {self.num_steps}, topk {self.topk})"
-        return f"{name} of {n} draft tokens (vLLM: num_speculative_tokens {n - 1})"
+__all__ = ["DraftTree", "TreeShape"]
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
 from vlm_eagle.data.conversation import Conversation, ImagePart, to_row
 from vlm_eagle.demo import mix
-from vlm_eagle.demo.answers import write_answers
 from vlm_eagle.provenance import sha256, write_json
-from vlm_eagle.target.load import load_target
 
 # Disjoint ranges of sample numbers; the target itself was trained on numbers from 10 million on.
 BENCHMARK_START, HELD_OUT_START, TRAIN_START = 0, 100_000, 200_000
@@ -36,7 +33,10 @@ def ensure_demo_data(folder: Path, target_folder: Path, sizes: DemoSizes, consol
     manifest = folder / "manifest.json"
     if manifest.is_file() and json.loads(manifest.read_text()).get("made_by") == made_by:
         return
-    target = load_target(str(target_folder), dtype=torch.float32)
+    from vlm_eagle.demo.answers import write_answers
+    from vlm_eagle.target.load import load_target
+
+    target = load_target(str(target_folder), dtype="float32")
     manifest.unlink(missing_ok=True)
     train = [mix.sample(task, TRAIN_START + i) for task, count in sizes.train.items() for i in range(count)]
     held_out = [mix.sample(task, HELD_OUT_START + i) for task in mix.TASKS for i in range(sizes.held_out)]

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.layouts.write import Format
+from vlm_eagle.interop.names import Format
 
 LICENCES = {"apache-2.0": "Apache License 2.0", "mit": "MIT License"}
 

@@ -17,13 +17,12 @@ from transformers import (
     ProcessorMixin,
 )
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import DEMO, DEMO_TARGET
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.target import Target
 
 VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe")
 TEXT_TYPES = ("qwen3", "qwen3_moe")
-DEMO_TARGET = Path(__file__).parents[2] / "assets" / "demo-target"
 
 
 def load_target(

@@ -9,7 +9,6 @@ Prompts are asked one at a time: vLLM's counters belong to the server, not to a 
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.errors import UserError
@@ -17,8 +16,7 @@ from vlm_eagle.interop.engines.engine import Engine
 from vlm_eagle.interop.engines.http import EngineHttp, Refused
 from vlm_eagle.interop.engines.sglang import SglangEngine
 from vlm_eagle.interop.engines.vllm import VllmEngine
-
-EngineName = Literal["auto", "vllm", "sglang"]
+from vlm_eagle.interop.names import EngineName
 
 
 def connect(

@@ -3,7 +3,6 @@ is which options each of them computes."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
@@ -12,8 +11,8 @@ from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.layouts.checks import check_draft
 from vlm_eagle.interop.layouts.speculators import Verifier, write_speculators
+from vlm_eagle.interop.names import Format
 
-Format = Literal["native", "sglang", "vllm", "speculators"]
 _SGLANG_LACKS = {
     "norm_before_residual": "SGLang has no such option",
     "qk_norm": "SGLang's layer has no norms of queries and keys and would skip them without a word",

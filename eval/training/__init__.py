@@ -1,0 +1,1 @@
+"""What `ablation.py` runs."""
