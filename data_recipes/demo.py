@@ -7,6 +7,7 @@ from rich.console import Console
 
 from vlm_eagle.config import DEMO, DEMO_TARGET, DataConfig
 from vlm_eagle.demo.data import DemoSizes, ensure_demo_data
+from vlm_eagle.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,9 +28,18 @@ def make(folder: Path = FOLDER, target_folder: Path = DEMO_TARGET, console: Cons
 
 
 def resolve(data: DataConfig, accelerator: "Accelerator", console: Console) -> None:
-    """Puts files in place of the word `demo`, made by the main process unless they are there."""
-    if DEMO in data.train + data.held_out:
+    """Puts files in place of the word `demo`, made by the main process unless they are there.
+
+    Raises:
+        UserError: no training data is named.
+    """
+    if data.train is None:
+        raise UserError(
+            "No training data is named, and only the demo target has some of its own. Give --data.train mine.jsonl and "
+            "--data.held-out others.jsonl (docs/data.md says where from), or the word demo to train on the demo's."
+        )
+    if DEMO in data.train + (data.held_out or []):
         with accelerator.main_process_first():
             folder = make(console=console)
         data.train = [str(folder / "train.jsonl") if name == DEMO else name for name in data.train]
-        data.held_out = [str(folder / "held_out.jsonl") if name == DEMO else name for name in data.held_out]
+        data.held_out = [str(folder / "held_out.jsonl") if name == DEMO else name for name in data.held_out or []]

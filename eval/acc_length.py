@@ -29,6 +29,7 @@ from scores.scoring import Column, Outcome, Task, tasks_of, work
 from scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 
 from vlm_eagle.cli import check_output, run_cli
+from vlm_eagle.config import draft_for
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.names import EngineName
@@ -44,7 +45,7 @@ class AccLengthConfig:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folders or hub ids of drafts, side by side.
+        draft: folders or hub ids of drafts, side by side; auto for the demo's own.
         draft_tokens: nodes verified per target forward, the root included; one column of the table each.
         topk: children considered per expanded tree node; 1 drafts a chain.
         num_steps: depth of the tree; none for draft_tokens - 1.
@@ -75,7 +76,7 @@ class AccLengthConfig:
     """
 
     target: str = "demo"
-    draft: list[str] = field(default_factory=lambda: ["outputs/demo/draft"])
+    draft: list[str] = field(default_factory=lambda: ["auto"])
     draft_tokens: list[int] = field(default_factory=lambda: [4, 8])
     topk: int = 1
     num_steps: int | None = None
@@ -110,6 +111,8 @@ class AccLengthConfig:
             raise UserError("Give at least one number of draft_tokens.")
         if len(set(self.draft)) < len(self.draft) or not self.draft:
             raise UserError("Give at least one draft, and each draft once.")
+        if not self.server and not self.compare:
+            self.draft = [draft_for(self.target, draft) for draft in self.draft]
 
 
 def main(config: AccLengthConfig) -> int:

@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from vlm_eagle.cli import check_output, run_cli
+from vlm_eagle.config import draft_for
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.options import TreeShape
 from vlm_eagle.errors import UserError
@@ -40,7 +41,7 @@ class LosslessConfig:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft.
+        draft: folder or hub id of the draft; auto for the demo's own.
         dtype: of both models; a 16-bit one needs room for a float32 copy of the target as well.
         benchmarks: names of benchmarks, name=source, or JSONL files of conversations; none for all demo benchmarks. Of
             conversations with later turns only the first is asked.
@@ -51,13 +52,16 @@ class LosslessConfig:
     """
 
     target: str = "demo"
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     benchmarks: list[str] = field(default_factory=list)
     limit: int | None = None
     max_new_tokens: int = 160
     llm_only: bool = False
     json: str = "outputs/demo/lossless.json"
+
+    def __post_init__(self) -> None:
+        self.draft = draft_for(self.target, self.draft)
 
 
 @dataclass(frozen=True)

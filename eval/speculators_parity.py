@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
 from vlm_eagle.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class ParityConfig:
 
     Attributes:
         python: the interpreter of an environment with speculators.
-        draft: folder or hub id of the draft.
+        draft: folder or hub id of the draft; auto for the demo's own.
         target: folder or hub id of the target, or demo.
         tokens: random tokens to read.
         steps: steps of the draft on its own hidden states.
     """
 
     python: str = ""
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     target: str = DEMO
     tokens: int = 64
     steps: int = 4
@@ -63,6 +63,7 @@ class ParityConfig:
     def __post_init__(self) -> None:
         if not Path(self.python).is_file():
             raise UserError("Give --python, the interpreter of an environment with speculators (see --help).")
+        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: ParityConfig) -> int:

@@ -26,6 +26,7 @@ from scores.table import results_console
 from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
 from vlm_eagle.cli import check_output, run_cli
+from vlm_eagle.config import draft_for
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
@@ -44,7 +45,7 @@ class SpeedupConfig:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folders or hub ids of drafts, side by side.
+        draft: folders or hub ids of drafts, side by side; auto for the demo's own.
         mode: baseline (all ways without a draft), eagle (the drafts alone), or both, interleaved.
         baselines: timed besides our own loop without a draft, generate and lookup.
         draft_tokens: nodes verified per target forward, the root included.
@@ -80,7 +81,7 @@ class SpeedupConfig:
     """
 
     target: str = "demo"
-    draft: list[str] = field(default_factory=lambda: ["outputs/demo/draft"])
+    draft: list[str] = field(default_factory=lambda: ["auto"])
     mode: Literal["baseline", "eagle", "both"] = "both"
     baselines: list[str] = field(default_factory=lambda: ["generate", "lookup"])
     draft_tokens: int = 8
@@ -130,6 +131,8 @@ class SpeedupConfig:
             raise UserError(f"No baseline is called {', '.join(sorted(unknown))}. There are generate and lookup.")
         if len(set(self.draft)) < len(self.draft) or not self.draft:
             raise UserError("Give at least one draft, and each draft once.")
+        if self.mode != "baseline" and not self.compare:
+            self.draft = [draft_for(self.target, draft) for draft in self.draft]
 
     @property
     def shapes(self) -> list[TreeShape] | None:

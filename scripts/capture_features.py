@@ -11,8 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
-from vlm_eagle.cli import run_cli
-from vlm_eagle.config import TrainCommand
+from vlm_eagle.cli import option, run_cli
+from vlm_eagle.config import DEMO, TrainCommand, is_demo
 from vlm_eagle.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -26,8 +26,10 @@ def main(command: TrainCommand) -> int:
 
     from data_recipes import demo
     from vlm_eagle.provenance import describe_run, sha256, write_json
+    from vlm_eagle.target.load import read_config
     from vlm_eagle.training.feature_store import FeatureStore
     from vlm_eagle.training.launch import make_accelerator
+    from vlm_eagle.training.ready import ready_line
     from vlm_eagle.training.setup import OnlineData
 
     config = command.run()
@@ -36,7 +38,9 @@ def main(command: TrainCommand) -> int:
     if not config.data.features:
         raise UserError("Where to? Give a folder for the features, as in --data.features features.")
     accelerator = make_accelerator()
-    console = Console(quiet=not accelerator.is_main_process)
+    console = Console(quiet=not accelerator.is_main_process, soft_wrap=True)
+    if ready := ready_line(CONFIGS, read_config(config.target), option(sys.argv, "config")):
+        console.print(ready)
     demo.resolve(config.data, accelerator, console)
     stopping = _Interrupt(console)
     data = OnlineData(config, accelerator)
@@ -107,4 +111,5 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(main, TrainCommand, __doc__, default_config=CONFIGS / "demo.yaml"))
+    settings = CONFIGS / "demo.yaml" if is_demo(option(sys.argv, "target") or DEMO) else None
+    sys.exit(run_cli(main, TrainCommand, __doc__, default_config=settings))

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.errors import UserError
@@ -45,7 +45,7 @@ class ParityConfig:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft.
+        draft: folder or hub id of the draft; auto for the demo's own.
         vllm_python: interpreter of an environment with vLLM; a server is started from it for every k.
         k: num_speculative_tokens of the servers that are started.
         server: address of a running engine instead.
@@ -61,7 +61,7 @@ class ParityConfig:
     """
 
     target: str = DEMO
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     vllm_python: str | None = None
     k: list[int] = field(default_factory=lambda: [1, 3, 7])
     server: str | None = None
@@ -74,6 +74,9 @@ class ParityConfig:
     start_timeout: float = 900.0
     timeout: float = 300.0
     json: str = "outputs/demo/engine_parity.json"
+
+    def __post_init__(self) -> None:
+        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: ParityConfig) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.config import draft_for
 
 
 @dataclass(kw_only=True)
@@ -22,7 +23,7 @@ class GenerateConfig:
         prompt: the question.
         image: image files, in the order they are shown.
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft; the word none decodes with the target alone.
+        draft: folder or hub id of the draft; the word none decodes with the target alone; auto for the demo's own.
         draft_tokens: nodes verified per target forward, the root included.
         topk: children considered per expanded tree node; 1 drafts a chain.
         num_steps: depth of the tree; none for draft_tokens - 1.
@@ -37,7 +38,7 @@ class GenerateConfig:
     prompt: str = "Describe this image."
     image: list[str] = field(default_factory=list)
     target: str = "demo"
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     draft_tokens: int = 8
     topk: int = 1
     num_steps: int | None = None
@@ -47,6 +48,9 @@ class GenerateConfig:
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: GenerateConfig) -> None:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
@@ -53,7 +53,7 @@ class CheckConfig:
     Attributes:
         vllm_python: interpreter of an environment with vLLM.
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft that our own loop uses; the word none leaves that run out.
+        draft: folder or hub id of the draft that our own loop uses; the word none leaves that run out; auto for the demo's own.
         conversations: how many.
         max_new_tokens: longest answer.
         kills: how often the run through the server is killed.
@@ -64,13 +64,16 @@ class CheckConfig:
 
     vllm_python: str
     target: str = DEMO
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     conversations: int = 500
     max_new_tokens: int = 64
     kills: int = 2
     concurrency: int = 8
     start_timeout: float = 900.0
     out: str = "outputs/regenerate-check"
+
+    def __post_init__(self) -> None:
+        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: CheckConfig) -> int:

@@ -113,6 +113,17 @@ def run_cli(
         return INTERRUPTED
 
 
+def option(argv: Sequence[str], name: str) -> str | None:
+    """What follows `--name` on a command line, before it is parsed; where it is given twice, the last; else None."""
+    value = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        if word == f"--{name}":
+            value = following
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
 def check_output(place: str | Path, *, folder: bool = False) -> None:
     """Refuses a file (or a folder) that cannot be written, before the work whose result is to go there. Writes nothing.
 

@@ -10,7 +10,37 @@ Tracker = Literal[  # those of accelerate
     "none", "tensorboard", "wandb", "swanlab", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive",
 ]  # fmt: skip
 DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
-DEMO_TARGET = Path(__file__).parents[1] / "assets" / "demo-target"
+DEMO_TARGET = Path(__file__).resolve().parents[1] / "assets" / "demo-target"
+_DEMO_DRAFT = "outputs/demo/draft"
+
+
+def is_demo(target: str) -> bool:
+    """Whether this is the demo's target: the word, or its folder. A copy elsewhere is a target like any other."""
+    return target == DEMO or Path(target).resolve() == DEMO_TARGET
+
+
+def draft_for(target: str, draft: str) -> str:
+    """The draft that a command was given; auto is the demo's own.
+
+    Raises:
+        UserError: auto, for another target: the demo's draft would be foreign to it.
+    """
+    if draft != "auto":
+        return draft
+    if not is_demo(target):
+        raise UserError(
+            f"No draft is named, and {_DEMO_DRAFT}, the default, belongs to the demo target and not to {target}. "
+            "Give --draft: the draft/ folder of a training run, or a hub id."
+        )
+    return _DEMO_DRAFT
+
+
+def default_out(target: str) -> str:
+    """The folder of a run when none is named: outputs/demo, or outputs/ with the name of the target's folder or hub id."""
+    if is_demo(target):
+        return "outputs/demo"
+    path = Path(target).resolve()
+    return f"outputs/{path.name if path.name != DEMO else f'{path.parent.name}-{DEMO}'}"
 
 
 @dataclass(kw_only=True)
@@ -18,8 +48,9 @@ class DataConfig:
     """What to learn from.
 
     Attributes:
-        train: JSONL files of conversations, or the single word `demo` for the embedded demo data.
-        held_out: JSONL files for held-out evaluation; `demo` likewise; empty to skip evaluation.
+        train: JSONL files of conversations, or the single word `demo` for the embedded demo data, which is the demo target's
+            default; other targets have none.
+        held_out: JSONL files for held-out evaluation; `demo` and the default likewise; empty to skip evaluation.
         max_length: longest sample in tokens, image tokens included. A longer one loses its end; where that would cut into an
             image, or leave no answer, it is skipped.
         min_pixels: images with fewer pixels are scaled up to so many; none for the processor's own budget.
@@ -34,8 +65,8 @@ class DataConfig:
         strict: stop at the first bad sample instead of skipping and counting it.
     """
 
-    train: list[str] = field(default_factory=lambda: ["demo"])
-    held_out: list[str] = field(default_factory=lambda: ["demo"])
+    train: list[str] | None = None
+    held_out: list[str] | None = None
     max_length: int = 2048
     min_pixels: int | None = None
     max_pixels: int | None = None
@@ -106,7 +137,8 @@ class TrainConfig:
 
     Attributes:
         target: folder or hub id of a Qwen3-VL, Qwen3-VL-MoE, Qwen3 or Qwen3-MoE model, or `demo`.
-        out: folder of the run: draft/ (what the engines load), checkpoints/, run.json, log.jsonl.
+        out: folder of the run: draft/ (what the engines load), checkpoints/, run.json, log.jsonl; none for outputs/ and the
+            target's name.
         llm_only: train a vision target on text alone; its vision tower is never run.
         data: what to learn from.
         draft: the head and its loss.
@@ -130,7 +162,7 @@ class TrainConfig:
     """
 
     target: str = DEMO
-    out: str = "outputs/demo"
+    out: str | None = None
     llm_only: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     draft: DraftConfig = field(default_factory=DraftConfig)
@@ -164,8 +196,12 @@ class TrainConfig:
                 raise UserError(f"{name} must be greater than 0, found {value}.")
         if self.data.fill and not self.data.features:
             raise UserError("data.fill needs a folder to fill. Give data.features.")
-        if not self.data.train:
+        if self.data.train == []:
             raise UserError("data.train names no file. Give JSONL files of conversations, or demo.")
+        self.out = self.out or default_out(self.target)
+        if is_demo(self.target):
+            self.data.train = self.data.train or [DEMO]
+            self.data.held_out = [DEMO] if self.data.held_out is None else self.data.held_out
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import DEMO, draft_for
 from vlm_eagle.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Config:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft.
+        draft: folder or hub id of the draft; auto for the demo's own.
         draft_tokens: nodes verified per target forward, the root included.
         topk: children considered per expanded tree node; 1 drafts a chain.
         num_steps: depth of the tree; none for draft_tokens - 1.
@@ -37,7 +37,7 @@ class Config:
     """
 
     target: str = DEMO
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     draft_tokens: int = 8
     topk: int = 1
     num_steps: int | None = None
@@ -46,6 +46,9 @@ class Config:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: Config) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from vlm_eagle.cli import check_output
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import DEMO, draft_for
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
@@ -45,7 +45,7 @@ class Config:
 
     Attributes:
         target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft.
+        draft: folder or hub id of the draft; auto for the demo's own.
         prompts: JSONL files of conversations; none takes the held-out data of the run that made the draft, if run.json beside
             it names any, for the demo target its tasks, and some questions otherwise.
         limit: prompts at most.
@@ -58,7 +58,7 @@ class Config:
     """
 
     target: str = DEMO
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     prompts: list[str] = field(default_factory=list)
     limit: int = 28
     max_new_tokens: int = 64
@@ -71,6 +71,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise UserError(f"--limit counts prompts, so it is at least 1, found {self.limit}.")
+        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: Config) -> int:

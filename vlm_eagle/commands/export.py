@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder
 from vlm_eagle.interop.names import Format
@@ -28,7 +28,7 @@ class Config:
     """What to write and where to.
 
     Attributes:
-        draft: folder or hub id of a draft in the native layout.
+        draft: folder or hub id of a draft in the native layout; auto for the demo's own.
         format: native, sglang and vllm are one layout, checked for what that engine computes; speculators is vLLM's other one.
         out: folder to write; it must not exist.
         target: folder or hub id of the target, or demo; none for the one in run.json.
@@ -40,7 +40,7 @@ class Config:
         private: of a new repository on the hub.
     """
 
-    draft: str = "outputs/demo/draft"
+    draft: str = "auto"
     format: Format = "native"
     out: str = ""
     target: str | None = None
@@ -54,6 +54,7 @@ class Config:
     def __post_init__(self) -> None:
         if not self.out:
             raise UserError("An export needs --out.")
+        self.draft = draft_for(self.target or DEMO, self.draft)
 
 
 def main(config: Config) -> None:

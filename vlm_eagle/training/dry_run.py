@@ -18,14 +18,15 @@ from vlm_eagle.training.advice import Plan, advise, most_supervised
 from vlm_eagle.training.arithmetic import estimate_arithmetic
 from vlm_eagle.training.estimate import estimate_memory, store_bytes
 from vlm_eagle.training.launch import check_precision
-from vlm_eagle.training.sizes import draft_sizes, target_sizes
+from vlm_eagle.training.sizes import checkpoint_dtype, draft_sizes, target_sizes
 from vlm_eagle.training.workload import GIB, Workload
 
 MILLION = 1_000_000
 
 
-def dry_run(command: TrainCommand, console: Console) -> int:
-    """Prints what the run would need, and what to change when it does not fit. Of the target only config.json is read.
+def dry_run(command: TrainCommand, console: Console, ready: str | None = None) -> int:
+    """Prints what the run would need, and what to change when it does not fit. Of the target only config.json is read, of the
+    data nothing. `ready` is what there is to say of ready settings.
 
     Returns:
         0 when it fits into the memory of one device, else 1.
@@ -33,10 +34,14 @@ def dry_run(command: TrainCommand, console: Console) -> int:
     Raises:
         UserError: no such target, another family, or settings that contradict each other.
     """
-    plan = make_plan(command, read_config(command.target))
+    config = read_config(command.target)
+    plan = make_plan(command, config)
     memory = estimate_memory(plan.target, plan.draft, plan.work)
     budget, source = memory_budget(command.memory_gib)
+    if ready:
+        console.print(ready, soft_wrap=True)
     console.print(_header(command, plan.work))
+    console.print(_settings(command, config, plan))
     console.print(tables.parameter_table(plan.target, plan.draft))
     console.print(tables.memory_table(memory, budget, source))
     console.print(tables.arithmetic_table(estimate_arithmetic(plan.target, plan.draft, plan.work)))
@@ -99,6 +104,17 @@ def memory_budget(given_gib: float | None) -> tuple[int, str]:
         return gpu.total_memory, gpu.name
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return memory // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "this machine's memory, there is no GPU"
+
+
+def _settings(command: TrainCommand, config: PretrainedConfig, plan: Plan) -> str:
+    """What decides how good the draft becomes, as far as it is known without the data."""
+    dtype = checkpoint_dtype(config) if command.target_dtype == "auto" else command.target_dtype
+    missing = "" if command.data.train or command.data.features else " Training needs --data.train, which is not given."
+    return (
+        f"Draft vocabulary {plan.draft.config.draft_vocab_size:,}, max_length {command.data.max_length:,}, "
+        f"{command.epochs:g} epochs, target in {dtype}. What the vocabulary covers, how many rows are cut or dropped, and the "
+        f"steps depend on the data, which a dry run does not read (vlm-eagle data-report does).{missing}"
+    )
 
 
 def _header(command: TrainCommand, work: Workload) -> str:

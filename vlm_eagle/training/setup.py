@@ -46,6 +46,8 @@ class Run:
         dropped: counts rows that were left out before training began.
         lengths: tokens of every training row.
         coverage: share of answer tokens that the draft vocabulary holds.
+        max_length: tokens that rows were cut to.
+        too_long: rows left out because they are longer and cannot be cut.
         pixel_budget: min_pixels and max_pixels that images were scaled into; None for a target without images.
         after_first_epoch: the source from the second epoch on, where that is another one.
     """
@@ -58,6 +60,8 @@ class Run:
     dropped: Counter
     lengths: list[int]
     coverage: float
+    max_length: int
+    too_long: int
     pixel_budget: tuple[int, int] | None = None
     after_first_epoch: Callable[[], Source] | None = None
 
@@ -78,7 +82,10 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
         OnlineSource(data.target, rows, data.collator, visual=visual, together=together) if rows else None
         for rows in (data.train, data.held_out)
     )
-    run = Run(data.target, draft, train, held_out, data.data_hash, data.dropped, data.lengths, coverage, data.pixel_budget)
+    run = Run(
+        data.target, draft, train, held_out, data.data_hash, data.dropped, data.lengths, coverage, config.data.max_length,
+        data.too_long, data.pixel_budget,
+    )  # fmt: skip
     if config.data.fill:
         folder = Path(config.data.features) / "train"
         filler = data.filler(config, folder, data.train, data.data_hash, visual, accelerator)
@@ -104,7 +111,7 @@ class OnlineData:
             self.target.processor, max_length=config.data.max_length, llm_only=config.llm_only, strict=config.data.strict
         )
         prepared = _prepare(self, config, accelerator)
-        self.lengths, self.counts = prepared.lengths, prepared.counts
+        self.lengths, self.counts, self.too_long = prepared.lengths, prepared.counts, prepared.dropped["too long"]
         if not self.counts.any():
             raise nothing_to_learn(prepared.dropped)
         self.data_hash = sha256(map(Path, config.data.train))
@@ -152,11 +159,11 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
     for one in filter(None, (store, held_out)):
         _check(config, one, heads)
     draft, coverage = _draft(config, heads, store.counts, accelerator)
-    source = StoredSource(held_out) if held_out and config.data.held_out else None
+    source = StoredSource(held_out) if held_out and config.data.held_out != [] else None
     budget = store.manifest.get("pixel_budget")
     return Run(
         heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), store.lengths, coverage,
-        tuple(budget) if budget else None,
+        store.manifest["max_length"], store.skipped.get("too long", 0), tuple(budget) if budget else None,
     )  # fmt: skip
 
 

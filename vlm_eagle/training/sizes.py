@@ -131,7 +131,7 @@ def target_sizes(config: PretrainedConfig, dtype: str = "auto") -> TargetSizes:
         key_width=text.num_key_value_heads * text.head_dim,
         mlp_live=_mlp_live(text, any(".experts." in name for name in inner)),
         vocab=text.vocab_size,
-        value_bytes=DTYPE_BYTES[_dtype(config) if dtype == "auto" else dtype],
+        value_bytes=DTYPE_BYTES[checkpoint_dtype(config) if dtype == "auto" else dtype],
         vision=None if vision is None else _vision_sizes(model.model.visual, vision),
     )
 
@@ -163,7 +163,7 @@ def _mlp_live(text: PretrainedConfig, experts: bool) -> int:
     return text.num_experts_per_tok * rows
 
 
-def _dtype(config: PretrainedConfig) -> str:
+def checkpoint_dtype(config: PretrainedConfig) -> str:
     """The checkpoint's dtype. Qwen3-VL's config.json says it where transformers drops it; all of Qwen's are bfloat16."""
     dtype = config.dtype or config.get_text_config().dtype or torch.bfloat16
     return str(dtype).removeprefix("torch.")

@@ -72,9 +72,8 @@ class Trainer:
             len(run.train.dataset), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
             ranks=accelerator.num_processes, max_tokens=config.max_tokens, lengths=run.lengths,
         )  # fmt: skip
-        self.steps = self.order.steps(config.epochs)
-        if config.max_steps is not None:
-            self.steps = min(self.steps, config.max_steps)
+        self.all_steps = self.order.steps(config.epochs)
+        self.steps = self.all_steps if config.max_steps is None else min(self.all_steps, config.max_steps)
         self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
         self.step, self.best = 0, 0.0
         self.left_out = 0  # updates in a row whose gradient was not finite
