@@ -154,11 +154,13 @@ def test_the_plan_is_the_commands(monkeypatch, tmp_path):
         supervised_fraction=0.3, image_fraction=0.9, target_dtype="float32", draft=draft, max_tokens=9000,
         data=DataConfig(max_length=2048),
     )  # fmt: skip
-    plan, plain = make_plan(command, config), make_plan(TrainCommand(llm_only=True), config)
+    plan, plain = make_plan(command, config), make_plan(TrainCommand(llm_only=True, memory_gib=24), config)
     assert plan.work.image_fraction == pytest.approx(0.7), "what is supervised is no image"
     assert (plan.work.batch_size, plan.work.loss, plan.target.value_bytes) == (4, "lk_alpha", 4)
     assert (plan.draft.config.draft_vocab_size, plan.draft.config.fc_norm, plan.draft.config.norm_output) == (500, True, True)
     assert (plain.work.image_fraction, plain.target.value_bytes, plain.work.sharded) == (0.0, 2, False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert make_plan(TrainCommand(), config).target.value_bytes == 4, "auto is float32 on a CPU"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert make_plan(TrainCommand(), config).work.sharded
 

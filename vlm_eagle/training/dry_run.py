@@ -9,6 +9,7 @@ from rich.console import Console
 from transformers import PretrainedConfig
 
 from vlm_eagle.config import TrainCommand
+from vlm_eagle.devices import model_dtype
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.vocab_file import read_vocabulary
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
@@ -41,7 +42,7 @@ def dry_run(command: TrainCommand, console: Console, ready: str | None = None) -
     if ready:
         console.print(ready, soft_wrap=True)
     console.print(_header(command, plan.work))
-    console.print(_settings(command, config, plan))
+    console.print(_settings(command, plan, _target_dtype(command, config, plan.work)))
     console.print(tables.parameter_table(plan.target, plan.draft))
     console.print(tables.memory_table(memory, budget, source))
     console.print(tables.arithmetic_table(estimate_arithmetic(plan.target, plan.draft, plan.work)))
@@ -92,7 +93,7 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
     vocab_size = len(read_vocabulary(Path(chosen), text.vocab_size).d2t) if chosen else command.draft.vocab_size
     head = Eagle3Config.for_target(text, ids, vocab_size)
     head = replace(head, fc_norm=command.draft.fc_norm, norm_output=command.draft.norm_output)
-    return Plan(target=target_sizes(config, command.target_dtype), draft=draft_sizes(head), work=work)
+    return Plan(target=target_sizes(config, _target_dtype(command, config, work)), draft=draft_sizes(head), work=work)
 
 
 def memory_budget(given_gib: float | None) -> tuple[int, str]:
@@ -106,9 +107,14 @@ def memory_budget(given_gib: float | None) -> tuple[int, str]:
     return memory // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "this machine's memory, there is no GPU"
 
 
-def _settings(command: TrainCommand, config: PretrainedConfig, plan: Plan) -> str:
+def _target_dtype(command: TrainCommand, config: PretrainedConfig, work: Workload) -> str:
+    """What the target is loaded in."""
+    dtype = model_dtype(command.target_dtype, work.device)
+    return checkpoint_dtype(config) if dtype == "auto" else dtype
+
+
+def _settings(command: TrainCommand, plan: Plan, dtype: str) -> str:
     """What decides how good the draft becomes, as far as it is known without the data."""
-    dtype = checkpoint_dtype(config) if command.target_dtype == "auto" else command.target_dtype
     missing = "" if command.data.train or command.data.features else " Training needs --data.train, which is not given."
     return (
         f"Draft vocabulary {plan.draft.config.draft_vocab_size:,}, max_length {command.data.max_length:,}, "

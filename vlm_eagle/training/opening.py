@@ -12,6 +12,6 @@ def settings_line(config: TrainConfig, run: Run, steps: int, all_steps: int) -> 
     return (
         f"Draft vocabulary {run.draft.config.draft_vocab_size:,} covers {run.coverage:.1%} of answer tokens; "
         f"max_length {run.max_length:,} cut {cut:,} and dropped {run.too_long:,} of {len(run.lengths):,} rows; "
-        f"{steps:,} steps{some} in {config.epochs:g} epochs; "
+        f"{steps:,} {'step' if steps == 1 else 'steps'}{some} in {config.epochs:g} epochs; "
         f"target in {str(run.target.embed_tokens.weight.dtype).removeprefix('torch.')}.{scored}"
     )
