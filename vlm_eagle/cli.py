@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.log import printed
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
@@ -97,9 +98,13 @@ def run_cli(
     """Parses the command line and runs `main` on it. The user's errors, those of the operating system and Ctrl-C become one
     line and an exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    # threads that wait sleep soon: as fast on an idle machine, many times faster on a busy one; OpenMP reads it with torch
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     gc.set_threshold(10_000)  # imports make a million objects and no garbage: to look for some every 700 is a fifth of a start
     try:
-        return main(parse(kind, description or "", argv, default_config)) or 0
+        config = parse(kind, description or "", argv, default_config)
+        with printed():
+            return main(config) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE

@@ -4,11 +4,12 @@ A graph is bound to tensors and shapes, so the part of the cache that attention 
 and each multiple is recorded once. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
 """
 
-import warnings
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
 
+logger = logging.getLogger(__name__)
 BUCKET = 256
 Action = Callable[[], None]
 
@@ -54,7 +55,7 @@ class RecordedCycles:
             try:
                 self.recordings[bucket] = self.record(lambda: cycle(bucket), reset)
             except RuntimeError as error:
-                warnings.warn(f"Cycles are not recorded as graphs and run slower: {error}", stacklevel=2)
+                logger.warning("Cycles are not recorded as graphs and run slower: %s", error)
                 self.usable = False
             reset()
         if self.usable:

@@ -1,6 +1,7 @@
 """The demo's data on disk: prompts with the target's own answers to train on and held out, and benchmark prompts."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich.progress import Progress
 from vlm_eagle.data.conversation import Conversation, ImagePart, to_row
 from vlm_eagle.demo import mix
 from vlm_eagle.provenance import sha256, write_json
+
+logger = logging.getLogger(__name__)
 
 # Disjoint ranges of sample numbers; the target itself was trained on numbers from 10 million on.
 BENCHMARK_START, HELD_OUT_START, TRAIN_START = 0, 100_000, 200_000
@@ -40,7 +43,7 @@ def ensure_demo_data(folder: Path, target_folder: Path, sizes: DemoSizes, consol
     manifest.unlink(missing_ok=True)
     train = [mix.sample(task, TRAIN_START + i) for task, count in sizes.train.items() for i in range(count)]
     held_out = [mix.sample(task, HELD_OUT_START + i) for task in mix.TASKS for i in range(sizes.held_out)]
-    console.print(f"First the target answers the demo's {len(train + held_out):,} prompts, once for all runs, in {folder}.")
+    logger.info(f"First the target answers the demo's {len(train + held_out):,} prompts, once for all runs, in {folder}.")
     with Progress(console=console, disable=not console.is_terminal) as progress:
         options = {"max_new_tokens": sizes.max_new_tokens, "batch_size": 64, "progress": progress}
         answered = write_answers(target, train + held_out, **options)
@@ -48,7 +51,7 @@ def ensure_demo_data(folder: Path, target_folder: Path, sizes: DemoSizes, consol
     write_jsonl(folder / "held_out.jsonl", filter(None, answered[len(train) :]))
     unfinished = answered.count(None)
     write_json(manifest, {"made_by": made_by, "conversations": len(answered), "dropped": {"answer did not end": unfinished}})
-    console.print(f"The target wrote {len(answered) - unfinished} answers to {folder} ({unfinished} did not end, dropped).")
+    logger.info(f"The target wrote {len(answered) - unfinished} answers to {folder} ({unfinished} did not end, dropped).")
 
 
 def write_benchmarks(folder: Path, count: int) -> None:

@@ -1,6 +1,7 @@
 """What a training run shows and writes while it goes: a progress bar, `log.jsonl`, and a tracker through accelerate."""
 
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vlm_eagle.training.metrics import StepAcceptance
 
+logger = logging.getLogger(__name__)
 _LINES = 10  # progress lines of a run whose output is no terminal
 
 
@@ -62,12 +64,12 @@ class TrainProgress:
         self._write(row)
         every = max(self.steps // _LINES, 1)
         if self.active and not self.console.is_terminal and (step % every == 0 or step == self.start + 1):
-            self.console.print(f"step {step}/{self.steps}  {text}")
+            logger.info(f"step {step}/{self.steps}  {text}")
 
     def note(self, step: int, text: str, loss: float, acceptance: StepAcceptance) -> None:
         """A held-out evaluation."""
         if self.active:
-            self.console.print(text)
+            logger.info(text)
         self._write(
             {
                 "step": step,

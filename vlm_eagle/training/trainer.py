@@ -1,6 +1,7 @@
 """The training loop, on accelerate, safe to interrupt."""
 
 import json
+import logging
 import math
 import signal
 import time
@@ -36,6 +37,7 @@ from vlm_eagle.training.sources import Source
 from vlm_eagle.training.stopwatch import Stopwatch
 from vlm_eagle.training.ttt import ttt_loss
 
+logger = logging.getLogger(__name__)
 MOST_LEFT_OUT = 10  # updates in a row; one is a bad sample, so many are a bad run
 Result = tuple[Tensor, Tensor, Tensor]  # loss, correct, rows of a TTTResult: FSDP2 looks for tensors in tuples only
 
@@ -85,7 +87,7 @@ class Trainer:
         """Trains to the end, or to an interruption (then False). Continues from the last checkpoint in `out`."""
         self._resume()
         if self.step >= self.steps:
-            self.console.print(f"Nothing to do: {self.out} is trained to step {self.step}. Use another --out to start anew.")
+            logger.info(f"Nothing to do: {self.out} is trained to step {self.step}. Use another --out to start anew.")
             self._describe(finished=True, best_simulated_acceptance_length=self.best or None)
             return True
         self._describe()
@@ -107,7 +109,7 @@ class Trainer:
             draw(self.out / "log.jsonl", self.out / "curve.png")
         self._describe(finished=finished, best_simulated_acceptance_length=self.best or None)
         if not finished:
-            self.console.print(f"Interrupted at step {self.step}. Run the same command to continue.")
+            logger.info(f"Interrupted at step {self.step}. Run the same command to continue.")
         return finished
 
     def _optimizer_step(self, window: list[Batch | TargetFeatures | None]) -> dict:
@@ -160,7 +162,7 @@ class Trainer:
                 optimizer.step()
         else:
             self.left_out += 1
-            self.console.print(f"Step {self.step}: the gradient's norm is {norm}, so this update is left out.")
+            logger.warning(f"Step {self.step}: the gradient's norm is {norm}, so this update is left out.")
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         if self.left_out == MOST_LEFT_OUT:
@@ -243,7 +245,7 @@ class Trainer:
     def _resume(self) -> None:
         if self.accelerator.is_main_process:
             checkpoint.sweep(self.out)
-        state = checkpoint.latest(self.out / "checkpoints", self.console.print) if self.config.resume else None
+        state = checkpoint.latest(self.out / "checkpoints", logger.warning) if self.config.resume else None
         if state is None:
             return
         if state["identity"] != self._identity():
@@ -256,11 +258,11 @@ class Trainer:
         sharding.load(self.run_.draft, self.optimizers, state["draft"], state["optimizers"])
         self.step, self.best = state["step"], state["best"]
         self.skipped = Counter(state["skipped"]) if self.accelerator.is_main_process else Counter()
-        self.console.print(f"Continuing from step {self.step} of {self.steps}.")
+        logger.info(f"Continuing from step {self.step} of {self.steps}.")
         for part, saved in state["precision"].items():
             if before[part] != saved:
                 now = saved if part == "orthogonalisation" else before[part]
-                self.console.print(f"The checkpoint's {part} is in {saved}, here it would be {before[part]}: it is now {now}.")
+                logger.info(f"The checkpoint's {part} is in {saved}, here it would be {before[part]}: it is now {now}.")
 
     def _precision(self) -> dict[str, str | None]:
         """Of what decides the rounding of a step. The orthogonalisation's is part of the optimizer's state, so that a run keeps
@@ -320,4 +322,4 @@ class Trainer:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self.console.print("Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.")
+        logger.info("Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.")
