@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.packages import check_versions
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
@@ -97,6 +98,7 @@ def run_cli(
     line and an exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
+        check_versions()
         return main(parse(kind, description or "", argv, default_config)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
