@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_draft
+from waiting import LIMIT
 
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_benchmarks, write_jsonl
@@ -62,7 +63,7 @@ def run(command, folder):
         words = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", *words[2:]]
     else:
         words[0] = sys.executable
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
 
 
 def test_the_readme_has_commands():
