@@ -14,9 +14,9 @@ from vlm_eagle.interop.engines import process
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 
 HEALTHY = """
-import http.server, subprocess, sys
+import http.server, os, subprocess, sys
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print("worker", worker.pid, flush=True)
+print("pids", worker.pid, os.getpid(), flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -64,8 +64,9 @@ def test_a_second_interruption_does_not_leave_the_server_behind(tmp_path):
     try:
         with pytest.raises(SystemExit), start(deaf, log):
             threading.Thread(target=interrupt, daemon=True).start()
-        worker = int(log.read_text().split()[1])
-        assert not is_alive(worker)
+        worker, server = map(int, log.read_text().split()[1:3])
+        assert not is_alive(server)
+        wait_for("the worker's end", lambda: not is_alive(worker))
     finally:
         signal.signal(signal.SIGALRM, previous)
 
