@@ -1,12 +1,9 @@
 """The `vlm-eagle` command, as a user meets it."""
 
-import subprocess
-import sys
-
+import forked
 import pytest
 from conftest import make_draft
 from rich.console import Console
-from waiting import LIMIT
 
 from vlm_eagle.commands import chat
 from vlm_eagle.decoding.cycle import Decoder
@@ -27,8 +24,7 @@ def folder(tmp_path_factory):
 
 
 def vlm_eagle(*words, text=""):
-    code = "import sys; from vlm_eagle.commands import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, *words], input=text, capture_output=True, text=True, timeout=LIMIT)
+    return forked.run(["vlm-eagle", *words], text=text)
 
 
 def test_help_and_unknown_commands():

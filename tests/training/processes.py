@@ -10,19 +10,11 @@ import sys
 from pathlib import Path
 
 import torch
+from forked import CONTEXT
 from safetensors.torch import load_file
 from waiting import LIMIT
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # processes that share cores must not spin
 ROOT = Path(__file__).parents[2]
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "vlm_eagle.training.trainer", "vlm_eagle.training.setup", "vlm_eagle.training.dry_run", "jsonargparse", "rich.progress",
-        "transformers.models.qwen3_vl.modeling_qwen3_vl", "transformers.models.qwen3_vl.processing_qwen3_vl",
-        "torch.distributed.fsdp", "torch._dynamo",
-    ]
-)  # fmt: skip
 
 
 class Script:
