@@ -24,7 +24,7 @@ test: $(INSTALLED)  ## run all tests
 
 oldest:  ## run all tests with the oldest versions that are promised, in .venv-oldest
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report]' $(OLDEST)
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(OLDEST)
 	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci
 
 lint: $(INSTALLED)  ## check style
@@ -40,5 +40,5 @@ clean:  ## remove outputs/, where every run writes
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@

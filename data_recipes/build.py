@@ -20,6 +20,7 @@ from data_recipes.summary import summarize, table
 from data_recipes.write import drop_unused_pictures, settle, write_rows
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder
+from vlm_eagle.packages import require
 from vlm_eagle.provenance import write_json
 
 
@@ -27,8 +28,9 @@ def build(plan: Plan, out: Path, settings: Settings | None = None, console: Cons
     """Writes train.jsonl, held_out.jsonl, rejected.jsonl, images/ and recipe.json into `out`; returns what recipe.json holds.
 
     Raises:
-        UserError: `out` exists, a source cannot be read, or nothing of it can be used.
+        UserError: `out` exists, a source cannot be read, nothing of it can be used, or a package is missing.
     """
+    require("datasketch", "py3langid", "ijson", user="Making data", extra="recipes")
     settings, console = settings or Settings(), console or Console(quiet=True)
     with new_folder(out) as folder, _progress(console) as progress:
         scratch = folder / ".rows.jsonl"

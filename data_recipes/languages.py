@@ -3,8 +3,6 @@
 import re
 from functools import lru_cache
 
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
 UNKNOWN = "und"  # ISO 639-2: undetermined
 # Out of the library's 140: with all of them, short texts are taken for rare relatives (a Chinese one for Wu).
 LANGUAGES = (
@@ -27,7 +25,9 @@ def language_of(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _identifier() -> LanguageIdentifier:
+def _identifier():
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     identifier.set_languages(LANGUAGES)
     return identifier

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import fsspec
-import ijson
 from fsspec.utils import infer_compression
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
+from vlm_eagle.packages import require
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
@@ -36,7 +36,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 Row = tuple[str, Any]  # ("file:row", the row: a dict in a well-formed source; BadRow where it could not be read)
 BREAKS_OFF = "file breaks off"  # the reason of a bad row after which nothing of its file could be read
-DAMAGE = (ijson.JSONError, csv.Error, ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)  # in a file's bytes
+DAMAGE = (csv.Error, ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)  # in a file's bytes
 Numbered = tuple[int, Any]  # the row's number from 1, and the row or the _Unreadable that stands in its place
 
 
@@ -196,8 +196,14 @@ def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
     """The items of a list in one JSON document."""
     if stream.read(3) != _BYTE_ORDER_MARK:
         stream.seek(0)
-    events = ijson.parse(_shallow(ijson.basic_parse(stream, use_float=True)))
-    yield from enumerate(ijson.items(events, prefix), 1)
+    require("ijson", user="A JSON file that is one list", extra="recipes")
+    import ijson
+
+    try:
+        events = ijson.parse(_shallow(ijson.basic_parse(stream, use_float=True)))
+        yield from enumerate(ijson.items(events, prefix), 1)
+    except ijson.JSONError as error:
+        raise ValueError(*error.args) from None
 
 
 def _shallow(events: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -207,7 +213,7 @@ def _shallow(events: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         if event[0] in ("start_map", "start_array"):
             depth += 1
             if depth > _DEEPEST:
-                raise ijson.JSONError(f"nested more than {_DEEPEST:,} levels deep")
+                raise ValueError(f"nested more than {_DEEPEST:,} levels deep")
         elif event[0] in ("end_map", "end_array"):
             depth -= 1
         yield event

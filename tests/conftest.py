@@ -8,6 +8,7 @@ import tempfile
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vlm-eagle-tests-")  # processes that tests start inherit it
 
+import hypothesis
 import pytest
 import torch
 from transformers import AutoProcessor, Qwen3Config, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
@@ -24,6 +25,7 @@ from vlm_eagle.target.target import Target
 
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+hypothesis.settings.register_profile("default", deadline=None)  # no example is too slow; `ci` has none either
 torch.set_num_threads(1)  # tests run side by side (pytest-xdist); small models gain nothing from more
 
 

@@ -1,8 +1,6 @@
 """The `vlm-eagle` command, as a user meets it."""
 
-import subprocess
-import sys
-
+import forked
 import pytest
 from conftest import make_draft
 from rich.console import Console
@@ -27,8 +25,7 @@ def folder(tmp_path_factory):
 
 
 def vlm_eagle(*words, text=""):
-    code = "import sys; from vlm_eagle.commands import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, *words], input=text, capture_output=True, text=True, timeout=120)
+    return forked.run(["vlm-eagle", *words], text=text)
 
 
 def test_help_and_unknown_commands():

@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def serve(engine, *words):
-    return subprocess.run([SCRIPTS / f"serve_{engine}.sh", *words], capture_output=True, text=True, timeout=30)
+    return subprocess.run([SCRIPTS / f"serve_{engine}.sh", *words], capture_output=True, text=True, timeout=LIMIT)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from vlm_eagle.errors import UserError
 from vlm_eagle.log import printed
+from vlm_eagle.packages import check_versions
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
@@ -102,6 +103,7 @@ def run_cli(
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     gc.set_threshold(10_000)  # imports make a million objects and no garbage: to look for some every 700 is a fifth of a start
     try:
+        check_versions()
         config = parse(kind, description or "", argv, default_config)
         with printed():
             return main(config) or 0

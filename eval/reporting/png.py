@@ -6,7 +6,7 @@ from pathlib import Path
 from reporting.charts import Chart, Series
 from reporting.files import write_bytes
 from reporting.text import visible
-from vlm_eagle.errors import UserError
+from vlm_eagle.packages import require
 
 COLOURS = ("#0b62a8", "#b34700", "#00734f", "#8e3b8e", "#7a5c00", "#b3123e", "#0e7490", "#555555")  # as in page.css, light
 _MARKERS = "os^D"
@@ -19,14 +19,11 @@ def write_pngs(charts: list[Chart], folder: Path, stem: str) -> list[Path]:
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import font_manager, rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError(
-            "PNGs need matplotlib: pip install 'vlm-eagle[report]'. Or write the page alone with --png false."
-        ) from error
+    require("matplotlib", user="--png", extra="report", otherwise="Or write the page alone, with --png false.")
+    from matplotlib import font_manager, rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     known = {font.name for font in font_manager.fontManager.ttflist}
     written = []
     with rc_context({"font.family": [name for name in _FONTS if name in known], "text.parse_math": False}):

@@ -190,7 +190,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(place=st.sampled_from(places(RICH)), junk=ANY_JSON)
 def test_any_value_in_any_field_gives_a_conversation_or_a_bad_row(place, junk):
     result = parse_line(json.dumps(put(copy.deepcopy(RICH), place, junk)).encode(), SOURCE, FOLDER)

@@ -22,7 +22,7 @@ from vlm_eagle.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else []))
 WIDE = 10**8  # pixels of a whole video: what qwen_vl_utils leaves is left
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 edges = st.integers(1, 700)
 budgets = st.tuples(st.integers(1, 40_000), st.integers(1024, 300_000)).map(lambda b: (min(b), max(b)))
 

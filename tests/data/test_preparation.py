@@ -266,7 +266,7 @@ pairs = st.lists(st.text(min_size=1), min_size=2, max_size=4).map(
 anything = json_values | st.fixed_dictionaries({"messages": pairs | st.lists(messages, max_size=4) | json_values})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(anything, min_size=1, max_size=12))
 def test_rows_read_are_rows_kept_and_rows_dropped(rows, collator, tmp_path):
     Image.new("RGB", (40, 60)).save(tmp_path / "a.png")

@@ -92,7 +92,7 @@ def test_the_search_finds_what_comparing_all_pairs_finds():
 
 
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_two_kept_texts_are_similar_and_every_dropped_one_repeats_a_kept_one(groups, seed):
     """Texts of one group differ in a few numbers, those of others in almost all."""
     random_numbers = np.random.default_rng(seed)
@@ -130,7 +130,6 @@ def test_nothing_at_all():
 
 
 @given(st.lists(st.integers(0, 5)))
-@settings(deadline=None)
 def test_first_copies(values):
     assert first_copies(np.array(values, dtype=np.uint64)).tolist() == [values.index(value) for value in values]
 

@@ -34,7 +34,7 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 DIFFERENT = ("sharegpt", "sharegpt-zh-en", "ultrachat", "allava-caption", "llava-onevision", "coco-captions", "format-messages")
-FIXED = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
+FIXED = settings(suppress_health_check=list(HealthCheck), max_examples=50)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from vlm_eagle.target.load import DEMO_TARGET
 TOKENIZER = AutoTokenizer.from_pretrained(DEMO_TARGET)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.sampled_from("abc 图形🙂é\n<|"), max_size=40), st.integers(1, 4))
 def test_pieces_join_to_the_text(text, size):
     ids = TOKENIZER(text)["input_ids"]

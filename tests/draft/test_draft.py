@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRot
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 from variants import VARIANTS, make_variant
+from waiting import LIMIT
 
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
@@ -82,15 +84,18 @@ def test_vocabulary_keeps_the_most_frequent_in_id_order():
     assert torch.equal(full.d2t, torch.zeros(7, dtype=torch.long))
 
 
-def test_vocabulary_is_computed_in_milliseconds_at_full_size():
+def test_a_vocabulary_of_full_size_costs_a_few_sorts():
+    """Three, in milliseconds. One look at every token from Python costs dozens."""
     torch.manual_seed(0)
     counts = torch.randint(0, 1000, (151_936,))
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        DraftVocab.from_counts(counts, 32_000)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.1
+    ratios = []
+    for _ in range(9):
+        times = [time.perf_counter()]
+        for compute in (lambda: DraftVocab.from_counts(counts, 32_000), counts.sort):
+            compute()
+            times.append(time.perf_counter())
+        ratios.append((times[1] - times[0]) / (times[2] - times[1]))
+    assert statistics.median(ratios) < 10
 
 
 def test_absolute_d2t_is_refused():
@@ -270,7 +275,7 @@ def test_hub_ids_come_from_the_cache_when_offline(draft, tmp_path):
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         environment.pop(name, None)
-    shown = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=120, env=environment)
+    shown = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=LIMIT, env=environment)
     width = str(draft.config.hidden_size)
     assert shown.stdout.split("\n")[:2] == [width, width], shown.stderr[-2000:]
     assert "No draft at 'someone/else'" in shown.stdout

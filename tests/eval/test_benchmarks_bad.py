@@ -272,7 +272,7 @@ def outcome(entry, row):
 def test_any_row_is_a_prompt_or_an_explained_skip(folder, name):
     entry = ENTRIES[name]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         changed=st.dictionaries(st.sampled_from(FIELDS), JSON | st.binary(max_size=8), max_size=6),
         dropped=st.sets(st.sampled_from(FIELDS), max_size=3),
@@ -295,7 +295,7 @@ def test_any_row_is_a_prompt_or_an_explained_skip(folder, name):
     check()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.lists(JSON | st.fixed_dictionaries({"question": JSON}), min_size=1, max_size=8))
 def test_every_row_is_counted(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("rows") / "rows.jsonl"

@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_said(judge, tmp_path):
 json_values = st.none() | st.booleans() | st.integers(-2, 99) | st.text(max_size=3) | st.just([]) | st.just({}) | st.just([{}])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_is_compared_or_refused(judge, data):
     """Any value of a good file replaced by anything: an exit code, never a traceback."""

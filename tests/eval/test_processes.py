@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import time
 from pathlib import Path
 
 import evaluations
@@ -12,7 +11,9 @@ from evaluations import figures
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
+from interference import HeldAfter
 from processes import Script
+from waiting import wait_for
 
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
@@ -27,11 +28,11 @@ def folder(target, tmp_path_factory):
     return folder
 
 
-def start(folder, file, ranks=1, script="acc_length", *options):
+def start(folder, file, ranks=1, script="acc_length", *options, before=None):
     argv = ["--target", folder / "target", "--draft", folder / "draft", "--benchmarks", folder / "prompts.jsonl"]
     place = ["--json", file] if script == "acc_length" else ["--output-dir", file.parent]
     sampling = ["--samplings", "sampled", "--trees", "3,2,6", "--max-new-tokens", "16"]
-    return Script(f"../eval/{script}.py", [*argv, *place, *sampling, *options], file.with_suffix(".txt"), ranks)
+    return Script(f"../eval/{script}.py", [*argv, *place, *sampling, *options], file.with_suffix(".txt"), ranks, before)
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +53,14 @@ def test_two_processes_score_what_one_does(folder, whole, tmp_path):
 
 
 def test_a_killed_evaluation_goes_on_with_another_number_of_processes(folder, whole, tmp_path):
-    run = start(folder, tmp_path / "out.json", 2)
-    deadline = time.monotonic() + 60
-    while len(finished(tmp_path)) < 6:
-        assert run.running, run.output.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    run = start(folder, tmp_path / "out.json", 2, before=HeldAfter(3))
+    wait_for("three prompts of each process", lambda: len(finished(tmp_path)) == 6, run)
     run.kill()
     kept = finished(tmp_path)
     assert len(list(tmp_path.glob("out.journal.*"))) == 2
     assert not (tmp_path / "out.json").exists()
     said = start(folder, tmp_path / "out.json", 1).finish()
-    assert int(re.search(r"Going on: (\d+) of 24 prompts", said)[1]) == len(kept) < 24
+    assert int(re.search(r"Going on: (\d+) of 24 prompts", said)[1]) == len(kept) == 6
     assert figures(json.loads((tmp_path / "out.json").read_text())) == figures(whole)
     assert not list(tmp_path.glob("*journal*"))
 

@@ -270,7 +270,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, data):
     """Any value of a good file replaced by anything: records or a UserError, never another exception."""

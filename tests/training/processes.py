@@ -10,37 +10,30 @@ import sys
 from pathlib import Path
 
 import torch
+from forked import CONTEXT
 from safetensors.torch import load_file
+from waiting import LIMIT
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # processes that share cores must not spin
 ROOT = Path(__file__).parents[2]
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "vlm_eagle.training.trainer", "vlm_eagle.training.setup", "vlm_eagle.training.dry_run", "jsonargparse", "rich.progress",
-        "transformers.models.qwen3_vl.modeling_qwen3_vl", "transformers.models.qwen3_vl.processing_qwen3_vl",
-        "torch.distributed.fsdp", "torch._dynamo",
-    ]
-)  # fmt: skip
 
 
 class Script:
     """One of scripts/ (or a path from there), running with `argv`, in `ranks` processes that know of each other. Output goes to
-    the file `output`."""
+    the file `output`. `before` is called in each of them first: something of `interference`."""
 
-    def __init__(self, name, argv, output, ranks=1):
+    def __init__(self, name, argv, output, ranks=1, before=None):
         self.output, port = Path(output), _free_port()
         self.processes = []
         for rank in range(ranks):
             environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            args = (str(ROOT / "scripts" / name), [*map(str, argv)], str(output), environment if ranks > 1 else {})
+            args = (str(ROOT / "scripts" / name), [*map(str, argv)], str(output), environment if ranks > 1 else {}, before)
             self.processes.append(CONTEXT.Process(target=_main, args=args))
         for process in self.processes:
             process.start()
 
     @property
-    def running(self):
+    def is_running(self):
         return all(process.is_alive() for process in self.processes)
 
     def kill(self):
@@ -53,13 +46,13 @@ class Script:
         for process in self.processes:
             os.killpg(process.pid, signal.SIGINT)
 
-    def wait(self, timeout=120):
+    def wait(self):
         """Exit codes of all ranks."""
         for process in self.processes:
-            process.join(timeout)
+            process.join(LIMIT)
         if any(process.is_alive() for process in self.processes):
             self.kill()
-            raise TimeoutError(self.output.read_text())
+            raise TimeoutError(f"The processes did not end in {LIMIT:.0f} s.\n{self.output.read_text()}")
         return [process.exitcode for process in self.processes]
 
     def finish(self):
@@ -67,7 +60,7 @@ class Script:
         return self.output.read_text()
 
 
-def _main(script, argv, output, environment):
+def _main(script, argv, output, environment, before):
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # a data loader's workers need not import anything again either
     os.environ.update({name: str(value) for name, value in environment.items()})
@@ -76,6 +69,8 @@ def _main(script, argv, output, environment):
     os.dup2(file, 2)
     sys.argv = [script, *argv]
     sys.path.insert(0, str(Path(script).parent))  # as when Python is given a script
+    if before:
+        before()
     runpy.run_path(script, run_name="__main__")
 
 

@@ -1,14 +1,14 @@
 """A run that is killed again and again ends exactly where an uninterrupted one does."""
 
 import json
-import random
 import shutil
-import time
 
 import pytest
 import torch
+from interference import KilledAt
 from processes import Script, checkpoint_of, draft_of, log_of, options
 from runs import configure, trainer_for
+from waiting import wait_for
 
 from vlm_eagle.errors import UserError
 from vlm_eagle.training import checkpoint
@@ -16,38 +16,30 @@ from vlm_eagle.training import checkpoint
 STEPS = 12
 
 
-def killed(data, out, kills, chance, **more):
-    """Runs train_vlm.py to its end, killing it `kills` times on the way. Returns (step of the newest checkpoint, where)
-    of every kill that hit."""
-    hits = []
+FIRST_CHECKPOINT = KilledAt("writing.tmp", is_torn=True)  # of step 2
+LATER_CHECKPOINT = KilledAt("writing.tmp", nth=2)  # complete, but without its name
+BETWEEN_DRAFT_FILES = KilledAt(".writing-", nth=2)  # the weights are in place, config.json is not
+ANYWHERE = None  # from outside, a few steps after it began to write its log
+
+
+def killed(data, out, kills, **more):
+    """Runs train_vlm.py to its end, killing it on the way."""
     argv = options(data, out, max_steps=STEPS, **more)
-    while len(hits) < kills:
-        script = Script("train_vlm.py", argv, out.with_suffix(".txt"))
-        place = chance.choice(["anywhere", "checkpoint", "draft"])
-        hit = _wait_for_moment(script, out, place, chance)
-        script.kill()
-        newest = max((checkpoint._step(file) for file in (out / "checkpoints").glob("step-*.pt")), default=0)
-        hits.append((newest, place if hit else "too late"))
-        if newest == STEPS:
-            break
+    for kill in kills:
+        script = Script("train_vlm.py", argv, out.with_suffix(".txt"), before=kill)
+        if kill is ANYWHERE:
+            _wait_for_steps(script, out / "log.jsonl", 2)
+            script.kill()
+        assert script.wait() == [-9], script.output.read_text()
+        assert checkpoint.latest(out / "checkpoints") is None or checkpoint.latest(out / "checkpoints")["step"] < STEPS
     Script("train_vlm.py", argv, out.with_suffix(".txt")).finish()
-    return hits
 
 
-def _wait_for_moment(script, out, place, chance):
-    """Until the moment to kill has come, or the run has ended: then False."""
-    scratch, log = out / "checkpoints" / "writing.tmp", out / "log.jsonl"
-    before = log.read_bytes().count(b"\n") if log.is_file() else 0
-    steps, delay = chance.randrange(5), chance.random() * 0.05
-    while script.running:
-        if place == "checkpoint" and scratch.exists():
-            return True
-        if place == "draft" and any((out / "draft").glob(".writing-*")):
-            return True
-        if place == "anywhere" and log.is_file() and abs(log.read_bytes().count(b"\n") - before) >= steps:
-            time.sleep(delay)
-            return script.running
-    return False
+def _wait_for_steps(script, log, steps):
+    """Lines beyond those that a resumed run keeps; it begins by cutting the log to these."""
+    lines = lambda: log.read_bytes().count(b"\n") if log.is_file() else 0
+    before = lines()
+    wait_for(f"{steps} steps", lambda: abs(lines() - before) >= steps, script)
 
 
 def assert_equal_runs(out, whole):
@@ -80,7 +72,7 @@ def whole(data, tmp_path_factory):
 
 
 def test_online(data, whole, tmp_path):
-    killed(data, tmp_path / "run", 3, random.Random(0))
+    killed(data, tmp_path / "run", [FIRST_CHECKPOINT, BETWEEN_DRAFT_FILES, ANYWHERE, LATER_CHECKPOINT])
     assert_equal_runs(tmp_path / "run", whole)
 
 
@@ -88,7 +80,7 @@ def test_from_a_feature_store(data, tmp_path):
     features = {"data__features": tmp_path / "store"}
     Script("capture_features.py", options(data, tmp_path, **features), tmp_path / "capture.txt").finish()
     Script("train_vlm.py", options(data, tmp_path / "whole", **features), tmp_path / "whole.txt").finish()
-    killed(data, tmp_path / "run", 2, random.Random(1), **features)
+    killed(data, tmp_path / "run", [BETWEEN_DRAFT_FILES, LATER_CHECKPOINT], **features)
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
 
 
@@ -96,10 +88,10 @@ def test_while_filling_a_store(data, tmp_path):
     """36 rows, steps of 5: the first epoch ends after 7 steps, and leaves a row out, which is captured before the second."""
     (data / "thrice.jsonl").write_text((data / "train.jsonl").read_text() * 3)
     ends = []
-    for name, kills in (("whole", 0), ("run", 2)):
+    for name, kills in (("whole", []), ("run", [LATER_CHECKPOINT, BETWEEN_DRAFT_FILES])):
         fill = {"data__features": tmp_path / f"{name}-store", "data__fill": "true", "batch_size": 5}
         fill["data__train"] = data / "thrice.jsonl"
-        killed(data, tmp_path / name, kills, random.Random(2), **fill)
+        killed(data, tmp_path / name, kills, **fill)
         ends.append(tmp_path / name)
     assert_equal_runs(*ends)
 

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 from processes import ROOT, Script, draft_of, log_of, options
+from waiting import LIMIT, wait_for
 
 from vlm_eagle.errors import UserError
 from vlm_eagle.training import sharding
@@ -50,7 +50,7 @@ def test_two_processes_equal_one(data, tmp_path):
         train(data, tmp_path / name, batch_size=size, accumulation=accumulation).finish()
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "cpu.yaml")]
     argv = [str(ROOT / "scripts" / "train_vlm.py"), *options(data, tmp_path / "two", batch_size=2, **COMPARED)]
-    done = subprocess.run([*launch, *argv], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*launch, *argv], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Draft: ") == 1, "two trainings instead of one"
     assert_close_runs(tmp_path / "two", tmp_path / "one")
@@ -70,10 +70,10 @@ def test_a_rank_that_has_only_bad_rows(data, tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint_and_resumes(data, tmp_path):
     ranks = 2
-    more = {"max_steps": 300, "save_every": 100, "eval_every": 100, "data__workers": 1, "batch_size": 2}
+    never = 1_000_000  # steps: more than it will take, or that anything else is written after
+    more = {"max_steps": never, "epochs": never, "save_every": never, "eval_every": never, "data__workers": 1, "batch_size": 2}
     script = train(data, tmp_path / "run", ranks, **more)
-    while script.running and len(_log(tmp_path / "run")) < 3:
-        time.sleep(0.01)
+    wait_for("three steps", lambda: len(_log(tmp_path / "run")) >= 3, script)
     script.interrupt()
     assert script.wait() == [130] * ranks, script.output.read_text()
     (file,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -83,8 +83,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resumes(data, tmp_path):
     assert f"Interrupted at step {step}" in said
     assert "Traceback" not in said
     script = train(data, tmp_path / "run", ranks, **more)
-    while script.running and len(_log(tmp_path / "run")) < step + 5:
-        time.sleep(0.01)
+    wait_for("five more", lambda: len(_log(tmp_path / "run")) >= step + 5, script)
     script.interrupt()
     assert script.wait() == [130] * ranks
     assert f"Continuing from step {step}" in script.output.read_text()

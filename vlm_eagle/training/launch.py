@@ -4,9 +4,11 @@ import os
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 
 from vlm_eagle.devices import default_device, warn_if_slow
 from vlm_eagle.errors import UserError
+from vlm_eagle.packages import require
 
 
 def make_accelerator(tracker: str = "none", folder: str | None = None) -> Accelerator:
@@ -15,8 +17,10 @@ def make_accelerator(tracker: str = "none", folder: str | None = None) -> Accele
 
     Raises:
         UserError: several processes were started that do not know of each other (they would write over each other's files), or
-            a precision was asked for that cannot be had.
+            a precision was asked for that cannot be had, or the tracker is not installed (accelerate would track nothing).
     """
+    if tracker not in ("none", *map(str, get_available_trackers())):
+        require(tracker, user=f"--tracker {tracker}", extra="report" if tracker == "tensorboard" else None)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = default_device().type == "cpu"  # accelerate must be told, or it sees no other processes
     accelerator = Accelerator(cpu=on_cpu, log_with=None if tracker == "none" else tracker, project_dir=folder)

@@ -6,6 +6,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from waiting import LIMIT
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["data_recipes.regenerate.run", "vlm_eagle.cli", "jsonargparse"])
 
@@ -26,18 +28,18 @@ class Command:
         self.process.kill()
         self.process.join()
 
-    def wait(self, timeout: float = 60.0) -> int:
+    def wait(self) -> int:
         """The exit code."""
-        self.process.join(timeout)
+        self.process.join(LIMIT)
         if self.process.is_alive():
             self.kill()
-            raise TimeoutError(self.output.read_text())
+            raise TimeoutError(f"The command did not end in {LIMIT:.0f} s.\n{self.output.read_text()}")
         return self.process.exitcode
 
     def interrupt(self) -> int:
         """Ctrl-C; the exit code."""
         os.kill(self.process.pid, 2)
-        return self.wait(10.0)
+        return self.wait()
 
 
 def _main(argv: list[str], output: str) -> None:

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from waiting import LIMIT
 
 
 def said(messages: list[dict[str, Any]], seed: int | None = None) -> str:
@@ -38,10 +40,8 @@ class FakeChat:
         owner, models: what /v1/models says.
         faults: what goes wrong with the next requests, in order; "" for nothing. A number is a status, one with a second
             number asks for a pause of so many seconds ("429 2"); reset closes the connection hard, gone without a word,
-            garbage is no JSON, bare has no usable fields, abort ends otherwise, slow answers after `pause` seconds.
+            garbage is no JSON, bare has no usable fields, abort ends otherwise, slow is silent until the client hangs up.
         fault: what goes wrong with every request after that.
-        pause: seconds, see slow.
-        delay: seconds every answer takes.
         requests: bodies of all requests.
         busiest: most requests under way at a time.
     """
@@ -51,8 +51,6 @@ class FakeChat:
     models: list[str] = field(default_factory=lambda: ["fake-target"])
     faults: list[str] = field(default_factory=list)
     fault: str = ""
-    pause: float = 1.0
-    delay: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     busiest: int = 0
@@ -71,6 +69,23 @@ class FakeChat:
     def leave(self) -> None:
         with self._lock:
             self._under_way -= 1
+
+
+class HeldBack:
+    """Answers as usual, but from some row of `own_chats.mixed_rows` on not before `release`. `waiting`: who gets none yet."""
+
+    def __init__(self, row: int):
+        self.row, self.waiting, self.released = row, [], threading.Event()
+
+    def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
+        row = int(re.search(r"question (\d+)\.", json.dumps(body["messages"]))[1])
+        if row >= self.row:
+            self.waiting.append(row)
+            assert self.released.wait(LIMIT), "never released"
+        return usual(body)
+
+    def release(self) -> None:
+        self.released.set()
 
 
 @contextmanager
@@ -113,7 +128,6 @@ def _handler(fake: FakeChat) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             fault = fake.enter(body, self.headers.get("Authorization"))
             try:
-                time.sleep(fake.delay + (fake.pause if fault == "slow" else 0.0))
                 self._answer(body, fault)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
@@ -123,7 +137,10 @@ def _handler(fake: FakeChat) -> type[BaseHTTPRequestHandler]:
         def _answer(self, body, fault):
             if fault == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            if fault in ("reset", "gone"):
+            if fault == "slow":
+                self.connection.settimeout(LIMIT)
+                self.connection.recv(1)
+            if fault in ("reset", "gone", "slow"):
                 self.close_connection = True
             elif fault[:1].isdigit():
                 status, *wait = map(int, fault.split())

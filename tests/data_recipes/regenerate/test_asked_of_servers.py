@@ -3,12 +3,14 @@
 import base64
 import io
 import json
+import threading
 
 import pytest
-from fake_chat import FakeChat, serving
+from fake_chat import FakeChat, serving, usual
 from own_chats import picture, read, spoken, turns, write
 from PIL import Image
 from server_runs import rows_of_every_kind, run
+from waiting import LIMIT
 
 from vlm_eagle.errors import UserError
 
@@ -19,7 +21,15 @@ def data(tmp_path):
 
 
 def test_no_more_requests_than_asked_for(tmp_path, data):
-    fake = FakeChat(delay=0.05)
+    """The first twelve are answered three at a time, which would never happen with fewer."""
+    three = threading.Barrier(3)
+
+    def answer(body):
+        if len(fake.requests) <= 12:
+            three.wait(LIMIT)
+        return usual(body)
+
+    fake = FakeChat(answer=answer)
     with serving(fake) as urls:
         run(tmp_path, data, urls, concurrency=3)
     assert fake.busiest == 3

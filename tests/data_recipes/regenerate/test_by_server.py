@@ -3,14 +3,12 @@
 import base64
 import io
 import json
-import threading
-import time
 
 import pytest
 from fake_chat import FakeChat, choice, free_address, said, serving, usual
 from own_chats import mixed_rows, picture, read, spoken, turns, write
 from PIL import Image
-from server_runs import rows_of_every_kind, run
+from server_runs import clock_of_pool, rows_of_every_kind, run
 
 from data_recipes.regenerate import target_files
 from vlm_eagle.data.conversation import Conversation, read_conversations
@@ -75,13 +73,13 @@ def test_every_turn_is_answered_anew(tmp_path, data):
 
 def test_all_failures_that_pass(tmp_path, data):
     faults = ["500", "reset", "garbage", "", "bare", "gone", "429", "abort", "slow", "503"] * 2
-    fake, whole = FakeChat(faults=faults, pause=1.5), FakeChat()
+    fake, whole = FakeChat(faults=faults), FakeChat()
     with serving(fake, whole) as (url, whole_url):
         code, out = run(tmp_path, data, [url], timeout=1.0, tries=9)
         _, expected = run(tmp_path, data, [whole_url], out="whole")
     assert code == 0
     assert (out / "train.jsonl").read_bytes() == (expected / "train.jsonl").read_bytes()
-    assert len(fake.requests) >= len(whole.requests) + 18
+    assert len(fake.requests) >= 24 + 18
 
 
 def test_what_does_not_pass_is_asked_again_by_the_next_run(tmp_path, data):
@@ -195,12 +193,13 @@ def test_a_server_that_dies_is_replaced(tmp_path, data):
     assert len(steady.requests) > 90
 
 
-def test_a_server_that_asks_for_a_pause_gets_it(tmp_path, data):
-    fake, started = FakeChat(faults=["", "429 1", "", "503 1"]), time.monotonic()
+def test_a_server_that_asks_for_a_pause_gets_it(tmp_path, data, monkeypatch):
+    clock = clock_of_pool(monkeypatch)
+    fake, started = FakeChat(faults=["", "429 10", "", "503 5"]), clock.now
     with serving(fake) as urls:
         code, out = run(tmp_path, data, urls, concurrency=1)
     assert (code, len(read(out / "train.jsonl"))) == (0, 12)
-    assert time.monotonic() - started >= 2
+    assert 15 <= clock.now - started < 16
     assert len(fake.requests) == 24 + 2
 
 
@@ -292,23 +291,19 @@ def test_answers_of_one_run_are_not_mixed_with_anothers(tmp_path, data):
 
 
 def test_giving_up_keeps_what_is_there(tmp_path, data):
-    fake = FakeChat(faults=[""] * 9, fault="gone", delay=0.02)
-    with serving(fake) as urls:
-        gone = threading.Event()
-
-        def leave():
-            while len(fake.requests) < 9:
-                time.sleep(0.01)
+    def answer(body):
+        if len(fake.requests) >= 9:
             fake.models = []  # from now on it is no server at all
-            gone.set()
+        return usual(body)
 
-        threading.Thread(target=leave, daemon=True).start()
+    fake = FakeChat(answer=answer, faults=[""] * 9, fault="gone")
+    with serving(fake) as urls:
         with pytest.raises(UserError):
             run(tmp_path, data, urls, patience=0.5)
-        assert gone.is_set()
+        assert not fake.models
         kept = len(read(tmp_path / "out" / "journal.jsonl")) - 1
         assert 0 < kept < 12
-        fake.fault, fake.models = "", ["fake-target"]
+        fake.answer, fake.fault, fake.models = usual, "", ["fake-target"]
         asked = len(fake.requests)
         assert run(tmp_path, data, urls)[0] == 0
     rows = read(tmp_path / "out" / "train.jsonl")

@@ -6,8 +6,9 @@ import time
 
 import pytest
 from command import Command
-from fake_chat import FakeChat, serving
+from fake_chat import FakeChat, HeldBack, serving
 from own_chats import mixed_rows, read, write
+from waiting import wait_for
 
 ROWS = 60
 
@@ -25,24 +26,18 @@ def lines(file):
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
-def wait_for(condition, command):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert command.is_running, command.output.read_text()
-        assert time.monotonic() < deadline, command.output.read_text()
-        time.sleep(0.002)
-
-
 def test_killed_again_and_again(tmp_path, data):
     chance, out, journal = random.Random(3), tmp_path / "out", tmp_path / "out" / "journal.jsonl"
-    fake, undisturbed = FakeChat(delay=0.02, faults=["", "500", "", "gone", "garbage", ""] * 4), FakeChat()
+    fake, undisturbed = FakeChat(faults=["", "500", "", "gone", "garbage", ""] * 4), FakeChat()
     with serving(fake, undisturbed) as (url, whole_url):
         done = []
         for target in (1, 20, 40):
+            fake.answer = HeldBack(target + 15)  # so that it cannot end before it is killed
             command = Command(words(data, out, url), tmp_path / "log.txt")
-            wait_for(lambda target=target: lines(journal) > target, command)
-            time.sleep(chance.random() * 0.03)
+            wait_for(f"{target} lines", lambda target=target: lines(journal) > target, command)
+            time.sleep(chance.random() * 0.03)  # any moment will do
             command.kill()
+            fake.answer.release()
             done.append(lines(journal) - 1)
             journal.open("ab").write(b'{"key": [59, 0], "id": "torn')  # as a crash of the whole machine leaves it
         assert Command(words(data, out, url), tmp_path / "log.txt").wait() == 0, (tmp_path / "log.txt").read_text()
@@ -59,14 +54,14 @@ def test_killed_again_and_again(tmp_path, data):
 
 
 def test_ctrl_c_waits_for_nobody(tmp_path, data):
-    journal = tmp_path / "out" / "journal.jsonl"
-    fake = FakeChat(faults=[""] * 12, fault="slow", pause=30.0)
-    with serving(fake) as (url,):
+    """Six rows are answered; the command ends while the servers still owe an answer to each of its four threads."""
+    journal, answers = tmp_path / "out" / "journal.jsonl", HeldBack(6)
+    with serving(FakeChat(answer=answers)) as (url,):
         command = Command(words(data, tmp_path / "out", url), tmp_path / "log.txt")
-        wait_for(lambda: lines(journal) > 5 and len(fake.requests) >= 16, command)
-        started = time.monotonic()
+        wait_for("four questions", lambda: lines(journal) == 7 and len(answers.waiting) == 4, command)
         assert command.interrupt() == 130
-        assert time.monotonic() - started < 5
+        assert len(answers.waiting) == 4, "what was asked again had been given up by a timeout"
+        answers.release()
     log = (tmp_path / "log.txt").read_text()
     assert "Interrupted." in log
     assert f"{lines(journal) - 1} of {ROWS} are kept" in log.replace("\n", "")
@@ -75,10 +70,12 @@ def test_ctrl_c_waits_for_nobody(tmp_path, data):
 
 
 def test_a_second_process_is_refused(tmp_path, data):
-    with serving(FakeChat(delay=0.05)) as (url,):
+    answers = HeldBack(10)
+    with serving(FakeChat(answer=answers)) as (url,):
         first = Command(words(data, tmp_path / "out", url), tmp_path / "first.txt")
-        wait_for(lambda: lines(tmp_path / "out" / "journal.jsonl") > 2, first)
+        wait_for("a line", lambda: lines(tmp_path / "out" / "journal.jsonl") > 2, first)
         assert Command(words(data, tmp_path / "out", url), tmp_path / "second.txt").wait() == 2
+        answers.release()
         assert first.wait() == 0
     assert "another process" in (tmp_path / "second.txt").read_text()
     assert len(read(tmp_path / "out" / "train.jsonl")) == ROWS

@@ -1,9 +1,11 @@
-"""Several servers as one: who is asked, who is left out, when a run gives up. The servers here are objects, no network."""
+"""Several servers as one: who is asked, who is left out, when a run gives up. The servers here are objects, no network, and
+time goes on when somebody waits."""
 
 import threading
-import time
 
 import pytest
+from server_runs import clock_of_pool
+from waiting import LIMIT, wait_for
 
 from data_recipes.regenerate.pool import NoServer, ServerPool
 from vlm_eagle.errors import UserError
@@ -28,6 +30,11 @@ class FakeServer:
             self.fails = max(self.fails - 1, 0)
             raise Unanswered(f"{self.url} broke", self.wait)
         return self.url
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return clock_of_pool(monkeypatch)
 
 
 def pool(*servers, tries=4, backoff=0.0, patience=60.0):
@@ -61,7 +68,7 @@ def test_another_server_takes_over():
     assert a.asked == 3  # then it was left out; it says who it is, so it is back at once, but a healthy one comes first
 
 
-def test_a_server_that_is_left_out_comes_back():
+def test_a_server_that_is_left_out_comes_back(clock):
     a, b = FakeServer("a"), FakeServer("b")
     made = opened(a, b, backoff=0.01)
     a.up = False
@@ -69,46 +76,48 @@ def test_a_server_that_is_left_out_comes_back():
     assert a.asked == 3
     assert made.lines == ["a is left out for a while: a broke"]
     a.up = True
-    time.sleep(0.1)
+    clock.sleep(1)
     assert made.ask(lambda first: ask(made) + first.url) == "ab"  # b never was away
     assert made.lines[-1] == "a takes part again."
     b.up = False
     assert {ask(made) for _ in range(5)} == {"a"}
 
 
-def test_one_that_was_down_at_the_start_joins_the_others():
+def test_one_that_was_down_at_the_start_joins_the_others(clock):
     a, b = FakeServer("a", up=False), FakeServer("b")
     made = opened(a, b, backoff=0.01)
     assert ask(made) == "b"
     a.up = True
-    time.sleep(0.1)
+    clock.sleep(1)
     assert made.ask(lambda first: ask(made) + first.url) == "ab"
     assert made.lines == ["a does not take part yet: nobody at a", "a takes part again."]
 
 
-def test_a_server_that_asks_for_a_pause_gets_it():
+def test_a_server_that_asks_for_a_pause_gets_it(clock):
     """At its first word, and the others go on; it is no failure worth a line."""
     a, b = FakeServer("a", fails=1, wait=1.0), FakeServer("b")
     made = opened(a, b, backoff=0.001)
     assert [ask(made) for _ in range(5)] == ["b"] * 5
+    clock.sleep(0.9)
+    assert made.ask(lambda first: ask(made) + first.url) == "bb"
     assert (a.asked, a.introduced) == (1, 1)
-    time.sleep(1.1)
+    clock.sleep(0.2)
     assert made.ask(lambda first: ask(made) + first.url) == "ab"
     assert not made.lines
 
 
-def test_one_server_alone_that_asks_for_pauses():
-    a = FakeServer("a", fails=3, wait=0.2)
+def test_one_server_alone_that_asks_for_pauses(clock):
+    a = FakeServer("a", fails=3, wait=7.0)
     made = opened(a, backoff=0.001)
-    started = time.monotonic()
+    started = clock.now
     assert ask(made) == "a"
-    assert time.monotonic() - started >= 0.6
+    assert 21 <= clock.now - started < 22
     assert a.asked == 4
     assert made.lines == ["a is left out for a while: a broke", "a takes part again."]  # at the third in a row
 
 
-def test_an_answer_under_way_does_not_end_a_pause():
-    a = FakeServer("a", fails=1, wait=0.3)
+def test_an_answer_under_way_does_not_end_a_pause(clock):
+    a = FakeServer("a", fails=1, wait=7.0)
     made = opened(a, backoff=0.001, tries=1)
 
     def slow(server):
@@ -116,30 +125,29 @@ def test_an_answer_under_way_does_not_end_a_pause():
             ask(made)
         return "late"
 
-    started = time.monotonic()
+    started = clock.now
     assert made.ask(slow) == "late"
     assert ask(made) == "a"
-    assert time.monotonic() - started >= 0.3
+    assert 7 <= clock.now - started < 8
 
 
-def test_pauses_that_are_asked_for_have_a_limit(monkeypatch):
-    made, now = opened(FakeServer("a"), backoff=1.0, patience=100.0), 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+def test_pauses_that_are_asked_for_have_a_limit(clock):
+    made = opened(FakeServer("a"), backoff=1.0, patience=100.0)
     for wait, pause in ((0.5, 2), (40.0, 25), (10.0, 10)):
         made.states[0].outs = 0
         made._leave_out(made.states[0], Unanswered("", wait))
-        assert made.states[0].out_until - now == pause  # a quarter of the patience, so that it is asked again before the end
+        assert made.states[0].out_until - clock.now == pause  # a quarter of the patience: it is asked again in time
 
 
-def test_waiting_costs_no_tries():
+def test_waiting_costs_no_tries(clock):
     a = FakeServer("a")
     made = opened(a, tries=4, backoff=0.01)
     a.up = False
-    threading.Timer(0.5, lambda: setattr(a, "up", True)).start()
-    started = time.monotonic()
+    clock.at(5, lambda: setattr(a, "up", True))
+    started = clock.now
     assert ask(made) == "a"
     assert a.asked == 4  # three while it was down
-    assert 0.4 < time.monotonic() - started < 5
+    assert 5 <= clock.now - started < 15  # pauses grow twofold
     assert a.introduced > 2
 
 
@@ -166,19 +174,19 @@ def test_a_refusal_is_final_and_no_failure():
     assert ask(made) == "a"
 
 
-def test_an_end_to_patience():
+def test_an_end_to_patience(clock):
     a = FakeServer("a")
-    made = opened(a, backoff=0.01, patience=0.3, tries=9)
+    made = opened(a, backoff=0.01, patience=30.0, tries=9)
     a.up = False
-    started = time.monotonic()
+    started = clock.now
     with pytest.raises(NoServer, match="the same command then continues"):
         ask(made)
-    assert 0.3 <= time.monotonic() - started < 3
+    assert 30 <= clock.now - started < 31
 
 
-def test_a_server_that_answers_nothing_but_who_it_is_is_none():
+def test_a_server_that_answers_nothing_but_who_it_is_is_none(clock):
     a = FakeServer("a", fails=10**6)
-    made = opened(a, backoff=0.01, patience=1.0, tries=10**6)
+    made = opened(a, backoff=0.01, patience=30.0, tries=10**6)
     with pytest.raises(NoServer):
         ask(made)
     assert a.introduced >= 3  # it took part again and again
@@ -198,7 +206,7 @@ def test_a_closed_pool_lets_nobody_wait():
     thread = threading.Thread(target=waiting)
     thread.start()
     made.close()
-    thread.join(5)
+    thread.join(LIMIT)
     assert errors == ["The run is over."]
 
 
@@ -211,14 +219,12 @@ def test_success_in_between_begins_the_count_anew():
     assert not made.lines
 
 
-def test_pauses_grow_and_have_a_limit(monkeypatch):
+def test_pauses_grow_and_have_a_limit(clock):
     made = opened(FakeServer("a"), backoff=1.0, patience=1000.0)
-    state, now = made.states[0], 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    pauses = []
+    state, pauses = made.states[0], []
     for _ in range(9):
         made._leave_out(state)
-        pauses.append(state.out_until - now)
+        pauses.append(state.out_until - clock.now)
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60]
 
 
@@ -237,7 +243,7 @@ def test_servers_of_one_model_only():
         pool(FakeServer("a"), FakeServer("b", model="n")).open()
 
 
-def test_a_server_that_comes_back_with_another_model_stops_the_run():
+def test_a_server_that_comes_back_with_another_model_stops_the_run(clock):
     a = FakeServer("a")
     made = opened(a, backoff=0.01, tries=9)
     a.up = False
@@ -245,7 +251,7 @@ def test_a_server_that_comes_back_with_another_model_stops_the_run():
     def replaced():
         a.model, a.up = "n", True
 
-    threading.Timer(0.2, replaced).start()
+    clock.at(0.2, replaced)
     with pytest.raises(UserError, match="a serves n"):
         ask(made)
 
@@ -269,18 +275,45 @@ def test_a_late_answer_brings_a_server_back():
     assert ask(made) == "a"  # at once
 
 
+class SlowToSay(FakeServer):
+    """Says who it is only after `up_again`, but the first time at once."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.up_again = threading.Event()
+
+    def introduce(self):
+        super().introduce()
+        assert self.introduced == 1 or self.up_again.wait(LIMIT)
+
+
+class WhoWaits(threading.Condition):
+    """`threads`: all that ever waited on it."""
+
+    def __init__(self):
+        super().__init__()
+        self.threads = set()
+
+    def wait(self, timeout=None):
+        self.threads.add(threading.current_thread())
+        return super().wait(timeout)
+
+
 def test_many_threads_wait_for_one_probe():
-    a, done = FakeServer("a"), []
-    made = opened(a, backoff=0.05, tries=9)
-    a.up = False
+    """One of twenty asks whether the server is back; the others wait meanwhile, however long that lasts."""
+    a, done = SlowToSay("a"), []
+    made = opened(a, backoff=0.001, tries=9)
+    made.changed = WhoWaits()
+    a.fails = 20
     threads = [threading.Thread(target=lambda: done.append(ask(made))) for _ in range(20)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
-    before = a.introduced
-    a.up = True
+    wait_for("a probe", lambda: a.introduced > 1)
+    wait_for("nineteen threads that wait", lambda: a.introduced > 2 or len(made.changed.threads) >= 19)
+    assert a.introduced == 2
+    a.fails = 0
+    a.up_again.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(LIMIT)
     assert done == ["a"] * 20
-    assert before <= 5  # at 0, 0.1, 0.3 ... seconds, not one per thread
-    assert a.asked <= 20 + 20 + 3
+    assert a.asked <= 20 + 20

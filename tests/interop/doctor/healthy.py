@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import generate
@@ -14,6 +15,7 @@ from vlm_eagle.interop.doctor.readings.cases import extended
 from vlm_eagle.training.optim import build_optimizers, clip_gradients
 from vlm_eagle.training.ttt import ttt_loss
 
+PADDED = ("input_ids", "attention_mask", "supervised", "aux_hidden")
 TASKS = ("arithmetic", "chinese", "code", "describe", "vqa")
 PROMPTS = [mix.sample(task, 400_000 + i).prompt() for task in TASKS for i in range(2)]
 
@@ -34,6 +36,14 @@ def lessons(target, max_new_tokens):
     return found, torch.bincount(tokens, minlength=target.config.vocab_size)
 
 
+def stacked(features):
+    """One batch of them all, padded on the right."""
+    length = max(one.input_ids.shape[1] for one in features)
+    pad = lambda x: F.pad(x, (0, 0) * (x.ndim - 2) + (0, length - x.shape[1]))
+    padded = {name: torch.cat([pad(getattr(one, name)) for one in features]) for name in PADDED}
+    return replace(features[0], **padded, last_hidden=torch.cat([one.last_hidden for one in features]))
+
+
 def train_by_heart(target, steps=40, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):
     """`teach` changes the features before the draft sees them, `settings` its configuration."""
     features, counts = lessons(target, max_new_tokens)
@@ -41,10 +51,9 @@ def train_by_heart(target, steps=40, draft_vocab_size=512, max_new_tokens=48, te
     torch.manual_seed(0)
     draft = Eagle3Draft(replace(config, dtype="float32", **settings), DraftVocab.from_counts(counts, draft_vocab_size))
     optimizers = build_optimizers(draft, optimizer="muon", lr=5e-3, weight_decay=0.0)
-    features = [teach(one) for one in features]
+    batch = stacked([teach(one) for one in features])
     for _ in range(steps):
-        for one in features:
-            ttt_loss(draft, one, target.embed_tokens, target.logits, ttt_length=3, decay=0.9).loss.backward()
+        ttt_loss(draft, batch, target.embed_tokens, target.logits, ttt_length=3, decay=0.9).loss.backward()
         clip_gradients(draft, 10.0)
         for optimizer in optimizers:
             optimizer.step()

@@ -3,18 +3,20 @@
 import os
 import signal
 import sys
-import time
+import threading
 from contextlib import nullcontext
 
 import pytest
+from waiting import Clock, wait_for
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.interop.engines import process
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 
 HEALTHY = """
-import http.server, subprocess, sys
+import http.server, os, subprocess, sys
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print("worker", worker.pid, flush=True)
+print("pids", worker.pid, os.getpid(), flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -46,22 +48,25 @@ def test_the_server_and_its_workers_end_with_the_context(tmp_path, how):
         assert is_alive(worker)
         if how:
             raise how
-    for _ in range(100):
-        if not is_alive(worker):
-            break
-        time.sleep(0.05)
-    assert not is_alive(worker)
+    wait_for("the worker's end", lambda: not is_alive(worker))
 
 
 def test_a_second_interruption_does_not_leave_the_server_behind(tmp_path):
-    """It arrives while a server that takes its time is waited for."""
+    """It arrives while a server that takes its time is waited for: when it says that it was asked to end."""
+    log = tmp_path / "log"
+
+    def interrupt():
+        wait_for("the first interruption", lambda: "not yet" in log.read_text())
+        os.kill(os.getpid(), signal.SIGALRM)
+
     deaf = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('not yet', flush=True))" + HEALTHY
     previous = signal.signal(signal.SIGALRM, lambda *_: sys.exit(143))
     try:
-        with pytest.raises(SystemExit), start(deaf, tmp_path / "log"):
-            signal.setitimer(signal.ITIMER_REAL, 0.5)
-        worker = int((tmp_path / "log").read_text().split()[1])
-        assert not is_alive(worker)
+        with pytest.raises(SystemExit), start(deaf, log):
+            threading.Thread(target=interrupt, daemon=True).start()
+        worker, server = map(int, log.read_text().split()[1:3])
+        assert not is_alive(server)
+        wait_for("the worker's end", lambda: not is_alive(worker))
     finally:
         signal.signal(signal.SIGALRM, previous)
 
@@ -72,10 +77,30 @@ def test_a_server_that_ends_says_why(tmp_path):
         pass
 
 
-def test_a_server_that_never_answers(tmp_path):
+class ClockOfServer(Clock):
+    """Goes on when the server has said something."""
+
+    def __init__(self, log):
+        super().__init__()
+        self.log, self.pauses = log, 0
+
+    def sleep(self, seconds):
+        wait_for("the server's first words", lambda: self.log.stat().st_size)
+        super().sleep(seconds)
+        self.pauses += 1
+
+
+def test_a_server_that_never_answers(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    clock = ClockOfServer(log)
+    monkeypatch.setattr(process, "time", clock)
     code = "import time; print('still loading', flush=True); time.sleep(600)"
-    with pytest.raises(UserError, match=r"start-timeout(?s:.)*still loading"), start(code, tmp_path / "log", start_timeout=2.0):
+    with (
+        pytest.raises(UserError, match=r"within 9 s(?s:.)*start-timeout(?s:.)*still loading"),
+        start(code, log, start_timeout=9),
+    ):
         pass
+    assert clock.pauses == 10
 
 
 def test_no_such_interpreter(tmp_path):

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.packages import require
 
 Result = TypeVar("Result")
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -54,10 +55,9 @@ class EngineHttp:
         connections: int = 100,
         key: str | None = None,
     ):
-        try:
-            import httpx
-        except ImportError:
-            raise UserError("Talking to a server needs httpx. Install it with: pip install 'vlm-eagle[engines]'") from None
+        require("httpx", user="Talking to a server", extra="engines")
+        import httpx
+
         if not url.startswith(("http://", "https://")):
             raise UserError(f"{url!r} is not a server's address. Give one such as http://localhost:8000.")
         self.url = url.rstrip("/").removesuffix("/v1")
