@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from waiting import LIMIT
@@ -22,7 +23,8 @@ CONTEXT.set_forkserver_preload(
 
 
 def run(words: list[object], cwd: Path | None = None, text: str = "") -> subprocess.CompletedProcess:
-    """What `python SCRIPT ...`, `python -m MODULE ...` or `vlm-eagle ...` returns and prints, given `text` on stdin."""
+    """What `python -W error SCRIPT ...`, `python -W error -m MODULE ...` or `vlm-eagle ...` returns and prints, given `text` on
+    stdin."""
     words = [str(word) for word in words]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("in", "out", "err")]
@@ -37,6 +39,7 @@ def run(words: list[object], cwd: Path | None = None, text: str = "") -> subproc
 
 
 def _main(words: list[str], cwd: str | None, files: list[str]) -> None:
+    warnings.simplefilter("error")  # a command says what the user needs, and a library's warning is not that
     if cwd:
         os.chdir(cwd)
     for number, file in enumerate(files):

@@ -1,5 +1,6 @@
 """Every command in the README's bash blocks runs (small), or at least parses when it names a model on the hub."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -61,7 +62,8 @@ def run(command, folder, launch):
     words = shlex.split(command)
     if words[0] == "accelerate" and launch:
         words = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", *words[2:]]
-        return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
+        env = os.environ | {"PYTHONWARNINGS": "error"}
+        return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT)
     return forked.run(["python", *words[2:]] if words[0] == "accelerate" else words, folder)
 
 
