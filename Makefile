@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 10000
 
 OLDEST := torch==2.9.0 torchvision==0.24.0 transformers==5.8.0 accelerate==1.10.0 qwen-vl-utils==0.0.14
 
-.PHONY: demo test oldest lint chromium help clean
+.PHONY: demo test oldest lint types chromium help clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -30,6 +30,9 @@ oldest:  ## run all tests with the oldest versions that are promised, in .venv-o
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## check types with pyright (its npm package is fetched at the first run)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 chromium:  ## install the headless Chromium that the report's tests open it in (Debian, as root)
 	command -v chromium-headless-shell || command -v chromium || command -v google-chrome || \

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import example_api
 import pytest
 import torch
 from conftest import make_draft
@@ -49,6 +50,14 @@ def test_importing_it_imports_nothing_heavy():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+def test_the_example_runs(pairs, picture, tmp_path):
+    picture.save(tmp_path / "picture.png")
+    make_draft(pairs[0].target).save_pretrained(tmp_path / "draft")
+    said, length = example_api.describe("demo", tmp_path / "draft", tmp_path / "picture.png")
+    assert said
+    assert length >= 1
 
 
 def test_every_name_is_there():

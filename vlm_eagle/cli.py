@@ -47,7 +47,7 @@ class _Help(DefaultHelpFormatter):
 
     def _get_type_str(self, action: Action) -> str | None:
         """Nothing where the choices stand before it."""
-        if action.metavar and action.metavar.startswith("{"):
+        if isinstance(action.metavar, str) and action.metavar.startswith("{"):
             return None
         return re.sub(r"Optional\[(.*)\]", r"\1 | null", super()._get_type_str(action) or "") or None
 
@@ -76,7 +76,7 @@ def parse(kind: type[Config], description: str, argv: Sequence[str], default_con
     argv = _normalise(argv, _field_types(kind))
     if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
         default_config = None
-    defaults = [str(default_config)] if default_config else None
+    defaults: list[str | os.PathLike[str]] | None = [default_config] if default_config else None
     parser = _Parser(
         prog=_program(), usage="%(prog)s [options]", description=description, epilog=_HOW_TO_WRITE, formatter_class=_Help,
         default_config_files=defaults, allow_abbrev=False,

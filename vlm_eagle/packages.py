@@ -48,4 +48,4 @@ def check_versions() -> None:
 
 def _numbers(text: str) -> list[int]:
     """The release of a version: 2.9 and 2.9.0rc1+cpu begin with [2, 9]."""
-    return [int(number) for number in re.match(r"(?:\d+\.)*\d+|", text)[0].split(".") if number]
+    return [int(number) for number in re.findall(r"^(?:\d+\.)*\d+|", text)[0].split(".") if number]

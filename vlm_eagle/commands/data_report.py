@@ -57,7 +57,7 @@ def main(config: Config) -> None:
     from data_recipes.report.samples import shown
     from data_recipes.report.summary import summarise
     from data_recipes.report.tables import show
-    from vlm_eagle.data.media import pixel_budget
+    from vlm_eagle.data.media import image_budget
     from vlm_eagle.target.load import read_config
 
     console, out = Console(markup=False), Path(config.out)
@@ -69,9 +69,10 @@ def main(config: Config) -> None:
     show(summary, console)
     about = {
         "target": config.target, "data": " ".join(config.data), "longest sample": f"{config.max_length:,} tokens",
-        "pixels of an image": "{:,} to {:,}".format(*pixel_budget(collator.vision)) if collator.vision else "no images",
+        "pixels of an image": "{:,} to {:,}".format(*image_budget(collator.vision)) if collator.vision else "no images",
     }  # fmt: skip
-    page = render(summary, [shown(dataset[row], collator) for row in found.chosen], about)
+    chosen = [dataset[row] for row in found.chosen]
+    page = render(summary, [shown(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
     write_bytes(out / "report.html", page.encode())
     write_json(out / "report.json", summary | {"run": describe_run(config=asdict(config))})
     console.print(f"Report: {out / 'report.html'}", highlight=False)

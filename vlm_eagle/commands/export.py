@@ -138,7 +138,7 @@ def _of_draft(results: dict[str, Any] | None, draft: str) -> tuple[dict[str, Any
         return results, [f"the card's acceptance lengths were measured with the draft {named.pop()}"]
     if not mine:
         raise UserError(f"The results compare drafts, and {draft} is not among them. Give others with --acc-length.")
-    return {**results, "settings": [s for s in settings if str(s.get("draft")) in mine]}, []
+    return {**(results or {}), "settings": [s for s in settings if str(s.get("draft")) in mine]}, []
 
 
 def _push(folder: Path, repository: str, private: bool) -> str:

@@ -52,7 +52,7 @@ def main(config: Config) -> None:
     depth = target.get_text_config().num_hidden_layers if target else None
     draft = read_draft(config.source, revision=config.revision, num_layers=depth)
     differences = []
-    if target:
+    if target and config.target:
         differences = check_target(draft.config, target, config.target)
         if draft.config.own_embeddings:
             heads = load_heads(config.target, dtype="auto", device=torch.device("cpu"), layer_ids=draft.config.aux_layer_ids)

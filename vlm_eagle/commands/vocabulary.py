@@ -85,7 +85,7 @@ def main(config: Config) -> None:
     with prepared(config, dataset, collator, console) as preparation:
         found = collect(preparation, target.get_text_config().vocab_size)
     counts = as_tensors(found.counts)
-    if not sum(counts.values()).any():
+    if not any(count.any() for count in counts.values()):
         raise nothing_to_learn(found.dropped)
     forced = set(config.force_ids) | set(tokens_of_text(map(Path, config.force_text), collator.tokenizer))
     forced = sorted(forced | set(special_tokens(collator.tokenizer) if config.special else ()))
@@ -109,6 +109,7 @@ def main(config: Config) -> None:
             "forced": len(forced), "comparison": [asdict(row) for row in rows],
             "run": describe_run(config=asdict(config)),
         }  # fmt: skip
+        assert chosen is not None
         vocab = choose(counts, chosen, forced)
         write_vocabulary(Path(config.out), vocab, **about)
         console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)

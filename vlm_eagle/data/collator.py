@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
 from vlm_eagle.data.images import open_image
-from vlm_eagle.data.media import Header, clip_tokens, image_tokens, pixel_budget, read_headers
+from vlm_eagle.data.media import Header, clip_tokens, image_budget, image_tokens, read_headers
 from vlm_eagle.data.outline import outline_ids
 from vlm_eagle.data.supervision import Supervisor
 from vlm_eagle.data.videos import Clip, read_frames
@@ -57,8 +57,9 @@ class VisionCollator:
     ):
         if max_length < 1:
             raise UserError(f"max_length is {max_length}: the longest sample must have at least one token.")
-        self.vision = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
-        self.tokenizer = getattr(processor, "tokenizer", processor)
+        # Any: what transformers' processors and tokenizers can do is decided while they run
+        self.vision: Any = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
+        self.tokenizer: Any = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
         self.supervisor = Supervisor(self.tokenizer)
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
@@ -86,7 +87,7 @@ class VisionCollator:
                 if self.strict:
                     raise
                 skipped[error.reason] += 1
-        return self.stack(samples, dict(skipped))
+        return self.stack(samples, dict(skipped)) if samples or skipped else None
 
     def encode(self, conversation: Conversation) -> dict[str, Tensor]:
         """One sample as the processor's tensors plus `supervised` (1, T).
@@ -149,7 +150,7 @@ class VisionCollator:
         text = self.render(conversation)
         if self.vision is None:
             return dict(self.tokenizer([text], return_tensors="pt", add_special_tokens=False))
-        media = {}
+        media: dict[str, Any] = {}
         if conversation.has_media:
             media = self._media(conversation)
         return dict(self.vision(text=[text], return_tensors="pt", **media))
@@ -167,10 +168,10 @@ class VisionCollator:
             )
         except Exception as error:  # the decoders behind it raise types of their own
             raise BadRow(conversation.source, "video broken", str(error)) from error
-        media = {"images": images} if images else {}
+        media: dict[str, Any] = {"images": images} if images else {}
         if videos:
             clips, metadata = zip(*videos, strict=True)
-            media |= {"videos": list(clips), "video_metadata": list(metadata), **video_kwargs}
+            media |= {"videos": list(clips), "video_metadata": list(metadata), **(video_kwargs or {})}
         return media
 
     def _truncate(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
@@ -183,11 +184,11 @@ class VisionCollator:
         kept["supervised"][0, limit - 1] = False  # its next token was cut off
         return kept
 
-    def stack(self, samples: list[tuple[str, dict[str, Tensor]]], skipped: dict[str, int]) -> Batch | None:
-        """A batch of encoded samples, each with its id; None, unless something was skipped, when there is none."""
+    def stack(self, samples: list[tuple[str, dict[str, Tensor]]], skipped: dict[str, int]) -> Batch:
+        """A batch of encoded samples, each with its id; an empty one when there is none."""
         if not samples:
             empty = torch.zeros(0, 0, dtype=torch.long)
-            return Batch(empty, empty, empty.bool(), skipped=skipped) if skipped else None
+            return Batch(empty, empty, empty.bool(), skipped=skipped)
         encoded = [sample for _, sample in samples]
 
         def pad(name: str, value: int | bool) -> Tensor:
@@ -211,8 +212,9 @@ class VisionCollator:
 
 def template_message(message: Message) -> dict[str, Any]:
     """A message as chat templates expect it. Text alone becomes a plain string, which text-only templates require."""
-    if all(isinstance(part, TextPart) for part in message.content):
-        text = "".join(part.text for part in message.content)
+    texts = [part.text for part in message.content if isinstance(part, TextPart)]
+    if len(texts) == len(message.content):
+        text = "".join(texts)
         if message.role == "assistant":  # newlines that open it would fuse with the marker's into one token, such as "\n\n"
             text = re.sub(r"^\s*[\r\n]+", "", text)
         return {"role": message.role, "content": text}
@@ -229,7 +231,8 @@ def _opened(part: Part, source: str, processor: ProcessorMixin) -> dict[str, Any
     not resize them."""
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    budget = dict(zip(("min_pixels", "max_pixels"), pixel_budget(processor), strict=True))
+    low, high = image_budget(processor)
+    budget = {"min_pixels": low, "max_pixels": high}
     if isinstance(part, ImagePart):
         picture = open_image(part.image, source)
         image_tokens(picture.size, processor, source)

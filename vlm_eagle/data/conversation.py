@@ -169,8 +169,9 @@ def parse_line(line: bytes, source: str, folder: Path) -> Conversation | BadRow:
 def to_row(conversation: Conversation, folder: Path) -> dict:
     """The JSON object of a conversation whose media are files under `folder`. Inverse of `parse_conversation`."""
 
-    def relative(path: Path) -> str:
-        return Path(path).resolve().relative_to(folder.resolve()).as_posix()
+    def relative(path: Path | Image.Image) -> str:
+        assert isinstance(path, Path), "a picture in memory has no place in a file"
+        return path.resolve().relative_to(folder.resolve()).as_posix()
 
     def part_row(part: Part) -> dict:
         if isinstance(part, TextPart):

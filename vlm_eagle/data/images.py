@@ -57,12 +57,12 @@ def upright_size(image: Path | Image.Image, source: str) -> tuple[int, int]:
             _check_limits(image, image.size, source)
             return ImageOps.exif_transpose(image).size
         with Image.open(image) as picture:
-            size = picture.size
+            width, height = size = picture.size
             _check_limits(image, size, source)
             if picture.format not in _TELLING:
                 return open_image(image, source).size
             # Pillow has turned the size of a TIFF when it opens one; the orientation of others waits in their metadata
-            return size if picture.format == "TIFF" or _orientation(picture, image) not in _SIDEWAYS else size[::-1]
+            return size if picture.format == "TIFF" or _orientation(picture, image) not in _SIDEWAYS else (height, width)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -6,10 +6,11 @@ image or video processor resizes what came out, which need not be the same when 
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from qwen_vl_utils import smart_resize
 from qwen_vl_utils.vision_process import FRAME_FACTOR, MODEL_SEQ_LEN, VIDEO_MAX_TOKEN_NUM, ceil_by_factor
-from transformers import BaseVideoProcessor, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize as smart_resize_video
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, TextPart, VideoPart
@@ -20,7 +21,9 @@ from vlm_eagle.errors import UserError
 Header = tuple[int, int] | Clip | str  # an image's (width, height); a frame list; a video file's content, as a digest
 
 
-def set_pixel_budget(processor: ProcessorMixin, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+def set_pixel_budget(
+    processor: ProcessorMixin | PreTrainedTokenizerBase, min_pixels: int | None = None, max_pixels: int | None = None
+) -> None:
     """Makes `processor` scale every image (and every frame of a video) into min_pixels .. max_pixels; None leaves what it has.
 
     Raises:
@@ -31,7 +34,7 @@ def set_pixel_budget(processor: ProcessorMixin, min_pixels: int | None = None, m
     images = getattr(processor, "image_processor", None)
     if images is None:
         raise UserError("data.min_pixels and data.max_pixels are for vision targets; this target reads text only.")
-    low, high = pixel_budget(processor)
+    low, high = image_budget(processor)
     low, high = low if min_pixels is None else min_pixels, high if max_pixels is None else max_pixels
     if min_pixels is None:
         low = min(low, high)
@@ -46,8 +49,13 @@ def set_pixel_budget(processor: ProcessorMixin, min_pixels: int | None = None, m
 
 def pixel_budget(processor: object) -> tuple[int, int] | None:
     """(min_pixels, max_pixels) of a processor's images; None when it has no images."""
-    images = getattr(processor, "image_processor", None)
-    return (images.size["shortest_edge"], images.size["longest_edge"]) if images is not None else None
+    return None if getattr(processor, "image_processor", None) is None else image_budget(processor)
+
+
+def image_budget(processor: Any) -> tuple[int, int]:
+    """(min_pixels, max_pixels) of a processor that has images."""
+    size = processor.image_processor.size
+    return size["shortest_edge"], size["longest_edge"]
 
 
 def read_headers(conversation: Conversation) -> tuple[Header, ...]:
@@ -73,8 +81,8 @@ def image_tokens(size: tuple[int, int], processor: ProcessorMixin, source: str) 
     Raises:
         BadRow: resized into the budget it would be longer than the processor takes.
     """
-    images = processor.image_processor
-    low, high = pixel_budget(processor)
+    images: Any = processor.image_processor
+    low, high = image_budget(processor)
     unit, (width, height) = images.patch_size * images.merge_size, size
     try:
         resized = smart_resize(height, width, factor=unit, min_pixels=low, max_pixels=high)
@@ -89,8 +97,9 @@ def clip_tokens(clip: Clip, processor: ProcessorMixin, source: str) -> tuple[lis
     Raises:
         BadRow: the frames differ in size, or cannot be resized.
     """
-    images, videos = processor.image_processor, processor.video_processor
-    low, high = pixel_budget(processor)
+    images: Any = processor.image_processor
+    videos: Any = processor.video_processor
+    low, high = image_budget(processor)
     unit = images.patch_size * images.merge_size
     try:  # qwen_vl_utils.fetch_video: each frame in coarser steps, then all of them
         budget = {"min_pixels": low, "max_pixels": high}
@@ -110,7 +119,7 @@ def clip_tokens(clip: Clip, processor: ProcessorMixin, source: str) -> tuple[lis
     return seconds, patches // len(pairs) // videos.merge_size**2
 
 
-def video_patches(videos: BaseVideoProcessor, frames: int, height: int, width: int) -> int:
+def video_patches(videos: Any, frames: int, height: int, width: int) -> int:
     """Patches that the processor makes of a video."""
     if hasattr(videos, "get_num_of_video_patches"):  # transformers 5.17
         return videos.get_num_of_video_patches(frames, height, width, {})
@@ -131,6 +140,7 @@ def clip_of(video: VideoPart, header: Header, source: str) -> Clip:
     if isinstance(header, Clip):
         return header
     try:
+        assert isinstance(video.video, Path), "frames have a header of their own"
         return read_clip(video.video)
     except Exception as error:  # FFmpeg's errors are of many types
         raise BadRow(source, "video broken", f"{video.video}: {error}") from error

@@ -24,6 +24,7 @@ def outline_ids(text: str, conversation: Conversation, headers: Sequence[Header]
     parts = [part for message in conversation.messages for part in message.content if not isinstance(part, TextPart)]
     for part, header in zip(parts, headers, strict=True):
         if isinstance(part, ImagePart):
+            assert isinstance(header, tuple)
             repeats.append(image_tokens(header, processor, conversation.source))
         else:
             clip = clip_of(part, header, conversation.source)

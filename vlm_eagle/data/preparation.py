@@ -192,10 +192,9 @@ def _headers(sample: Conversation | BadRow, collator: VisionCollator) -> Sequenc
 def _facts(sample: Conversation | BadRow, headers: Sequence[Header] | BadRow) -> object:
     """All that the row's preparation depends on besides its text and the collator. A reason stands for a bad file or path: the
     same text can be good or bad, depending on what lies on the disk."""
-    for found in (sample, headers):
-        if isinstance(found, BadRow):
-            return found.reason
-    return tuple(headers)
+    if isinstance(sample, BadRow):
+        return sample.reason
+    return headers.reason if isinstance(headers, BadRow) else tuple(headers)
 
 
 def _rows(table: pa.Table) -> Iterator[PreparedRow]:

@@ -4,6 +4,8 @@ It is read off the token ids, between the role markers of the ChatML template th
 that is tokenised a second time need not give the same ids.
 """
 
+from typing import Any
+
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -19,8 +21,9 @@ class Supervisor:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.header = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
-        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+        end: Any = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        start: Any = tokenizer.convert_tokens_to_ids("<|im_start|>")
+        self.end: int = end
         if self.end is None or start is None or self.header[0] != start:
             raise UserError(
                 "The tokenizer has no <|im_start|> and <|im_end|> tokens, so answers cannot be found in token ids. "

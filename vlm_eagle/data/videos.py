@@ -43,7 +43,10 @@ def _choose(file: Path, fps: float) -> tuple[set[int], Clip]:
     import av
 
     with av.open(str(file)) as container:
-        rate = float(container.streams.video[0].average_rate)
+        stated = container.streams.video[0].average_rate
+        if stated is None:
+            raise ValueError("the file does not say how many frames a second has")
+        rate = float(stated)
         sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
     total = len(sizes)
     count = smart_nframes({"fps": fps}, total, rate)

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.decoding.detokenize import decode
 from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate_with
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.draft.model import Eagle3Draft
@@ -37,7 +40,7 @@ def answer_of(target: Target, generation: Generation) -> Answer:
     """A finished generation of this target, as text."""
     ended = generation.tokens[-1] in target.eos_ids
     tokens = generation.tokens[:-1] if ended else generation.tokens
-    return Answer(target.tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended, generation)
+    return Answer(decode(target.tokenizer, tokens), tokens, ended, generation)
 
 
 class Answerer:
@@ -59,7 +62,9 @@ class Answerer:
     def __call__(self, conversations: Sequence[Conversation], seeds: Sequence[int] | None = None) -> list[Answer | BadRow]:
         """One answer per conversation, in order; an error stands for each that cannot be a prompt, and costs the others
         nothing. `seeds` are for sampling, one per conversation."""
-        samples, rows, results = [], [], [None] * len(conversations)
+        samples: list[tuple[str, dict[str, Tensor]]] = []
+        rows: list[int] = []
+        results: dict[int, Answer | BadRow] = {}
         for i, conversation in enumerate(conversations):
             try:
                 samples.append((conversation.id, self.collator.encode(conversation)))
@@ -67,9 +72,9 @@ class Answerer:
             except BadRow as error:
                 results[i] = error.as_value()
         if not samples:
-            return results
+            return [results[i] for i in range(len(conversations))]
         settings = self.settings if seeds is None else replace(self.settings, seed=[seeds[i] for i in rows])
         prompts = self.collator.stack(samples, {}).to(self.target.device)
         for i, generation in zip(rows, generate_with(self.decoder, prompts, settings), strict=True):
             results[i] = answer_of(self.target, generation)
-        return results
+        return [results[i] for i in range(len(conversations))]

@@ -55,11 +55,9 @@ class Acceptance:
     def tokens(self, shape: TreeShape) -> int:
         """What `shape` would have committed: a smaller dynamic tree is the best-scored part of a larger one."""
         if shape.is_chain:
-            return 1 + min(self.chain, shape.num_steps)
+            return 1 + min(self.chain, shape.depth)
         kept = 0
-        while (
-            kept < min(len(self.ranks), shape.num_steps) and self.ranks[kept][shape.num_steps - 1] < shape.num_draft_tokens - 1
-        ):
+        while kept < min(len(self.ranks), shape.depth) and self.ranks[kept][shape.depth - 1] < shape.num_draft_tokens - 1:
             kept += 1
         return 1 + kept
 
@@ -94,10 +92,11 @@ def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler,
     decoder.recorded = None  # its trees are looked at, and a replayed one cannot be
     decoder.read(prompt, max_new_tokens, [0])
     going, seen, written = torch.ones(1, dtype=torch.bool, device=target.device), [], 1
-    while written < max_new_tokens - PROBE.num_steps:
+    while written < max_new_tokens - PROBE.depth:
         verdict = decoder.cycle(going)
         (tokens,) = verdict.to_host()
         decoder.note([tokens])
+        assert decoder.tree is not None
         seen.append(acceptance_of(decoder.tree, verdict))
         written += len(tokens)
         if target.eos_ids & set(tokens):
@@ -107,6 +106,7 @@ def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler,
 
 def acceptance_of(tree: DraftTree, verdict: Verdict) -> Acceptance:
     """Where the accepted nodes of a dynamic tree (B = 1) stood in its scores."""
+    assert tree.scores is not None, "a dynamic tree has scores"
     scores, depths, parents = (t[0].tolist() for t in (tree.scores, tree.depths, tree.parents))
     path = verdict.path[0, 1 : int(verdict.counts[0])].tolist()
     better = lambda node, d: sum(
@@ -125,7 +125,7 @@ class _Costs:
         self.kinds = {}
         for chain, shape in ((True, CHAINS[3]), (False, TreeShape(16, PROBE.topk, 4))):
             cost = measure_cycles(SpeculativeDecoder(target, draft, shape, sampler), prompt, 7)
-            self.kinds[chain] = cost.draft / shape.num_steps, cost.extend, cost.overhead
+            self.kinds[chain] = cost.draft / shape.depth, cost.extend, cost.overhead
         sizes = sorted({shape.num_draft_tokens for shape in (*CHAINS, *TREES)})
         decoder = PlainDecoder(target, sampler)
         decoder.read(prompt, max(sizes), [0])
@@ -134,7 +134,7 @@ class _Costs:
     def of(self, shape: TreeShape) -> float:
         """Seconds."""
         level, extend, overhead = self.kinds[shape.is_chain]
-        return self.verify[shape.num_draft_tokens] + level * shape.num_steps + extend + overhead
+        return self.verify[shape.num_draft_tokens] + level * shape.depth + extend + overhead
 
     def _time_verify(self, decoder: Decoder, n: int, repeats: int = 7) -> float:
         tokens = decoder.state.root.expand(1, n)

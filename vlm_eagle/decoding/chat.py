@@ -7,7 +7,7 @@ from vlm_eagle.data.conversation import Conversation, Message, TextPart
 from vlm_eagle.data.prompts import Picture, read_picture
 from vlm_eagle.decoding.answers import Answer, answer_of
 from vlm_eagle.decoding.cycle import Decoder
-from vlm_eagle.decoding.detokenize import TextStream
+from vlm_eagle.decoding.detokenize import TextStream, decode
 from vlm_eagle.decoding.generate import Generation, Settings, stream_with
 
 
@@ -56,7 +56,7 @@ class Chat:
             yield words.end(), False
         finally:
             if answer.tokens:
-                self.conversation = asked.answered(tokenizer.decode(answer.tokens, skip_special_tokens=True))
+                self.conversation = asked.answered(decode(tokenizer, answer.tokens))
             else:  # the prompt may have been half read
                 self.decoder.forget()
 

@@ -74,17 +74,23 @@ class Decoder(ABC):
     """
 
     drafter: Drafter | None = None
+    uniforms: Uniforms  # since `read`
 
     def __init__(self, target: Target, sampler: Sampler, shape: TreeShape = ROOT_ALONE):
         self.target, self.sampler, self.shape = target, sampler, shape
         self.cache = TreeCache(target.config.num_hidden_layers, 0)
-        self.state: State | None = None
-        self.uniforms: Uniforms | None = None
+        self._state: State | None = None
         self.cycles = 0  # since the prompt
         self.known: list[list[int]] = []  # what each sequence's cache was made from, the root included
         self.images: list[str] = []
         self.longest = 0  # committed entries of the longest sequence, as far as the host knows
         self.recorded = RecordedCycles() if target.device.type == "cuda" else None
+
+    @property
+    def state(self) -> State:
+        """Once a prompt was read."""
+        assert self._state is not None
+        return self._state
 
     def forget(self) -> None:
         """The next prompt is read from its beginning."""
@@ -96,7 +102,7 @@ class Decoder(ABC):
         start = self._in_cache(prompt)
         self.known = []  # until all of it is read: an interruption leaves caches that nobody can describe
         self.longest = prompt.input_ids.shape[1]
-        self._reserve(len(prompt), self.longest + max_new_tokens + self.shape.num_steps + self.shape.num_draft_tokens)
+        self._reserve(len(prompt), self.longest + max_new_tokens + self.shape.depth + self.shape.num_draft_tokens)
         # a cycle takes numbers for the target's draws, for keeping drawn drafts, and for drawing them
         per_cycle = 0 if self.sampler.greedy else 3 * self.shape.num_draft_tokens
         self.uniforms, self.cycles = Uniforms(seeds, max_new_tokens, per_cycle, self.target.device), 0
@@ -140,7 +146,7 @@ class Decoder(ABC):
 
     def _begin(self, prompt: Batch, start: int, read: Prefilled, root: Tensor) -> None:
         """The state right after a prompt, in the old tensors if they fit."""
-        b, p = len(root), self.shape.num_steps + 1
+        b, p = len(root), self.shape.depth + 1
         width = 0 if read.aux_hidden is None else read.aux_hidden.shape[2]
         like = read.logits if read.aux_hidden is None else read.aux_hidden
         fresh = State(
@@ -154,10 +160,10 @@ class Decoder(ABC):
             committed=root.new_zeros(b, p),
             counts=torch.zeros_like(root),
         )
-        if self.state is not None and self.state.fits(fresh):
-            self.state.copy_(fresh)
+        if self._state is not None and self._state.fits(fresh):
+            self._state.copy_(fresh)
         else:
-            self.state = fresh
+            self._state = fresh
             if self.recorded:
                 self.recorded.clear()
 
@@ -175,7 +181,7 @@ class Decoder(ABC):
     def _reserve(self, rows: int, capacity: int) -> None:
         """Caches for this many sequences and entries; those that are large enough stay."""
         if self._other_rows(rows):
-            self.state, self.cache = None, TreeCache(self.target.config.num_hidden_layers, 0)
+            self._state, self.cache = None, TreeCache(self.target.config.num_hidden_layers, 0)
         capacity = -(-capacity // _ROOM_STEP) * _ROOM_STEP
         if capacity > self.cache.capacity:
             self.cache.reserve(capacity)
@@ -184,4 +190,4 @@ class Decoder(ABC):
 
     def _other_rows(self, rows: int) -> bool:
         """Whether the caches are for another number of sequences."""
-        return self.state is not None and len(self.state.root) != rows
+        return self._state is not None and len(self._state.root) != rows

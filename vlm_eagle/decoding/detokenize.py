@@ -3,6 +3,11 @@
 from transformers import PreTrainedTokenizerBase
 
 
+def decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    """The text of one sequence, without special tokens."""
+    return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+
 class TextStream:
     """Feed ids, get the new text. A character whose bytes are spread over tokens appears with its last one.
 
@@ -31,4 +36,4 @@ class TextStream:
         return text
 
     def _decode(self, tokens: list[int]) -> str:
-        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return decode(self.tokenizer, tokens)

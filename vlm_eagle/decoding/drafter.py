@@ -31,13 +31,19 @@ class Drafter:
         self.embed_tokens = draft.embed_tokens if draft.config.own_embeddings else embed_tokens
         self.rows = DraftRows(capacity + self.room(shape))
         self.plan = FixedPlan.of(shape, embed_tokens.weight.device) if shape.paths else None
-        self.hidden: Tensor | None = None
+        self._hidden: Tensor | None = None
         self.delta: Tensor | None = None
+
+    @property
+    def hidden(self) -> Tensor:
+        """(B, 1, D), what `step` gave at each last true row; there is one once a prompt was read."""
+        assert self._hidden is not None
+        return self._hidden
 
     @staticmethod
     def room(shape: TreeShape) -> int:
         """Rows a tree needs behind the true ones."""
-        return max(shape.topk, shape.num_draft_tokens) * max(shape.num_steps, 1) + 1
+        return max(shape.topk, shape.num_draft_tokens) * max(shape.depth, 1) + 1
 
     def reserve(self, capacity: int) -> None:
         """Makes room for at least `capacity` true rows."""
@@ -101,8 +107,8 @@ class Drafter:
     def _step_true(self, aux_hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
         output = self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, attend)
         last = output.gather(1, (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2]))
-        if self.hidden is None or len(self.hidden) != len(last):
-            self.hidden = torch.zeros_like(last)
+        if self._hidden is None or len(self._hidden) != len(last):
+            self._hidden = torch.zeros_like(last)
         self.hidden.copy_(torch.where(counts[:, None, None] > 0, last, self.hidden))
 
     @torch.no_grad()
@@ -116,7 +122,9 @@ class Drafter:
             return DraftTree.from_parents(root[:, None], torch.full_like(root[:, None], -1), 0)
         if self.plan is None:
             return self._dynamic(root, level)
-        return self._fixed(root, level) if sampler is None else self._drawn(root, level, sampler, uniform)
+        if sampler is None or uniform is None:
+            return self._fixed(root, level, self.plan)
+        return self._drawn(root, level, self.plan, sampler, uniform)
 
     def _dynamic(self, root: Tensor, level: "_Level") -> DraftTree:
         """The most probable continuations by cumulative draft probability (EAGLE-2, https://arxiv.org/abs/2406.16858): each
@@ -128,14 +136,14 @@ class Drafter:
         frontier = torch.full((b, 1), -1, device=root.device)  # candidate numbers of the nodes that are expanded
         frontier_scores = torch.zeros(b, 1, device=root.device)
         all_tokens, all_parents, all_scores = [], [], []
-        for step in range(self.shape.num_steps):
+        for step in range(self.shape.depth):
             logp, choices = self.draft.logits(hidden).log_softmax(-1).topk(k, dim=-1)  # (B, F, k), sorted
             scores = (frontier_scores[..., None] + logp).flatten(1)
             tokens = self.draft.target_ids[choices].flatten(1)
             all_tokens.append(tokens)
             all_parents.append(frontier.repeat_interleave(k, dim=1))
             all_scores.append(scores)
-            if step < self.shape.num_steps - 1:
+            if step < self.shape.depth - 1:
                 order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
                 frontier, frontier_scores = made + order, scores.gather(1, order)
                 made += scores.shape[1]
@@ -152,37 +160,31 @@ class Drafter:
         return DraftTree.from_parents(
             torch.cat([root[:, None], tokens.gather(1, kept)], dim=1),
             torch.cat([torch.full_like(above[:, :1], -1), above], dim=1),
-            self.shape.num_steps,
+            self.shape.depth,
             scores=torch.cat([torch.zeros_like(scores[:, :1]), scores.gather(1, kept)], dim=1),
         )
 
-    def _fixed(self, root: Tensor, level: "_Level") -> DraftTree:
+    def _fixed(self, root: Tensor, level: "_Level", whole: FixedPlan) -> DraftTree:
         """Every node is a given rank among the children of a given node of the level before."""
         tokens, hidden = [root[:, None]], self.hidden
-        for plan in self.plan.levels:
+        for plan in whole.levels:
             logits = self.draft.logits(hidden)
             best = logits.argmax(-1, keepdim=True) if plan.width == 1 else logits.topk(plan.width, dim=-1).indices
             tokens.append(self.draft.target_ids[best].flatten(1)[:, plan.chosen])
-            if plan.expanded is not None:
+            if plan.expanded is not None and plan.parent_row is not None:
                 hidden = level.expand(hidden, tokens[-1][:, plan.expanded], plan.parent_row.expand(len(root), -1))
-        return self._planned(torch.cat(tokens, dim=1))
+        return _planned(whole.tree, torch.cat(tokens, dim=1))
 
-    def _drawn(self, root: Tensor, level: "_Level", sampler: Sampler, uniform: Tensor) -> DraftTree:
+    def _drawn(self, root: Tensor, level: "_Level", whole: FixedPlan, sampler: Sampler, uniform: Tensor) -> DraftTree:
         """A chain of tokens drawn from the draft's own distribution under the target's sampling parameters."""
         tokens, hidden, proposals = [root[:, None]], self.hidden, []
-        for step, plan in enumerate(self.plan.levels):
+        for step, plan in enumerate(whole.levels):
             q = sampler.probabilities(self.draft.logits(hidden))  # (B, 1, W)
             tokens.append(self.draft.target_ids[draw(q, uniform[:, step : step + 1])])
             proposals.append(q)
-            if plan.expanded is not None:
+            if plan.expanded is not None and plan.parent_row is not None:
                 hidden = level.expand(hidden, tokens[-1], plan.parent_row.expand(len(root), -1))
-        return self._planned(torch.cat(tokens, dim=1), proposals=torch.cat(proposals, dim=1))
-
-    def _planned(self, tokens: Tensor, **extra: Tensor) -> DraftTree:
-        b, tree = len(tokens), self.plan.tree
-        return DraftTree(
-            tokens, tree.parents.expand(b, -1), tree.depths.expand(b, -1), tree.ancestors.expand(b, -1, -1), tree.depth, **extra
-        )
+        return _planned(whole.tree, torch.cat(tokens, dim=1), proposals=torch.cat(proposals, dim=1))
 
 
 class _Level:
@@ -212,3 +214,12 @@ class _Level:
         drafter = self.drafter
         positions = drafter.rotary(positions)
         return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.rows.attend(slots, mask))
+
+
+def _planned(tree: DraftTree, tokens: Tensor, proposals: Tensor | None = None) -> DraftTree:
+    """A planned tree (B = 1), with the tokens (B, N) that it got."""
+    b = len(tokens)
+    return DraftTree(
+        tokens, tree.parents.expand(b, -1), tree.depths.expand(b, -1), tree.ancestors.expand(b, -1, -1), tree.depth,
+        proposals=proposals,
+    )  # fmt: skip

@@ -36,15 +36,16 @@ class FixedPlan:
     def of(cls, shape: TreeShape, device: torch.device) -> "FixedPlan":
         """The plan of a shape with fixed `paths` (a chain has them too)."""
         rows: list[tuple[int, ...]] = [()]  # nodes expanded in the level before
-        inner, levels = {path[:-1] for path in shape.paths}, []
-        for depth in range(1, shape.num_steps + 1):
-            nodes = [path for path in shape.paths if len(path) == depth]
+        paths = shape.paths or ()
+        inner, levels = {path[:-1] for path in paths}, []
+        for depth in range(1, shape.depth + 1):
+            nodes = [path for path in paths if len(path) == depth]
             width = max(path[-1] for path in nodes) + 1
             chosen = [rows.index(path[:-1]) * width + path[-1] for path in nodes]
             going_on = [i for i, path in enumerate(nodes) if path in inner]
             parent_row = [rows.index(nodes[i][:-1]) for i in going_on]
             as_tensor = lambda values: torch.tensor(values, device=device) if values else None
-            levels.append(LevelPlan(width, as_tensor(chosen), as_tensor(going_on), as_tensor(parent_row)))
+            levels.append(LevelPlan(width, torch.tensor(chosen, device=device), as_tensor(going_on), as_tensor(parent_row)))
             rows = [nodes[i] for i in going_on]
         parents = torch.tensor([shape.parents], device=device)
-        return cls(tuple(levels), DraftTree.from_parents(torch.zeros_like(parents), parents, shape.num_steps))
+        return cls(tuple(levels), DraftTree.from_parents(torch.zeros_like(parents), parents, shape.depth))

@@ -119,7 +119,7 @@ def stream_with(
             if going[row]:
                 pieces[row], finished = stopper.cut(answer.tokens, new)
                 going[row] = not finished
-                _note(answer, pieces[row], len(new) - 1, decoder.shape.num_steps)
+                _note(answer, pieces[row], len(new) - 1, decoder.shape.depth)
         yield pieces
 
 

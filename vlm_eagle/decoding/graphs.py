@@ -51,7 +51,7 @@ class RecordedCycles:
         bucket = -(-longest // BUCKET) * BUCKET
         if self.usable and bucket not in self.recordings:
             before = [tensor.clone() for tensor in state]
-            reset = lambda: [tensor.copy_(old) for tensor, old in zip(state, before, strict=True)]
+            reset = lambda: _restore(state, before)
             try:
                 self.recordings[bucket] = self.record(lambda: cycle(bucket), reset)
             except RuntimeError as error:
@@ -62,3 +62,8 @@ class RecordedCycles:
             self.recordings[bucket]()
         else:
             cycle(longest)
+
+
+def _restore(state: Sequence[torch.Tensor], before: Sequence[torch.Tensor]) -> None:
+    for tensor, old in zip(state, before, strict=True):
+        tensor.copy_(old)

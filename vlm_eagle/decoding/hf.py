@@ -21,7 +21,7 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.generation import GenerateDecoderOnlyOutput
+from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from vlm_eagle.decoding.generate import Generation, Settings, stream
 from vlm_eagle.decoding.sampling import Sampling
@@ -101,7 +101,7 @@ def custom_generate(
         pad = next(iter(eos), 0) if pad is None else pad
         rows = [torch.tensor(answer.tokens, device=input_ids.device) for answer in answers]
         new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-        sequences = torch.cat([input_ids, new], dim=1)
+        sequences: Any = torch.cat([input_ids, new], dim=1)  # transformers asks for the legacy LongTensor
         return GenerateDecoderOnlyOutput(sequences=sequences) if generation_config.return_dict_in_generate else sequences
 
     return run

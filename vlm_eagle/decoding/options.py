@@ -32,7 +32,7 @@ class TreeShape:
             raise UserError("num_draft_tokens and topk must be at least 1.")
         if self.num_steps is None:
             object.__setattr__(self, "num_steps", self.num_draft_tokens - 1)
-        steps, k, n = self.num_steps, self.topk, self.num_draft_tokens
+        steps, k, n = self.depth, self.topk, self.num_draft_tokens
         if n > 1 and steps < 1:
             raise UserError("num_steps must be at least 1 to draft anything.")
         if k == 1 and n != steps + 1:
@@ -68,6 +68,12 @@ class TreeShape:
         except ValueError as error:
             raise UserError(f"A fixed tree is a list of dotted ranks such as 0 1 0.0 0.1, found {' '.join(words)}.") from error
         return cls.fixed(paths)
+
+    @property
+    def depth(self) -> int:
+        """`num_steps`, which is a number as soon as there is a shape."""
+        assert self.num_steps is not None
+        return self.num_steps
 
     @property
     def is_chain(self) -> bool:

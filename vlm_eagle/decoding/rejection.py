@@ -22,6 +22,7 @@ def accept_drawn(tree: DraftTree, probabilities: Tensor, target_ids: Tensor, uni
         uniform: (B, 2 N) in [0, 1): N - 1 numbers for keeping, then as many as needed for the final draw.
     """
     b, n = tree.tokens.shape
+    assert tree.proposals is not None
     q = torch.zeros_like(probabilities[:, : n - 1]).index_copy_(2, target_ids, tree.proposals.to(probabilities.dtype))
     proposed = tree.tokens[:, 1:, None]
     p_token = probabilities[:, : n - 1].gather(2, proposed).squeeze(2)

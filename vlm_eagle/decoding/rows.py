@@ -16,31 +16,32 @@ class DraftRows:
 
     def fill(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """An `Attend` for whole prompts: rows 0 .. R - 1, causal."""
-        self._allocate(k, v)
-        self.keys[:, :, : k.shape[2]], self.values[:, :, : v.shape[2]] = k, v
+        keys, values = self._allocated(k, v)
+        keys[:, :, : k.shape[2]], values[:, :, : v.shape[2]] = k, v
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
     def attend(self, slots: Tensor, seen: Tensor) -> Attend:
         """An `Attend` for rows that go to `slots` (B, R) and see `seen` (B, R, span)."""
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self._allocate(k, v)
+            keys, values = self._allocated(k, v)
             index, span = slots[:, None, :, None].expand_as(k), seen.shape[2]
-            self.keys.scatter_(2, index, k)
-            self.values.scatter_(2, index, v)
-            keys, values = self.keys[:, :, :span], self.values[:, :, :span]
+            keys.scatter_(2, index, k)
+            values.scatter_(2, index, v)
+            keys, values = keys[:, :, :span], values[:, :, :span]
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], enable_gqa=True)
 
         return attend
 
-    def _allocate(self, k: Tensor, v: Tensor) -> None:
-        if self.keys is None:
+    def _allocated(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if self.keys is None or self.values is None:
             b, h, _, d = k.shape
             self.keys, self.values = k.new_zeros(b, h, self.capacity, d), v.new_zeros(b, h, self.capacity, d)
+        return self.keys, self.values
 
     def reserve(self, capacity: int) -> None:
         """Makes room for at least `capacity` rows; those there stay."""
-        if capacity > self.capacity and self.keys is not None:
+        if capacity > self.capacity and self.keys is not None and self.values is not None:
             more = capacity - self.keys.shape[2]
             self.keys, self.values = F.pad(self.keys, (0, 0, 0, more)), F.pad(self.values, (0, 0, 0, more))
         self.capacity = max(capacity, self.capacity)

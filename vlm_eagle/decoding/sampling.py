@@ -1,6 +1,7 @@
 """How a token is chosen from logits: greedy, or from the processed distribution. Warping is transformers' own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,11 +43,15 @@ class Sampler:
     def probabilities(self, logits: Tensor) -> Tensor:
         """(..., V) the processed distribution of logits (..., V); a temperature above 0 is assumed."""
         rows = logits.reshape(-1, logits.shape[-1])
-        return self.warpers(None, rows).softmax(-1).view(logits.shape)
+        unread: Any = None  # none of these warpers looks at the tokens so far
+        return self.warpers(unread, rows).softmax(-1).view(logits.shape)
 
     def __call__(self, logits: Tensor, uniform: Tensor | None = None) -> Tensor:
         """(...) int64 tokens from logits (..., V), with one uniform number in [0, 1) each unless greedy."""
-        return logits.argmax(-1) if self.greedy else draw(self.probabilities(logits), uniform)
+        if self.greedy:
+            return logits.argmax(-1)
+        assert uniform is not None
+        return draw(self.probabilities(logits), uniform)
 
 
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:

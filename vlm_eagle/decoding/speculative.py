@@ -20,6 +20,8 @@ from vlm_eagle.target.target import Prefilled, Target
 class SpeculativeDecoder(Decoder):
     """Answers of the target that a draft makes faster."""
 
+    drafter: Drafter
+
     def __init__(
         self, target: Target, draft: Eagle3Draft, shape: TreeShape, sampler: Sampler, *,
         drawn_drafts: bool = False, image_inputs: ImageInputs = "token",
@@ -53,10 +55,12 @@ class SpeculativeDecoder(Decoder):
     def _begin(self, prompt: Batch, start: int, read: Prefilled, root: Tensor) -> None:
         """The draft reads the prompt too: its rows look one token ahead, at the root last."""
         super()._begin(prompt, start, read, root)
+        assert read.aux_hidden is not None
         next_tokens = prompt.input_ids.roll(-1, 1).scatter(1, read.lengths[:, None] - 1, root[:, None])
         embedding = self.drafter.embed_tokens(next_tokens[:, start:])
-        if self._reads_visual(prompt):
-            visual = F.pad(self.target.visual_mask(prompt)[:, 1:], (0, 1))[:, start:, None].to(embedding.device)
+        at = self.target.visual_mask(prompt) if self._reads_visual(prompt) else None
+        if at is not None and read.embeddings is not None:
+            visual = F.pad(at[:, 1:], (0, 1))[:, start:, None].to(embedding.device)
             embedding = F.pad(read.embeddings[:, 1:], (0, 0, 0, 1)).to(embedding.device).where(visual, embedding)
         self.drafter.read(read.aux_hidden, embedding, read.lengths, start, read.positions, read.rope_delta)
 
@@ -95,6 +99,7 @@ def verify_and_commit(decoder: Decoder, tree: DraftTree, longest: int) -> Tensor
 def _judge(decoder: Decoder, tree: DraftTree, logits: Tensor) -> Verdict:
     uniform, sampler = decoder.state.uniform, decoder.sampler
     if tree.proposals is not None:
+        assert decoder.drafter is not None
         return accept_drawn(tree, sampler.probabilities(logits), decoder.drafter.draft.target_ids, uniform)
     return accept(tree, sampler(logits, None if sampler.greedy else uniform[:, : len(tree)]))
 

@@ -35,10 +35,11 @@ class Stopper:
 
     def _stop(self, answer: list[int], piece: list[int]) -> int | None:
         """How many tokens of `piece` complete a stop string first."""
+        assert self.tokenizer is not None
         longest = max(len(stop.encode()) for stop in self.stop_strings)  # a token has at least one byte
         before = answer[len(answer) - min(longest, len(answer)) :]
         for count in range(1, len(piece) + 1):
-            text = self.tokenizer.decode(before + piece[:count])
+            text = str(self.tokenizer.decode(before + piece[:count]))
             if any(stop in text for stop in self.stop_strings):
                 return count
         return None

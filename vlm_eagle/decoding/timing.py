@@ -83,7 +83,7 @@ class ForwardTimer:
 
 def measure_cycles(decoder: Decoder, prompt: Batch, cycles: int, warm_up: int = 2) -> CycleCost:
     """Medians over `cycles` real cycles after a prompt (end tokens do not stop them; the first ones are warm-up)."""
-    new = (cycles + warm_up) * (decoder.shape.num_steps + 1) + 1
+    new = (cycles + warm_up) * (decoder.shape.depth + 1) + 1
     decoder.read(prompt, new, list(range(len(prompt))))
     going = torch.ones(len(prompt), dtype=torch.bool, device=decoder.target.device)
     rows = []

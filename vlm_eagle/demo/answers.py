@@ -42,6 +42,6 @@ def write_answers(
                 raise answer
             if answer.ended:
                 answered[i] = prompts[i].answered(answer.text)
-        if progress:
+        if progress and bar is not None:
             progress.advance(bar, len(chosen))
     return answered

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -154,7 +155,8 @@ def save(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, fo
     weights = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
-    copy = Qwen3VLForConditionalGeneration(model.config).to(torch.bfloat16)
+    copy: Any = Qwen3VLForConditionalGeneration(model.config)
+    copy.to(torch.bfloat16)
     copy.load_state_dict(weights, strict=False)
     copy.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     copy.generation_config.pad_token_id = processor.tokenizer.pad_token_id

@@ -20,9 +20,11 @@ class QA(NamedTuple):
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 NUMBERS_ZH = ("零", "一", "两", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二")
 COLORS_ZH = dict(zip(COLORS, ("红色", "绿色", "蓝色", "黄色", "紫色", "橙色", "黑色", "粉色"), strict=True))
-SHAPES_ZH = dict(zip(SHAPES, ("圆形", "正方形", "三角形", "星形", "十字形", "圆环"), strict=True))
+SHAPES_ZH: dict[str, str] = dict(zip(SHAPES, ("圆形", "正方形", "三角形", "星形", "十字形", "圆环"), strict=True))
 SIZES_ZH = {"small": "小", "large": "大"}
-PLACES_ZH = dict(zip(PLACES, ("左上角", "上方", "右上角", "左侧", "中央", "右侧", "左下角", "下方", "右下角"), strict=True))
+PLACES_ZH: dict[str, str] = dict(
+    zip(PLACES, ("左上角", "上方", "右上角", "左侧", "中央", "右侧", "左下角", "下方", "右下角"), strict=True)
+)
 
 
 def noun(thing: Thing) -> str:

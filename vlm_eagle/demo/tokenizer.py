@@ -1,6 +1,7 @@
 """The demo target's own tokenizer and processor: a byte-level BPE in Qwen's manner, trained on the demo's texts."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from transformers import (
     Qwen2Tokenizer,
@@ -57,11 +58,11 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
 def build_processor(tokenizer: Qwen2Tokenizer, patch_size: int = 16) -> Qwen3VLProcessor:
     """A Qwen3VLProcessor whose pixel budget suits the demo's pictures: 4 to 256 tokens of 32 x 32 pixels each."""
     size = {"shortest_edge": 4 * 32 * 32, "longest_edge": 256 * 32 * 32}
-    common = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2, "size": size}
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    common: dict[str, Any] = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2, "size": size}
+    common |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**common, **half),
+        image_processor=Qwen2VLImageProcessor(**common),
         tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(**common, **half),
+        video_processor=Qwen3VLVideoProcessor(**common),
         chat_template=CHAT_TEMPLATE,
     )

@@ -91,7 +91,7 @@ class Eagle3Config:
             vocab_size=target.vocab_size,
             draft_vocab_size=min(draft_vocab_size, target.vocab_size),
             target_hidden_size=target.hidden_size,
-            aux_layer_ids=tuple(layer_ids),
+            aux_layer_ids=tuple(layer_ids),  # pyright: ignore[reportArgumentType] # __post_init__ counts them
             rope_theta=rope_theta(target),
             max_position_embeddings=target.max_position_embeddings,
             rms_norm_eps=target.rms_norm_eps,

@@ -18,6 +18,9 @@ class Eagle3Draft(nn.Module):
     (`config.own_embeddings`: some made by others; never ours).
     """
 
+    d2t: Tensor
+    t2d: Tensor
+
     def __init__(self, config: Eagle3Config, vocab: DraftVocab | None = None):
         """`vocab` None means the full vocabulary, and is an error for any other draft_vocab_size."""
         super().__init__()

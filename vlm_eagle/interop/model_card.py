@@ -84,7 +84,7 @@ def _title(setting: dict[str, Any], with_temperature: bool) -> str:
 
 def _engine(row: dict[str, Any] | None) -> str | None:
     """The server that a column was measured on, if it was one."""
-    return row and f"{row['kind']} {row['version'] or ''}".strip()
+    return None if not row else f"{row['kind']} {row['version'] or ''}".strip()
 
 
 def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:

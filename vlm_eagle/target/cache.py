@@ -49,6 +49,8 @@ class TreeCache(Cache):
     Lengths belong to the caller: the cache itself never needs the host to know them.
     """
 
+    layers: list["_TreeLayer"]
+
     def __init__(self, num_layers: int, capacity: int):
         self.placement = _Placement(capacity)
         super().__init__(layers=[_TreeLayer(self.placement) for _ in range(num_layers)])
@@ -87,6 +89,9 @@ class TreeCache(Cache):
 
 class _TreeLayer(CacheLayerMixin):
     """One layer. Allocated at first use, on the device where the layer computes and with the head count it has."""
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, placement: _Placement):
         super().__init__()

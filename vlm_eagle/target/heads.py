@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -57,7 +58,9 @@ def load_target(
     try:
         # sdpa: flash attention cannot take the mask of a token tree
         spread = {"device_map": "auto"} if device == "spread" else {}
-        model = auto.from_pretrained(name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **spread, **options)
+        model: Any = auto.from_pretrained(
+            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **spread, **options
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
     if vision and llm_only:

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,13 +59,14 @@ class Target:
     def __init__(
         self,
         model: PreTrainedModel,
-        processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,
+        processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,  # None where no text is read or written (hf.py)
         layer_ids: Sequence[int] | None = None,
     ):
         self.model = model
-        self.processor = processor
-        self.tokenizer: PreTrainedTokenizerBase | None = getattr(processor, "tokenizer", processor)
-        self.decoder: nn.Module = getattr(model.model, "language_model", model.model)
+        own: Any = processor
+        self.processor: ProcessorMixin | PreTrainedTokenizerBase = own
+        self.tokenizer: PreTrainedTokenizerBase = getattr(own, "tokenizer", own)
+        self.decoder: Any = getattr(model.model, "language_model", model.model)
         self.is_vision = hasattr(model.model, "language_model")
         self.config = model.config.get_text_config()
         vision = getattr(model.config, "vision_config", None)
@@ -103,7 +105,8 @@ class Target:
     @property
     def eos_ids(self) -> frozenset[int]:
         """The token ids that end an answer."""
-        eos = self.model.generation_config.eos_token_id
+        generation: Any = self.model.generation_config
+        eos: Any = generation.eos_token_id
         if eos is None:
             eos = self.tokenizer.eos_token_id
         return frozenset(eos if isinstance(eos, (list, tuple)) else [eos])

@@ -99,4 +99,6 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _step(file: Path) -> int:
-    return int(_NAME.fullmatch(file.name)[1])
+    match = _NAME.fullmatch(file.name)
+    assert match is not None
+    return int(match[1])

@@ -214,7 +214,8 @@ def checksum(tensors: dict[str, Tensor]) -> int:
     """CRC-32 over the bytes of all tensors, by name."""
     crc = 0
     for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].contiguous().flatten().view(torch.uint8).numpy(), crc)
+        data: Any = tensors[name].contiguous().flatten().view(torch.uint8).numpy()
+        crc = zlib.crc32(data, crc)
     return crc
 
 

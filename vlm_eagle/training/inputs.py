@@ -20,13 +20,14 @@ class DraftInputs:
         self.visual, self.rows = features.visual, None
         if merged is not None and features.visual is not None and len(features.visual):
             at = features.visual_mask
+            assert at is not None
             number = (at.flatten().cumsum(0) - 1).view_as(at)
             self.rows = number.masked_fill(~(at & merged[:, None].to(at.device)), -1).flatten()
 
     def embedding(self, flat: Tensor) -> Tensor:
         """(n, D_target) for flat indices (n,)."""
         embedding = self.embed_tokens(self.ids[flat])
-        if self.rows is None:
+        if self.rows is None or self.visual is None:
             return embedding
         rows = self.rows[flat]
         return self.visual[rows.clamp_min(0)].to(embedding.dtype).where(rows[:, None] >= 0, embedding)

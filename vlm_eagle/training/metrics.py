@@ -40,6 +40,6 @@ def over_ranks(accelerator: Accelerator, acceptance: StepAcceptance, *numbers: f
     """(acceptance, *numbers), each summed over all ranks."""
     own = torch.cat([acceptance.correct.double(), acceptance.rows.double(), torch.tensor(numbers, dtype=torch.float64)])
     alone = accelerator.num_processes == 1  # its device need not know float64 then
-    totals = own if alone else accelerator.reduce(own.to(accelerator.device), "sum").cpu()
+    totals = own if alone else torch.as_tensor(accelerator.reduce(own.to(accelerator.device), "sum")).cpu()
     n = len(acceptance.rows)
     return StepAcceptance(totals[:n].long(), totals[n : 2 * n].long()), *totals[2 * n :].tolist()

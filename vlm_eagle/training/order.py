@@ -37,20 +37,21 @@ class Order:
             taken = [order[i % self.rows] for i in range(whole * self.batch_size)]
             batches = [taken[i : i + self.batch_size] for i in range(0, len(taken), self.batch_size)]
         else:
-            batches = self._by_length(order)
+            assert self.lengths is not None
+            batches = self._by_length(order, self.lengths, self.max_tokens)
             batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
             batches = (batches * self.per_step)[: max(len(batches) // self.per_step, 1) * self.per_step]
         return [batches[i : i + self.per_step] for i in range(0, len(batches), self.per_step)]
 
-    def _by_length(self, order: list[int]) -> list[list[int]]:
+    def _by_length(self, order: list[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         """Within windows of the permutation, rows of similar length side by side, so that little is padded."""
         batches: list[list[int]] = []
-        mean = max(sum(self.lengths) // self.rows, 1)
-        window = WINDOW * max(self.max_tokens // mean, 1)
+        mean = max(sum(lengths) // self.rows, 1)
+        window = WINDOW * max(max_tokens // mean, 1)
         for start in range(0, self.rows, window):
             batch: list[int] = []
-            for row in sorted(order[start : start + window], key=self.lengths.__getitem__):
-                if batch and (len(batch) + 1) * self.lengths[row] > self.max_tokens:
+            for row in sorted(order[start : start + window], key=lengths.__getitem__):
+                if batch and (len(batch) + 1) * lengths[row] > max_tokens:
                     batches.append(batch)
                     batch = []
                 batch.append(row)

@@ -62,7 +62,7 @@ def run_training(config: TrainConfig, resolve: Resolve, *, quiet: bool = False) 
     run = build_run(config, accelerator)
     accelerator.init_trackers("vlm_eagle")
     console.print(
-        f"{len(run.train.dataset):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, "
+        f"{len(run.lengths):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, "
         f"aux layer ids {run.target.layer_ids}"
     )
     trainer = Trainer(config, run, accelerator, console)

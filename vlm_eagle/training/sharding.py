@@ -36,7 +36,8 @@ def prepare(accelerator: Accelerator, module: nn.Module, shard: bool) -> nn.Modu
         raise UserError("accelerate's config file asks for FSDP version 1. Set fsdp_version: 2 in its fsdp_config.")
     if accelerator.num_processes == 1 or not (shard or by_config):
         return accelerator.prepare(module)
-    return fully_shard(module, mesh=_mesh(accelerator))
+    sharded: Any = fully_shard(module, mesh=_mesh(accelerator))  # the module itself, of a class made for it
+    return sharded
 
 
 def shard_target(target: Target, accelerator: Accelerator) -> None:

@@ -28,6 +28,7 @@ class Source(Protocol):
 
     def features(self, item: Batch | TargetFeatures) -> TargetFeatures:
         """The features of an item that is not empty, on the device that the item is on."""
+        ...
 
     def idle(self) -> None:
         """In place of `features`, while other processes have an item and this one has none."""

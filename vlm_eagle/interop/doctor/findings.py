@@ -1,7 +1,7 @@
 """What the doctor says: one finding per fault, each with its reason and its remedy."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 # an error breaks loading or acceptance, a warning does so in some engine or some case, a note is nothing to worry about
 Severity = Literal["error", "warning", "note"]
@@ -38,16 +38,16 @@ class Finding:
         return self.severity != "note"
 
 
-def error(code: str, what: str, why: str, fix: str, **more: object) -> Finding:
+def error(code: str, what: str, why: str, fix: str, **more: Any) -> Finding:
     """A finding that breaks loading or acceptance."""
     return Finding(code, "error", what, why, fix, **more)
 
 
-def warning(code: str, what: str, why: str, fix: str, **more: object) -> Finding:
+def warning(code: str, what: str, why: str, fix: str, **more: Any) -> Finding:
     """A finding that hurts in some engine or some case."""
     return Finding(code, "warning", what, why, fix, **more)
 
 
-def note(code: str, what: str, why: str, fix: str, **more: object) -> Finding:
+def note(code: str, what: str, why: str, fix: str, **more: Any) -> Finding:
     """Something to know."""
     return Finding(code, "note", what, why, fix, **more)

@@ -69,7 +69,7 @@ class Report:
         }
 
     def __rich__(self) -> Group:
-        parts: list[Any] = [self._acceptance()] if self.search else []
+        parts: list[Any] = [self._acceptance(self.search)] if self.search else []
         if self.skipped:
             parts.append(Text(f"Skipped prompts: {', '.join(f'{n} {reason}' for reason, n in self.skipped.items())}."))
         if self.unmeasured:
@@ -77,7 +77,7 @@ class Report:
         if self.findings:
             parts.append(self._findings())
         verdict = "Healthy." if self.healthy else "Not healthy."
-        if self.diagnosis:
+        if self.search and self.diagnosis:
             before, after = self.search.before.total, self.search.after.total
             verdict += (
                 f" Diagnosis: {', then '.join(self.diagnosis)}. Corrected, the first position goes from {before.first:.2f} to "
@@ -86,8 +86,7 @@ class Report:
         parts.append(Text(verdict, style="bold green" if self.healthy else "bold red"))
         return Group(*parts)
 
-    def _acceptance(self) -> Table:
-        found = self.search
+    def _acceptance(self, found: Search) -> Table:
         table = Table(title="Acceptance by position, on the target's own answers")
         table.add_column("prompts")
         table.add_column("read as")

@@ -99,3 +99,4 @@ class Engine(Protocol):
             BadRow: the prompt cannot be sent.
             UserError: the server is gone, or does not count what is needed.
         """
+        ...

@@ -3,11 +3,11 @@
 import base64
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from qwen_vl_utils import fetch_image
-from transformers import BaseImageProcessor
 
 from vlm_eagle.data.collator import template_message
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, TextPart, VideoPart
@@ -16,7 +16,7 @@ from vlm_eagle.data.images import open_image
 Prepare = Callable[[Image.Image], Image.Image]
 
 
-def resizer(processor: BaseImageProcessor) -> Prepare:
+def resizer(processor: Any) -> Prepare:
     """Brings pictures to the size our own processor would give them, so that an engine has nothing left to resample."""
     size = {"min_pixels": processor.size["shortest_edge"], "max_pixels": processor.size["longest_edge"]}
     return lambda picture: fetch_image({"image": picture, **size}, image_patch_size=processor.patch_size)
@@ -53,6 +53,7 @@ def _part(part: Any, source: str, prepare: Prepare | None, by_path: bool) -> dic
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, ImagePart) and by_path:
+        assert isinstance(part.image, Path), "a picture in memory has no address"
         if not part.image.is_file():
             raise BadRow(source, "image missing", f"{part.image} does not exist")
         return {"type": "image_url", "image_url": {"url": part.image.resolve().as_uri()}}

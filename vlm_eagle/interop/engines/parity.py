@@ -122,7 +122,7 @@ class _Uncut(SpeculativeDecoder):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self.accepted_at = [0] * self.shape.num_steps
+        self.accepted_at = [0] * self.shape.depth
 
     def note(self, committed: list[list[int]]) -> None:
         for i in range(len(committed[0]) - 1):  # the last one is the target's own

@@ -49,6 +49,7 @@ def write_draft(
     if wrong:
         raise UserError(f"This draft cannot be exported for {form}: it uses {'; '.join(wrong)}.")
     if form == "speculators":
+        assert verifier is not None, "this layout carries the target's embeddings"
         write_speculators(folder, config, tensors, verifier)
     else:
         files.save(folder, config, tensors)

@@ -59,9 +59,11 @@ class Acceptance:
     def __add__(self, other: "Acceptance") -> "Acceptance":
         if not self.rows or not other.rows:
             return self if self.rows else other
-        pairs = zip(self.rows, other.rows, strict=True), zip(self.right, other.right, strict=True)
-        counts = ([a + b for a, b in pair] for pair in pairs)
-        return Acceptance(*counts, self.certainty + other.certainty, self.log_likelihood + other.log_likelihood)
+        rows, right = (
+            [a + b for a, b in zip(ours, theirs, strict=True)]
+            for ours, theirs in ((self.rows, other.rows), (self.right, other.right))
+        )
+        return Acceptance(rows, right, self.certainty + other.certainty, self.log_likelihood + other.log_likelihood)
 
 
 @dataclass

@@ -50,7 +50,7 @@ def _check_keys(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
         why = "If training took others, acceptance suffers and nothing says so."
         if facts.default_ids != facts.engine_ids:
             yield warning("layer-ids-missing", what, why, _BOTH, reading="ids-default", doubtful=True)
-    elif not (top and nested) and (top or tuple(i + 1 for i in nested)) != facts.engine_ids:
+    elif not (top and nested) and (top or tuple(i + 1 for i in nested or ())) != facts.engine_ids:
         engine, key = ("SGLang", "nested") if top else ("vLLM", "top-level")
         what = f"The {key} list of aux layer ids is missing; {engine} then captures {default}."
         yield warning("layer-ids-missing", what, "The draft was trained on other layers.", _BOTH)

@@ -41,7 +41,7 @@ def check_heads(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
         hidden = draft.number("hidden_size")
         guess = hidden / heads if hidden and heads else None
         rows = (draft.shape(f"{_ATTENTION}q_proj.weight") or (None,))[0]
-        if guess is None or heads * guess != rows or guess != facts.head_dim:
+        if guess is None or not heads or heads * guess != rows or guess != facts.head_dim:
             what = f"config.json has no head_dim; engines take hidden_size / heads = {guess}."
             why = f"The target's heads have {facts.head_dim} components, and q_proj has {rows} rows."
             yield error("head-dim", what, why, f"Write head_dim {facts.head_dim}.")
