@@ -68,9 +68,9 @@ def make_cases(
             except BadRow as failure:
                 skipped[failure.reason] += 1
                 first = first or str(failure)
-        batch = collator.stack(rows, {})
-        if batch is None:
+        if not rows:
             continue
+        batch = collator.stack(rows, {})
         answers = generate(target, batch.to(target.device), None, Settings(max_new_tokens=max_new_tokens))
         for row, answer in zip(rows, answers, strict=True):
             if len(answer.tokens) < _LEAST_TOKENS:
