@@ -40,6 +40,7 @@ NOT_IMPORTED = {
     "tensorboard": "accelerate imports it for --tracker tensorboard",
     "pytest-xdist": "a plugin of pytest: make test",
     "ruff": "make lint",
+    "codespell": "make lint",
 }
 
 

@@ -167,7 +167,7 @@ def test_nothing_is_prepared_twice_and_nothing_is_stale(folder, collator, proces
     set_pixel_budget(small, max_pixels=8192)
     assert work.of(dataset, VisionCollator(small, max_length=200), tmp_path) == 5
     talks = deepcopy(processor)
-    talks.chat_template = processor.chat_template.replace("assistant", "assistent")
+    talks.chat_template = processor.chat_template.replace("assistant", "helper")
     words = deepcopy(processor)
     words.tokenizer.add_tokens(["kettle"])
     assert len({identity(VisionCollator(one, max_length=200)) for one in (processor, talks, words, small)}) == 4

@@ -201,12 +201,12 @@ def test_advice_helps_and_is_in_order():
         target=replace(PLAN.target, value_bytes=4),
         work=replace(PLAN.work, optimizer="adamw", processes=4, accumulation=2),
     )
-    advices = advise(large)
+    changes = advise(large)
     words = ["--accumulation 8", "recompute", "bfloat16", "muon", "length 2048", "16000"]
     words += ["--shard-target", "capture_features", "--shard "]
-    assert all(word in advice.text for word, advice in zip(words, advices, strict=True))
-    assert all(advice.alone.peak < large.peak for advice in advices)
-    peaks = [large.peak, *(advice.so_far.peak for advice in advices)]
+    assert all(word in advice.text for word, advice in zip(words, changes, strict=True))
+    assert all(advice.alone.peak < large.peak for advice in changes)
+    peaks = [large.peak, *(advice.so_far.peak for advice in changes)]
     assert peaks == sorted(peaks, reverse=True)
 
 
