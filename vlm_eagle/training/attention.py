@@ -5,7 +5,8 @@ gradient, as in flash attention (https://arxiv.org/abs/2205.14135). Plain matrix
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from einops import rearrange
@@ -22,17 +23,16 @@ class Seen:
 
     Attributes:
         keys, values: (H_kv, R, K), step 0 of all packed rows.
-        own_keys, own_values: (H_kv, A, m, K), each anchor's own rows of the m later steps.
+        own: by later step, keys and values (H_kv, A, K) of each anchor's own row.
     """
 
     keys: Tensor
     values: Tensor
-    own_keys: Tensor
-    own_values: Tensor
+    own: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def kept(self, keep: Tensor) -> "Seen":
         """For a step that fewer anchors reach."""
-        return Seen(self.keys, self.values, self.own_keys[:, keep], self.own_values[:, keep])
+        return Seen(self.keys, self.values, tuple((k[:, keep], v[:, keep]) for k, v in self.own))
 
 
 class AnchorAttention:
@@ -46,26 +46,24 @@ class AnchorAttention:
         """(1, H, A, K) from q (1, H, A, K), k and v (1, H_kv, A or, at step 0, R, K)."""
         q, k, v = (t[0].to(v.dtype) for t in (q, k, v))
         if self.seen is None:
-            none = k.new_empty(k.shape[0], q.shape[1], 0, k.shape[2])
-            self.seen = Seen(k, v, none, none)
+            self.seen = Seen(k, v)
         else:
-            own_keys = torch.cat([self.seen.own_keys, k[:, :, None]], dim=2)
-            own_values = torch.cat([self.seen.own_values, v[:, :, None]], dim=2)
-            self.seen = Seen(self.seen.keys, self.seen.values, own_keys, own_values)
+            self.seen = replace(self.seen, own=(*self.seen.own, (k, v)))
         s = self.seen
-        return _Attention.apply(q, s.keys, s.values, s.own_keys, s.own_values, self.step)[None]
+        return _Attention.apply(self.step, q, s.keys, s.values, *chain.from_iterable(s.own))[None]
 
 
 class _Attention(torch.autograd.Function):
-    """(H, A, K) from queries (H, A, K) and the fields of `Seen`. Softmax runs in float32.
+    """(H, A, K) from queries (H, A, K), keys and values (H_kv, R, K) of step 0, and the `own` keys and values (H_kv, A, K) in
+    turns. Softmax runs in float32.
 
     Inside, G = H / H_kv query heads share a key-value head and are treated as G rows of one anchor: (H_kv, A, G, K). Shared
-    rows of step 0 are taken in chunks of anchors; an anchor's own m rows are few, and all anchors are taken at once. Both
-    meet in the logarithm of their sums, `lse`.
+    rows of step 0 are taken in chunks of anchors; an anchor's own rows are few, and each is taken for all anchors at once.
+    Both meet in the logarithm of their sums, `lse`.
     """
 
     @staticmethod
-    def forward(ctx, q: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, step: StepRows) -> Tensor:
+    def forward(ctx, step: StepRows, q: Tensor, keys: Tensor, values: Tensor, *own: Tensor) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
             query = _grouped(q, keys) * q.shape[-1] ** -0.5
             out, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
@@ -75,18 +73,19 @@ class _Attention(torch.autograd.Function):
                 out[:, chunk.anchors] = chunk.rows_of(scores.sub_(total).exp_().to(q.dtype) @ values[:, chunk.rows])
                 lse[:, chunk.anchors] = chunk.rows_of(total)[..., 0]
                 del scores  # only one chunk's live at a time
-            if own_keys.shape[2]:
-                own = _own_scores(query, own_keys)
-                shared, lse = lse, torch.logaddexp(lse, own.logsumexp(-1))
-                p = (own - lse[..., None]).exp_().to(q.dtype)
-                out = out * (shared - lse).exp_()[..., None].to(q.dtype) + p @ own_values
-        ctx.save_for_backward(query, keys, values, own_keys, own_values, out, lse)
+            if own:
+                scores = torch.stack([_dot(query, key) for key in own[::2]])
+                shared, lse = lse, torch.logaddexp(lse, scores.logsumexp(0))
+                out *= (shared - lse).exp_()[..., None]
+                for p, value in zip((scores - lse).exp_(), own[1::2], strict=True):
+                    out.addcmul_(p[..., None].to(q.dtype), value[:, :, None])
+        ctx.save_for_backward(query, keys, values, out, lse, *own)
         ctx.step = step
         return rearrange(out, "h a g k -> (h g) a k")
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, keys, values, own_keys, own_values, out, lse = ctx.saved_tensors
+        query, keys, values, out, lse, *own = ctx.saved_tensors
         grad = _grouped(grad, keys).contiguous()
         delta = (grad.float() * out.float()).sum(-1)
         d_query = torch.empty_like(query)
@@ -100,12 +99,14 @@ class _Attention(torch.autograd.Function):
             d_keys[:, chunk.rows] += d_scores.transpose(1, 2) @ chunk.flat(query)
             d_values[:, chunk.rows] += p.transpose(1, 2) @ g
             del p, d_scores
-        p = (_own_scores(query, own_keys) - lse[..., None]).exp_()
-        d_own = ((grad @ own_values.transpose(2, 3)).float() - delta[..., None]).mul_(p).to(query.dtype)
-        d_query += d_own @ own_keys
-        d_own_keys, d_own_values = d_own.transpose(2, 3) @ query, p.to(query.dtype).transpose(2, 3) @ grad
+        d_own = []
+        for key, value in zip(own[::2], own[1::2], strict=True):
+            p = (_dot(query, key) - lse).exp_()
+            d_score = ((_dot(grad, value) - delta) * p).to(query.dtype)[..., None]
+            d_query.addcmul_(d_score, key[:, :, None])
+            d_own += [(d_score * query).sum(2), (p[..., None].to(query.dtype) * grad).sum(2)]
         d_q = rearrange(d_query, "h a g k -> (h g) a k") * query.shape[-1] ** -0.5
-        return d_q, d_keys.to(keys.dtype), d_values.to(values.dtype), d_own_keys, d_own_values, None
+        return None, d_q, d_keys.to(keys.dtype), d_values.to(values.dtype), *d_own
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,6 @@ def _grouped(q: Tensor, keys: Tensor) -> Tensor:
     return rearrange(q, "(h g) a k -> h a g k", h=len(keys))
 
 
-def _own_scores(query: Tensor, own_keys: Tensor) -> Tensor:
-    """(H_kv, A, G, m) float32."""
-    return (query @ own_keys.transpose(2, 3)).float()
+def _dot(rows: Tensor, own: Tensor) -> Tensor:
+    """(H_kv, A, G) float32, of (H_kv, A, G, K) with each anchor's own (H_kv, A, K). As a matrix product it would be slower."""
+    return (rows * own[:, :, None]).sum(-1, dtype=torch.float32)

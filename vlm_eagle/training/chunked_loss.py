@@ -80,7 +80,7 @@ class _ChunkedLoss(torch.autograd.Function):
         d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
         order, cast = prediction.answer.argsort(stable=True), weight.to(_matmul_dtype(weight))
         for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
-            x = hidden[rows].to(cast.dtype)
+            x = hidden.index_select(0, rows).to(cast.dtype)
             part, right, d_logits = _chunk(x, cast, prediction, teaching, row_loss, positions, rows, learn)
             loss += part
             correct.index_add_(0, prediction.step[rows], right)
@@ -111,9 +111,9 @@ def _chunk(
     logits = F.linear(x, weight)
     with torch.enable_grad():
         leaf = logits.float().detach().requires_grad_(learn)
-        losses = row_loss(leaf, teacher.probabilities[answer])
+        losses = row_loss(leaf, teacher.probabilities.index_select(0, answer))
         part = (losses * prediction.weight[rows] * covered).sum()
-    right = (leaf.detach().argmax(-1) == teacher.top[answer]) & covered
+    right = (leaf.detach().max(-1).indices == teacher.top[answer]) & covered
     if not learn:
         return part, right.long(), None
     (d_logits,) = torch.autograd.grad(part, leaf)
