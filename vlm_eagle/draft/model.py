@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
-from vlm_eagle.draft.layers import Attend, DraftLayer
+from vlm_eagle.draft.layers import Attend, DraftLayer, Embedded, Rows
 from vlm_eagle.draft.vocab import DraftVocab
 
 
@@ -52,12 +52,16 @@ class Eagle3Draft(nn.Module):
             aux_hidden = torch.cat([norm(third) for norm, third in zip(self.fc_norm, thirds, strict=True)], dim=-1)
         return self.fc(aux_hidden)
 
+    def embedded(self, embedding: Tensor, queries: Rows) -> Embedded:
+        """Embeddings (B, R, D) for `step`, where several steps read the same tokens."""
+        return self.midlayer.embedded(embedding.to(self.fc.weight.dtype), queries)
+
     def step(
-        self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, queries: Tensor | None = None
+        self, hidden: Tensor, embedding: Tensor | Embedded, positions: Tensor, attend: Attend, queries: Rows | None = None
     ) -> Tensor:
         """The next hidden state of R rows, (B, R, D), or of `queries` (Q,) among them, (B, Q, D): from the fused hidden
         states at step 0, from this function's own output afterwards."""
-        output = self.midlayer(hidden, embedding.to(hidden.dtype), positions, attend, queries)
+        output = self.midlayer(hidden, embedding, positions, attend, queries)
         return self.norm(output) if self.config.norm_output else output
 
     def normed(self, hidden: Tensor) -> Tensor:

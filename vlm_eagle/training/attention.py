@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vlm_eagle.draft.layers import Rows
 from vlm_eagle.training.anchors import StepRows
 
 CHUNK = {"cpu": 64, "cuda": 512}  # queries whose scores exist at one time: what fits a cache; what fills a GPU
@@ -30,7 +31,7 @@ class Seen:
     values: Tensor
     own: tuple[tuple[Tensor, Tensor], ...] = ()
 
-    def kept(self, keep: Tensor) -> "Seen":
+    def kept(self, keep: Rows) -> "Seen":
         """For a step that fewer anchors reach."""
         return Seen(self.keys, self.values, tuple((k[:, keep], v[:, keep]) for k, v in self.own))
 

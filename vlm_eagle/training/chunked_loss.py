@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlm_eagle.devices import autocast_dtype
 from vlm_eagle.training.losses import RowLoss
 from vlm_eagle.training.teacher import teach
 
@@ -78,7 +79,7 @@ class _ChunkedLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros(steps, dtype=torch.long, device=hidden.device)
         d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
-        order, cast = prediction.answer.argsort(stable=True), weight.to(_matmul_dtype(weight))
+        order, cast = prediction.answer.argsort(stable=True), weight.to(autocast_dtype(weight))
         for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
             x = hidden.index_select(0, rows).to(cast.dtype)
             part, right, d_logits = _chunk(x, cast, prediction, teaching, row_loss, positions, rows, learn)
@@ -126,12 +127,6 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         torch.addmm(total, a, b, out=total)
     else:
         total += a @ b
-
-
-def _matmul_dtype(weight: Tensor) -> torch.dtype:
-    """What matrix products run in, so that a weight is cast once and not by autocast in every chunk."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:
