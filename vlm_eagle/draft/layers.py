@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vlm_eagle.devices import autocast_dtype
 from vlm_eagle.draft.config import Eagle3Config
+from vlm_eagle.draft.norm import RMSNorm
 from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin, rotate
 
 # (queries (B, H, Q, K), keys (B, H_kv, R, K), values (B, H_kv, R, K)) of R new rows, Q of which ask -> mixed values (B, H,
@@ -65,7 +66,7 @@ class DraftAttention(nn.Module):
         self.k_proj = nn.Linear(2 * config.hidden_size, kv_heads, bias=False)
         self.v_proj = nn.Linear(2 * config.hidden_size, kv_heads, bias=False)
         self.o_proj = nn.Linear(heads, config.hidden_size, bias=False)
-        norm = partial(nn.RMSNorm, self.head_dim, eps=config.rms_norm_eps) if config.qk_norm else nn.Identity
+        norm = partial(RMSNorm, self.head_dim, eps=config.rms_norm_eps) if config.qk_norm else nn.Identity
         self.q_norm, self.k_norm = norm(), norm()
         mrope = mrope_coordinate(config.mrope_section, config.mrope_interleaved) if config.mrope_section else None
         self.register_buffer("coordinate", mrope, persistent=False)
@@ -120,9 +121,9 @@ class DraftLayer(nn.Module):
     def __init__(self, config: Eagle3Config):
         super().__init__()
         self.norm_before_residual = config.norm_before_residual
-        self.hidden_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.hidden_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attn = DraftAttention(config)
         self.mlp = DraftMLP(config)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.layers import Attend, DraftLayer, Embedded, Rows
+from vlm_eagle.draft.norm import RMSNorm
 from vlm_eagle.draft.vocab import DraftVocab
 
 
@@ -27,12 +28,12 @@ class Eagle3Draft(nn.Module):
         if config.own_embeddings:
             self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.norm_before_fc:
-            self.input_norm = nn.RMSNorm(3 * config.target_hidden_size, eps=config.rms_norm_eps)
+            self.input_norm = RMSNorm(3 * config.target_hidden_size, eps=config.rms_norm_eps)
         self.fc = nn.Linear(3 * config.target_hidden_size, config.hidden_size, bias=False)
         if config.fc_norm:
-            self.fc_norm = nn.ModuleList(nn.RMSNorm(config.target_hidden_size, eps=config.rms_norm_eps) for _ in range(3))
+            self.fc_norm = nn.ModuleList(RMSNorm(config.target_hidden_size, eps=config.rms_norm_eps) for _ in range(3))
         self.midlayer = DraftLayer(config)
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
         self.register_buffer("d2t", vocab.d2t)
         self.register_buffer("t2d", vocab.t2d)
