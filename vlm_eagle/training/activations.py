@@ -127,8 +127,8 @@ class DraftActivations:
 
     def _chunk_positions(self) -> int:
         c = self.draft.config
-        per_position = c.vocab_size + self.work.ttt_length * c.draft_vocab_size
-        return min(max(chunked_loss.ELEMENTS[self.work.device] // per_position, 1), self.work.anchors)
+        size = chunked_loss.chunk_positions(self.work.device, c.vocab_size, c.draft_vocab_size, self.work.ttt_length)
+        return min(size, self.work.anchors)
 
     def _chunk_logits(self) -> int:
         return self._chunk_positions() * self.work.ttt_length * self.draft.config.draft_vocab_size

@@ -18,6 +18,7 @@ from vlm_eagle.training.teacher import teach
 
 # logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
 ELEMENTS = {"cpu": 2**23, "cuda": 2**25}
+CPU_POSITIONS = 64  # and no more positions than that on a CPU: enough for its matrix products, and logits may fit its cache
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,16 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += a @ b
 
 
+def chunk_positions(device: str, vocabulary: int, width: int, steps: int) -> int:
+    """How many supervised positions a chunk takes: logits (V,) of each and (W,) of the rows of S steps that predict it."""
+    size = max(ELEMENTS.get(device, ELEMENTS["cpu"]) // (vocabulary + steps * width), 1)
+    return min(size, CPU_POSITIONS) if device == "cpu" else size
+
+
 def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:
     """(positions, the rows that predict them), small enough for `ELEMENTS`."""
-    device = order.device
-    per_position = len(teaching.t2d) + steps * width
-    size = max(ELEMENTS.get(device.type, ELEMENTS["cpu"]) // per_position, 1)
-    total = len(teaching.last_hidden)
+    device, total = order.device, len(teaching.last_hidden)
+    size = chunk_positions(device.type, len(teaching.t2d), width, steps)
     bounds = [*range(0, total, size), total]
     edges = torch.searchsorted(answer[order], torch.tensor(bounds, device=device)).tolist()
     pairs = zip(bounds, bounds[1:], edges, edges[1:], strict=False)

@@ -99,11 +99,10 @@ def ttt_loss(
             hidden, seen = checkpoint(_unroll, draft, hidden, seen, embedded, anchors, k, use_reentrant=False)
         else:
             hidden, seen = _unroll(draft, hidden, seen, embedded, anchors, k)
-        said.append(hidden[0, step.supervised])
+        said.append(draft.normed(hidden[0, step.supervised]))
     prediction = _prediction(anchors.steps, decay, own_rows if rows is None else rows)
     teaching = Teaching(features.last_hidden, head, draft.target_ids, draft.t2d)
-    normed = draft.normed(torch.cat(said))
-    total, correct = chunked_loss(normed, draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
+    total, correct = chunked_loss(torch.cat(said), draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
     return TTTResult(total, correct, own_rows)
 
 
