@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlm_eagle.draft.layers import Rows
 from vlm_eagle.training.anchors import StepRows
+from vlm_eagle.training.products import add_product
 
 CHUNK = {"cpu": 64, "cuda": 512}  # queries whose scores exist at one time: what fits a cache; what fills a GPU
 
@@ -98,8 +99,8 @@ class _Attention(torch.autograd.Function):
             d_scores = (g @ values[:, chunk.rows].transpose(1, 2)).float().sub_(delta[:, chunk.asking]).mul_(p)
             d_scores, p = d_scores.to(query.dtype), p.to(query.dtype)
             d_query[:, chunk.asking] = d_scores @ keys[:, chunk.rows]
-            d_keys[:, chunk.rows] += d_scores.transpose(1, 2) @ query[:, chunk.asking]
-            d_values[:, chunk.rows] += p.transpose(1, 2) @ g
+            add_product(d_keys[:, chunk.rows], d_scores.transpose(1, 2), query[:, chunk.asking])
+            add_product(d_values[:, chunk.rows], p.transpose(1, 2), g)
             del p, d_scores
         d_own = []
         for key, value in zip(own[::2], own[1::2], strict=True):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vlm_eagle.devices import autocast_dtype
 from vlm_eagle.training.losses import RowLoss
+from vlm_eagle.training.products import add_product
 from vlm_eagle.training.teacher import teach
 
 # logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
@@ -88,7 +89,7 @@ class _ChunkedLoss(torch.autograd.Function):
             correct.index_add_(0, prediction.step[rows], right)
             if learn:
                 d_hidden[rows] = (d_logits @ cast).float()
-                _add_product(d_weight, d_logits.T, x)
+                add_product(d_weight, d_logits.T, x)
             del d_logits  # nothing of this chunk lives while the next one is made
         if learn:
             ctx.save_for_backward(d_hidden.to(hidden.dtype), d_weight.to(weight.dtype))
@@ -120,14 +121,6 @@ def _chunk(
         return part, right.long(), None
     (d_logits,) = torch.autograd.grad(part, leaf)
     return part.detach(), right.long(), d_logits.to(logits.dtype)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, where possible without a tensor for the product: the head's gradient is large."""
-    if a.dtype == total.dtype:
-        torch.addmm(total, a, b, out=total)
-    else:
-        total += a @ b
 
 
 def chunk_positions(device: str, vocabulary: int, width: int, steps: int) -> int:
