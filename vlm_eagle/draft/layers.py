@@ -51,6 +51,7 @@ class Embedded:
 
 def _project(x: Tensor, weights: Projected, queries: Rows | None) -> Projected:
     q, k, v = weights
+    x = x.to(k.dtype)  # once, and not by autocast three times
     return F.linear(x if queries is None else x[:, queries], q), F.linear(x, k), F.linear(x, v)
 
 

@@ -76,19 +76,21 @@ class _Attention(torch.autograd.Function):
                 out[:, chunk.asking] = (scores.to(q.dtype) @ values[:, chunk.rows]).div_(sums)
                 lse[:, chunk.asking] = sums.log_().add_(largest)
                 del scores  # only one chunk's live at a time
+            scores = [_dot(query, key) for key in own[::2]]
             if own:
-                scores = torch.stack([_dot(query, key) for key in own[::2]])
-                shared, lse = lse, torch.logaddexp(lse, scores.logsumexp(0))
+                shared, lse = lse, torch.stack([lse, *scores]).logsumexp(0)
                 out *= (shared - lse).exp_()
-                for p, value in zip((scores - lse).exp_(), own[1::2], strict=True):
-                    _by_anchor(out, value).addcmul_(_by_anchor(p.to(q.dtype), value), value[:, :, None])
-        ctx.save_for_backward(query, keys, values, out, lse, *own)
+            own_p = [score.sub_(lse).exp_() for score in scores]
+            for p, value in zip(own_p, own[1::2], strict=True):
+                _by_anchor(out, value).addcmul_(_by_anchor(p.to(q.dtype), value), value[:, :, None])
+        ctx.save_for_backward(query, keys, values, out, lse, *own, *own_p)
         ctx.step = step
         return _by_head(out, q)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, keys, values, out, lse, *own = ctx.saved_tensors
+        query, keys, values, out, lse, *rest = ctx.saved_tensors
+        own, own_p = rest[: 2 * len(rest) // 3], rest[2 * len(rest) // 3 :]
         q, grad = grad, _grouped(grad, keys).contiguous()
         delta = (grad.float() * out.float()).sum(-1, keepdim=True)
         d_query = torch.empty_like(query)
@@ -103,8 +105,7 @@ class _Attention(torch.autograd.Function):
             add_product(d_values[:, chunk.rows], p.transpose(1, 2), g)
             del p, d_scores
         d_own = []
-        for key, value in zip(own[::2], own[1::2], strict=True):
-            p = (_dot(query, key) - lse).exp_()
+        for key, value, p in zip(own[::2], own[1::2], own_p, strict=True):
             d_score = (_dot(grad, value) - delta).mul_(p).to(query.dtype)
             _by_anchor(d_query, key).addcmul_(_by_anchor(d_score, key), key[:, :, None])
             d_own += [_by_anchor(d_score * query, key).sum(2), _by_anchor(p.to(query.dtype) * grad, key).sum(2)]
