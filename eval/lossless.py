@@ -88,18 +88,14 @@ class Parting:
 
 def main(config: LosslessConfig) -> int:
     """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
-    from vlm_eagle.devices import default_device
-    from vlm_eagle.draft.model import Eagle3Draft
-    from vlm_eagle.target.load import load_target
+    from vlm_eagle.decoding.pair import load_pair
 
     check_output(config.json)
     console = Console()
-    device = default_device()
-    draft = Eagle3Draft.from_pretrained(config.draft)
-    options = {"device": device, "llm_only": config.llm_only, "layer_ids": draft.config.aux_layer_ids}
-    target = load_target(config.target, dtype=config.dtype, **options)
-    exact = target if config.dtype == "float32" else load_target(config.target, dtype="float32", **options)
-    draft = draft.to(device, target.embed_tokens.weight.dtype)
+    pair = load_pair(config.target, config.draft, dtype=config.dtype, llm_only=config.llm_only)
+    target, draft, exact = pair.target, pair.draft, pair.target
+    if config.dtype != "float32":
+        exact = load_pair(config.target, dtype="float32", llm_only=config.llm_only).target
     names = config.benchmarks or default_names(config.llm_only or not target.is_vision)
     table = Table("Benchmark", "prompts", "tokens", *(s.label for s in SHAPES), title="Answers equal to the target's")
     rows: list[dict[str, Any]] = []

@@ -85,16 +85,13 @@ def main(config: ParityConfig) -> int:
         raise UserError("Give either --vllm-python, to start vLLM servers, or --server, the address of a running engine.")
     if any(k < 1 for k in config.k):
         raise UserError(f"--k counts drafted tokens, so it is at least 1, found {config.k}.")
-    from vlm_eagle.devices import default_device
-    from vlm_eagle.draft.model import Eagle3Draft
+    from vlm_eagle.decoding.pair import load_pair
     from vlm_eagle.interop.engines.connect import connect
-    from vlm_eagle.target.load import load_target
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server that was started ends with us
-    console, device = Console(), default_device()
-    draft = Eagle3Draft.from_pretrained(config.draft)
-    target = load_target(config.target, dtype=config.dtype, device=device, layer_ids=draft.config.aux_layer_ids)
-    draft = draft.to(device, target.embed_tokens.weight.dtype)
+    console = Console()
+    pair = load_pair(config.target, config.draft, dtype=config.dtype)
+    target, draft = pair.target, pair.draft
     names = config.benchmarks or default_names(not target.is_vision)
     prompts = [prompt.conversation for name in names for prompt in load_benchmark(name, config.limit).prompts]
     results, differ = [], False

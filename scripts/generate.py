@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.config import draft_for
+from vlm_eagle.decoding.options import Sampling, Settings, TreeShape
 
 
 @dataclass(kw_only=True)
@@ -57,36 +58,20 @@ def main(config: GenerateConfig) -> None:
     """Prints the answer as it is written, then one line about it."""
     from rich.console import Console
 
-    from vlm_eagle.data.collator import VisionCollator
+    from vlm_eagle import api
     from vlm_eagle.data.conversation import Conversation, user_message
-    from vlm_eagle.decoding.detokenize import TextStream
-    from vlm_eagle.decoding.generate import Generation, stream
-    from vlm_eagle.decoding.options import Sampling, TreeShape
-    from vlm_eagle.devices import default_device, model_dtype
-    from vlm_eagle.draft.model import Eagle3Draft
-    from vlm_eagle.target.load import load_target
+    from vlm_eagle.decoding.generate import Generation
 
-    device = default_device()
-    dtype = model_dtype("auto", device)
-    draft = None if config.draft == "none" else Eagle3Draft.from_pretrained(config.draft)
-    layer_ids = draft.config.aux_layer_ids if draft else None
-    target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)
-    if draft:
-        draft = draft.to(device, target.embed_tokens.weight.dtype)
-    images = tuple(Path(name) for name in config.image)
-    conversation = Conversation("prompt", (user_message(config.prompt, images),), source="--image")
-    collator = VisionCollator(
-        target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True
-    )
-    answer, words, started = Generation(), TextStream(target.tokenizer), time.perf_counter()
-    pieces = stream(
-        target, collator([conversation]).to(device), draft, shape=TreeShape(config.draft_tokens, config.topk, config.num_steps),
-        sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
-        max_new_tokens=config.max_new_tokens, seed=config.seed, into=[answer],
+    pair = api.load_pair(config.target, None if config.draft == "none" else config.draft)
+    conversation = Conversation("prompt", (user_message(config.prompt, tuple(map(Path, config.image))),), source="--image")
+    settings = Settings(
+        shape=TreeShape(config.draft_tokens, config.topk, config.num_steps), max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p), seed=config.seed,
     )  # fmt: skip
-    for (piece,) in pieces:
-        print(words.push(piece), end="", flush=True)
-    print(words.end())
+    answer, started = Generation(), time.perf_counter()
+    for piece in api.stream(pair, conversation, settings, into=answer):
+        print(piece, end="", flush=True)
+    print()
     seconds, stats = time.perf_counter() - started, answer.stats
     Console(stderr=True).print(
         f"[dim]{len(answer.tokens)} tokens in {seconds:.2f} s, {stats.forwards} verification forwards, "

@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 from vlm_eagle import devices
 from vlm_eagle.decoding import sampling
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.devices import default_device, has_float64, model_dtype, named_device, product_dtype
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.metrics import StepAcceptance, over_ranks
@@ -88,9 +88,9 @@ def test_decoding_needs_no_float64(monkeypatch, target, draft, mixed_batch):
     """Greedy decoding makes none; drawing makes them on the host, with the same result."""
     options = {"max_new_tokens": 6, "seed": 3}
     warm = options | {"sampling": sampling.Sampling(temperature=1.0, top_p=0.9)}
-    before = [[answer.tokens for answer in generate(target, mixed_batch, draft, **o)] for o in (options, warm)]
+    before = [[answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**o))] for o in (options, warm)]
     monkeypatch.setattr(sampling, "has_float64", lambda device: False)
     assert sampling.Uniforms([0], 2, 3, torch.device("cpu")).blocks.dtype == torch.float32
     with NoFloat64():
-        assert [answer.tokens for answer in generate(target, mixed_batch, draft, **options)] == before[0]
-    assert [answer.tokens for answer in generate(target, mixed_batch, draft, **warm)] == before[1]
+        assert [answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**options))] == before[0]
+    assert [answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**warm))] == before[1]

@@ -13,7 +13,7 @@ from scores.scoring import Question
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.in_process import InProcess
 from data_recipes.regenerate.run import regenerate
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -73,7 +73,7 @@ def test_what_is_dropped_in_a_circle_is_seen():
 def test_generate(target, mixed_batch, options, drafted):
     draft, seen = make_draft(target) if drafted else None, []
     for _ in range(TIMES if drafted and not options else 5):
-        generate(target, mixed_batch, draft, max_new_tokens=3, seed=0, **options)
+        generate(target, mixed_batch, draft, Settings(max_new_tokens=3, seed=0, **options))
         seen.append(tensor_bytes())
     assert set(seen[2:]) == {seen[2]}
 

@@ -89,5 +89,5 @@ def test_python_examples_run_as_they_are_pasted(tmp_path, monkeypatch):
     for block in blocks:
         names: dict = {}
         exec(block.replace("512", "8"), names)
-        assert [len(answer.tokens) for answer in names["answers"]] == [8, 8]
+        assert [len(answer.generation.tokens) for answer in names["answers"]] == [8, 8]
     assert blocks

@@ -9,6 +9,8 @@ from vlm_eagle.errors import UserError
 Tracker = Literal[  # those of accelerate
     "none", "tensorboard", "wandb", "swanlab", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive",
 ]  # fmt: skip
+# what a draft reads at image tokens: the pad token's embedding (vLLM), or the projected visual embedding (SGLang)
+ImageInputs = Literal["token", "merged"]
 DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
 DEMO_TARGET = Path(__file__).resolve().parents[1] / "assets" / "demo-target"
 _DEMO_DRAFT = "outputs/demo/draft"

@@ -5,13 +5,9 @@ V target vocabulary, W draft vocabulary, L layers, P patches.
 """
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-# what a draft reads at image tokens: the pad token's embedding (vLLM), or the projected visual embedding (SGLang)
-ImageInputs = Literal["token", "merged"]
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,11 @@ from data_recipes.regenerate.thoughts import with_thoughts
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.answers import Answer, Answerer
-from vlm_eagle.decoding.generate import Settings
+from vlm_eagle.decoding.options import Settings
+from vlm_eagle.decoding.pair import load_pair
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.devices import default_device, model_dtype
-from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.load import load_target
 
 _WINDOW = 16  # batches' worth of conversations among which answers of like length are put together
 
@@ -29,13 +27,9 @@ class InProcess:
     """
 
     def __init__(self, config: RegenerateConfig):
-        self.config, device = config, default_device()
-        dtype = model_dtype(config.dtype, device)
-        self.draft = Eagle3Draft.from_pretrained(config.draft) if config.draft else None
-        layer_ids = self.draft.config.aux_layer_ids if self.draft else None
-        self.target = target = load_target(config.target, dtype=dtype, device=device, layer_ids=layer_ids)
-        if self.draft:
-            self.draft = self.draft.to(device, target.embed_tokens.weight.dtype)
+        self.config = config
+        pair = load_pair(config.target, config.draft, dtype=config.dtype)
+        self.target, self.draft, target = pair.target, pair.draft, pair.target
         room = target.config.max_position_embeddings - config.max_new_tokens
         if room < 1:
             raise UserError(

@@ -13,6 +13,7 @@ from timing.methods import our_loop
 
 import vlm_eagle
 from scores.scoring import Answer, Question, Skip
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.detokenize import TextStream
@@ -20,7 +21,6 @@ from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.provenance import sha256
-from vlm_eagle.records import ImageInputs
 from vlm_eagle.target.target import Target
 
 

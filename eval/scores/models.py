@@ -8,10 +8,10 @@ from accelerate import PartialState
 
 from scores.columns import model_digest
 from vlm_eagle.config import DEMO
-from vlm_eagle.decoding.generate import check_fit
-from vlm_eagle.devices import default_device, model_dtype, named_device
+from vlm_eagle.decoding.pair import load_pair, pair_up
+from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.target.load import DEMO_TARGET, load_target
+from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.target.target import Target
 
 
@@ -61,13 +61,10 @@ def load_pairs(
         UserError: a model or a device that is not there, or a draft made for another target.
     """
     loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
-    place = device if device == "spread" else state.device if device == "auto" else named_device(device)
-    whole = load_target(target, dtype=model_dtype(dtype, place), device=place, llm_only=llm_only)
+    whole = load_pair(target, device=state.device if device == "auto" else device, dtype=dtype, llm_only=llm_only).target
     digest = model_digest(target, DEMO_TARGET if target == DEMO else Path(target))
     pairs = []
     for name, draft in zip(drafts, loaded, strict=True):
-        view = Target(whole.model, whole.processor, draft.config.aux_layer_ids)
-        draft = draft.to(whole.device, whole.embed_tokens.weight.dtype)
-        check_fit(view, draft)
-        pairs.append(Pair(view, draft, name, (digest, model_digest(name, Path(name))), target))
+        pair = pair_up(whole, draft)
+        pairs.append(Pair(pair.target, pair.draft, name, (digest, model_digest(name, Path(name))), target))
     return whole, pairs

@@ -10,13 +10,14 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from timing.lookup import LookupDecoder
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
 from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, stream_with
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.records import Batch, ImageInputs
+from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
 
 GREEDY = Sampling()

@@ -22,6 +22,7 @@ from scores.results import benchmark_result, setting_result
 from timing.methods import Method, our_loop, prompt_lookup, transformers_generate
 from timing.race import Course, Lap, Turn, groups_of, race
 from timing.speeds import answers_of, speed_result
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.auto import Forecast, choose_shape
 from vlm_eagle.decoding.cycle import ROOT_ALONE
@@ -31,7 +32,7 @@ from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
-from vlm_eagle.records import Batch, ImageInputs
+from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
 
 CYCLES = 15  # measured for the speed model

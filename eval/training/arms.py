@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vlm_eagle.config import TrainConfig
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
@@ -70,7 +70,9 @@ def score(target: Target, folder: Path, limit: int) -> dict[str, float]:
             batch = collator([prompt.conversation]).to(target.device)
             kind = "images" if "image_grid_thw" in batch.pixels else "text"
             for label, options in _WAYS.items():
-                (answer,) = generate(target, batch, draft, shape=TreeShape(8), max_new_tokens=160, seed=number, **options)
+                (answer,) = generate(
+                    target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=160, seed=number, **options)
+                )
                 for key in (f"{label} {kind}", f"{label} all"):
                     stats = sums.setdefault(key, AcceptanceStats())
                     stats += answer.stats

@@ -27,29 +27,29 @@ def prompts(target):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_equals_each_prompt_alone(target, draft, prompts, shape):
     together, alone = prompts
-    answers = generate(target, together, draft, shape=shape, max_new_tokens=14)
+    answers = generate(target, together, draft, Settings(shape=shape, max_new_tokens=14))
     for answer, prompt in zip(answers, alone, strict=True):
-        (expected,) = generate(target, prompt, draft, shape=shape, max_new_tokens=14)
+        (expected,) = generate(target, prompt, draft, Settings(shape=shape, max_new_tokens=14))
         assert answer == expected
-        assert answer.tokens == generate(target, prompt, max_new_tokens=14)[0].tokens
+        assert answer.tokens == generate(target, prompt, settings=Settings(max_new_tokens=14))[0].tokens
 
 
 @pytest.mark.parametrize("options", [{}, {"drawn_drafts": True}], ids=["argmax drafts", "drawn drafts"])
 def test_sampling_does_not_depend_on_the_batch(target, draft, prompts, options):
     together, alone = prompts
     options |= {"sampling": Sampling(temperature=0.9, top_p=0.9), "max_new_tokens": 10}
-    answers = generate(target, together, draft, seed=5, **options)
+    answers = generate(target, together, draft, Settings(seed=5, **options))
     for row, (answer, prompt) in enumerate(zip(answers, alone, strict=True)):
-        assert answer.tokens == generate(target, prompt, draft, seed=5 + row, **options)[0].tokens
+        assert answer.tokens == generate(target, prompt, draft, Settings(seed=5 + row, **options))[0].tokens
 
 
 def test_rows_that_end_early_stay_as_they_are(target, draft, prompts):
     together, alone = prompts
-    plain = [generate(target, prompt, max_new_tokens=20)[0].tokens for prompt in alone]
+    plain = [generate(target, prompt, settings=Settings(max_new_tokens=20))[0].tokens for prompt in alone]
     end = plain[1][3]
     target.model.generation_config.eos_token_id = [end]
     try:
-        answers = generate(target, together, draft, shape=TreeShape(8, 3, 3), max_new_tokens=20)
+        answers = generate(target, together, draft, Settings(shape=TreeShape(8, 3, 3), max_new_tokens=20))
     finally:
         target.model.generation_config.eos_token_id = target.config.eos_token_id
     expected = [tokens[: tokens.index(end) + 1] if end in tokens else tokens for tokens in plain]
@@ -58,7 +58,7 @@ def test_rows_that_end_early_stay_as_they_are(target, draft, prompts):
 
 
 def test_drafted_tokens_are_marked(target, draft, prompts):
-    (answer,) = generate(target, prompts[1][0], draft, shape=TreeShape(5), max_new_tokens=20)
+    (answer,) = generate(target, prompts[1][0], draft, Settings(shape=TreeShape(5), max_new_tokens=20))
     assert len(answer.drafted) == len(answer.tokens)
     assert sum(answer.drafted) == sum(answer.stats.accepted_at)
     assert not answer.drafted[0]
@@ -66,12 +66,12 @@ def test_drafted_tokens_are_marked(target, draft, prompts):
 
 def test_stop_strings_end_at_the_completing_token(target, draft, prompts):
     prompt = prompts[1][0]
-    plain = generate(target, prompt, max_new_tokens=20)[0].tokens
+    plain = generate(target, prompt, settings=Settings(max_new_tokens=20))[0].tokens
     pieces = [target.tokenizer.decode(plain[: i + 1]) for i in range(20)]
     stop = pieces[9][-4:]  # reaches over token borders
     first = next(i for i, text in enumerate(pieces) if stop in text)
     for shape in (TreeShape(2), TreeShape(8, 3, 3)):
-        (answer,) = generate(target, prompt, draft, shape=shape, max_new_tokens=20, stop_strings=["never", stop])
+        (answer,) = generate(target, prompt, draft, Settings(shape=shape, max_new_tokens=20, stop_strings=["never", stop]))
         assert answer.tokens == plain[: first + 1]
 
 
@@ -97,7 +97,7 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
             for _ in stream_with(decoder, prompt, settings, into):
                 pass
             first_read, seen = read[0], len(looked)
-            (expected,) = generate(target, prompt, draft, shape=settings.shape, max_new_tokens=9)
+            (expected,) = generate(target, prompt, draft, Settings(shape=settings.shape, max_new_tokens=9))
             del looked[seen:]
             assert into[0].tokens == expected.tokens
             if turn:
@@ -189,4 +189,4 @@ def test_a_failed_recording_is_said_and_survived(target, draft, prompts, caplog)
     assert [r.getMessage() for r in caplog.records] == [
         "Cycles are not recorded as graphs and run slower: operation not permitted"
     ]
-    assert into == generate(target, prompts[1][0], draft, shape=TreeShape(5), max_new_tokens=12)
+    assert into == generate(target, prompts[1][0], draft, Settings(shape=TreeShape(5), max_new_tokens=12))

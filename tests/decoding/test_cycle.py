@@ -67,7 +67,7 @@ def test_an_interrupted_reading_leaves_no_half_state(target, draft):
         decoder.read(other, 8, [0])
     hook.remove()
     tokens = [token for (piece,) in stream_with(decoder, first, settings) for token in piece]
-    assert tokens == generate(target, first, draft, shape=SHAPE, max_new_tokens=8)[0].tokens
+    assert tokens == generate(target, first, draft, Settings(shape=SHAPE, max_new_tokens=8))[0].tokens
 
 
 def test_a_picture_is_told_from_the_one_before(target, draft):
@@ -75,7 +75,7 @@ def test_a_picture_is_told_from_the_one_before(target, draft):
     decoder, settings = decoder_for(target, draft), Settings(shape=SHAPE, max_new_tokens=6)
     one = prompts_of(target, "describe")
     other = replace(one, pixels={**one.pixels, "pixel_values": one.pixels["pixel_values"].flip(0)})
-    expected = [generate(target, prompt, draft, shape=SHAPE, max_new_tokens=6)[0].tokens for prompt in (one, other)]
+    expected = [generate(target, prompt, draft, Settings(shape=SHAPE, max_new_tokens=6))[0].tokens for prompt in (one, other)]
     looked = []
     hook = target.model.model.visual.register_forward_pre_hook(lambda *_: looked.append(1))
     for prompt, tokens in zip((one, other, one, one), (*expected, *expected[:1] * 2), strict=True):
@@ -106,7 +106,7 @@ def test_the_drafts_rows_are_whole_in_the_next_turn(text_target, limit):
 def test_what_the_limit_cuts_off_was_not_accepted(target):
     draft, prompt = make_imitating_draft(target), prompts_of(target, "describe")
     for limit in range(2, 12):
-        (answer,) = generate(target, prompt, draft, shape=SHAPE, max_new_tokens=limit)
+        (answer,) = generate(target, prompt, draft, Settings(shape=SHAPE, max_new_tokens=limit))
         assert sum(answer.drafted) == sum(answer.stats.accepted_at)
     assert any(answer.drafted)
 

@@ -9,7 +9,7 @@ from plain_reference import PlainReference
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.drafter import Drafter
-from vlm_eagle.decoding.generate import Generation, generate, stream
+from vlm_eagle.decoding.generate import Generation, Settings, generate, stream
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -42,27 +42,29 @@ def self_draft(target, good=True):
 def test_greedy_is_token_identical_to_the_target_alone(target, draft, task, shape):
     batch = prompt_of(target, task)
     expected = hf_greedy(target, batch, 20)
-    assert generate(target, batch, max_new_tokens=20)[0].tokens == expected
-    assert generate(target, batch, draft, shape=shape, max_new_tokens=20)[0].tokens == expected
+    assert generate(target, batch, settings=Settings(max_new_tokens=20))[0].tokens == expected
+    assert generate(target, batch, draft, Settings(shape=shape, max_new_tokens=20))[0].tokens == expected
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_text_only_target(text_target, shape):
     batch = prompt_of(text_target, "arithmetic")
-    (answer,) = generate(text_target, batch, make_draft(text_target), shape=shape, max_new_tokens=20)
+    (answer,) = generate(text_target, batch, make_draft(text_target), Settings(shape=shape, max_new_tokens=20))
     assert answer.tokens == hf_greedy(text_target, batch, 20)
 
 
 def test_stops_exactly(target, draft):
     """Nothing after the end token, never one token too many, whatever the tree would have committed at once."""
     batch = prompt_of(target, "describe")
-    plain = generate(target, batch, max_new_tokens=30)[0].tokens
+    plain = generate(target, batch, settings=Settings(max_new_tokens=30))[0].tokens
     for limit in (1, 2, 3, 7):
-        assert generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=limit)[0].tokens == plain[:limit]
+        assert (
+            generate(target, batch, draft, Settings(shape=TreeShape(8, 4, 3), max_new_tokens=limit))[0].tokens == plain[:limit]
+        )
     end = plain[4]
     target.model.generation_config.eos_token_id = [end, 1279]
     try:
-        (answer,) = generate(target, batch, draft, shape=TreeShape(8, 4, 3), max_new_tokens=30)
+        (answer,) = generate(target, batch, draft, Settings(shape=TreeShape(8, 4, 3), max_new_tokens=30))
     finally:
         target.model.generation_config.eos_token_id = target.config.eos_token_id
     assert answer.tokens == plain[: plain.index(end) + 1]
@@ -71,7 +73,7 @@ def test_stops_exactly(target, draft):
 
 def test_stream_yields_what_generate_returns(target, draft):
     batch, into = prompt_of(target, "describe"), Generation()
-    pieces = list(stream(target, batch, draft, max_new_tokens=15, into=[into]))
+    pieces = list(stream(target, batch, draft, Settings(max_new_tokens=15), into=[into]))
     assert [token for (piece,) in pieces for token in piece] == into.tokens
     assert len(pieces) == into.stats.forwards + 1
 
@@ -79,23 +81,25 @@ def test_stream_yields_what_generate_returns(target, draft):
 def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
     batch = prompt_of(target, "arithmetic")
     with pytest.raises(UserError, match="max_new_tokens must be"):
-        generate(target, batch, max_new_tokens=0)
+        Settings(max_new_tokens=0)
     with pytest.raises(UserError, match="2 seeds for 1 prompts"):
-        generate(target, batch, seed=[1, 2])
+        generate(target, batch, settings=Settings(seed=[1, 2]))
     with pytest.raises(UserError, match="temperature above 0"):
-        generate(target, batch, draft, drawn_drafts=True)
+        Settings(drawn_drafts=True)
     with pytest.raises(UserError, match="context of 4096"):
-        generate(target, batch, max_new_tokens=5000)
+        generate(target, batch, settings=Settings(max_new_tokens=5000))
     with pytest.raises(UserError, match="An empty stop string"):
-        generate(target, batch, stop_strings=["x", ""])
+        Settings(stop_strings=["x", ""])
+    with pytest.raises(UserError, match="Give a list"):
+        Settings(stop_strings="x")
     with pytest.raises(UserError, match="and a chain"):
-        generate(target, batch, draft, drawn_drafts=True, sampling=Sampling(temperature=1.0), shape=TreeShape(4, 2, 2))
+        Settings(drawn_drafts=True, sampling=Sampling(temperature=1.0), shape=TreeShape(4, 2, 2))
     with pytest.raises(UserError, match="aux layer ids"):
         generate(target, batch, make_draft(text_target))
     for change, said in (
-        ({"target_hidden_size": 32}, "hidden size 32"),
-        ({"hidden_size": 32}, "width 32"),
-        ({"vocab_size": 1000}, "vocabulary 1000"),
+        ({"target_hidden_size": 32}, "target_hidden_size 32"),
+        ({"hidden_size": 32}, "hidden_size 32"),
+        ({"vocab_size": 1000}, "vocab_size 1000"),
     ):
         config = replace(draft.config, draft_vocab_size=1000, **{"vocab_size": 1000, **change})
         with pytest.raises(UserError, match=f"made for another target: .*{said}"):
@@ -105,18 +109,18 @@ def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
 def test_the_context_is_used_to_its_last_token(target, monkeypatch):
     batch = prompt_of(target, "arithmetic")
     monkeypatch.setattr(target.config, "max_position_embeddings", batch.input_ids.shape[1] + 9)
-    assert generate(target, batch, max_new_tokens=9)[0].tokens
+    assert generate(target, batch, settings=Settings(max_new_tokens=9))[0].tokens
     with pytest.raises(UserError, match="together they must fit"):
-        generate(target, batch, max_new_tokens=10)
+        generate(target, batch, settings=Settings(max_new_tokens=10))
 
 
 def test_the_callers_end_tokens_and_no_seed(target, draft):
     batch = prompt_of(target, "describe")
-    plain = generate(target, batch, max_new_tokens=9)[0].tokens
+    plain = generate(target, batch, settings=Settings(max_new_tokens=9))[0].tokens
     end = plain[4]
-    assert generate(target, batch, draft, max_new_tokens=9, eos_ids={end})[0].tokens == plain[: plain.index(end) + 1]
+    assert generate(target, batch, draft, Settings(max_new_tokens=9, eos_ids={end}))[0].tokens == plain[: plain.index(end) + 1]
     options = {"sampling": Sampling(temperature=2.0), "max_new_tokens": 9}
-    assert generate(target, batch, draft, **options) != generate(target, batch, draft, **options)
+    assert generate(target, batch, draft, Settings(**options)) != generate(target, batch, draft, Settings(**options))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +139,7 @@ def count_forwards(target, folders, max_new_tokens=16):
     ours, theirs = [], []
     for task in ("describe", "arithmetic", "multi-image"):
         batch = prompt_of(target, task, seed=2)
-        (answer,) = generate(target, batch, draft, shape=TreeShape(4), max_new_tokens=max_new_tokens)
+        (answer,) = generate(target, batch, draft, Settings(shape=TreeShape(4), max_new_tokens=max_new_tokens))
         ours.append((answer.tokens, answer.stats.forwards))
         theirs.append(plain.generate(batch.input_ids[0].tolist(), batch.pixels, 4, max_new_tokens))
     return ours, theirs
@@ -163,6 +167,6 @@ def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
 def test_sampling_seed_repeats(target, draft):
     batch = prompt_of(target, "describe")
     options = {"sampling": Sampling(temperature=1.0), "max_new_tokens": 12}
-    first, again = (generate(target, batch, draft, seed=3, **options)[0].tokens for _ in range(2))
-    other = generate(target, batch, draft, seed=4, **options)[0].tokens
+    first, again = (generate(target, batch, draft, Settings(seed=3, **options))[0].tokens for _ in range(2))
+    other = generate(target, batch, draft, Settings(seed=4, **options))[0].tokens
     assert first == again != other

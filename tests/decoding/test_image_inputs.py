@@ -4,7 +4,7 @@ import torch
 from conftest import make_draft
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
@@ -41,7 +41,8 @@ def test_answers_do_not_depend_on_it(target):
     draft = make_draft(target)
     prompts = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 2), mix.sample("arithmetic", 1)])
     answers = [
-        [a.tokens for a in generate(target, prompts, draft, max_new_tokens=12, image_inputs=how)] for how in ("token", "merged")
+        [a.tokens for a in generate(target, prompts, draft, Settings(max_new_tokens=12, image_inputs=how))]
+        for how in ("token", "merged")
     ]
     assert answers[0] == answers[1]
 

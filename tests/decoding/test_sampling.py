@@ -180,7 +180,7 @@ def test_the_real_loop_samples_the_targets_distribution(target, draft):
             exact[int(token), int(after)] = float(first[token] * second[after])
     shape = TreeShape(6, 3, 2)
     counts = Counter(
-        tuple(generate(target, batch, draft, shape=shape, sampling=sampling, max_new_tokens=2, seed=seed)[0].tokens)
+        tuple(generate(target, batch, draft, Settings(shape=shape, sampling=sampling, max_new_tokens=2, seed=seed))[0].tokens)
         for seed in range(runs)
     )
     statistic = sum((counts[s] - p * runs) ** 2 / (p * runs) for s, p in exact.items())

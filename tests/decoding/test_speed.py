@@ -7,7 +7,7 @@ from conftest import make_imitating_draft
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.auto import CHAINS, PROBE, TREES, acceptance_of, choose_shape
 from vlm_eagle.decoding.cycle import ROOT_ALONE
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import CycleCost, ForwardTimer, measure_cycles
@@ -59,7 +59,7 @@ def test_smaller_trees_accept_what_the_probe_says(target):
     sampler, going = Sampler(Sampling()), torch.ones(1, dtype=torch.bool)
     compared = 0
     ids = prompt_of(target).input_ids[0].tolist()
-    answer = generate(target, prompt_of(target), max_new_tokens=24)[0].tokens
+    answer = generate(target, prompt_of(target), settings=Settings(max_new_tokens=24))[0].tokens
     for written in range(len(answer)):  # at every point of an answer
         tokens = torch.tensor([ids + answer[:written]])
         prompt = Batch(tokens, torch.ones_like(tokens), torch.zeros_like(tokens, dtype=torch.bool))

@@ -70,9 +70,9 @@ def test_mrope_in_a_ragged_batch_and_a_second_turn(target):
     draft = make_variant(target, **VARIANTS["M-RoPE interleaved"])
     collator = VisionCollator(target.processor, for_generation=True)
     samples = [mix.sample(task, 3) for task in ("describe", "arithmetic", "multi-image")]
-    together = generate(target, collator(samples), draft, shape=TreeShape(4), max_new_tokens=6)
+    together = generate(target, collator(samples), draft, Settings(shape=TreeShape(4), max_new_tokens=6))
     for sample, answer in zip(samples, together, strict=True):
-        (alone,) = generate(target, collator([sample]), draft, shape=TreeShape(4), max_new_tokens=6)
+        (alone,) = generate(target, collator([sample]), draft, Settings(shape=TreeShape(4), max_new_tokens=6))
         assert (alone.tokens, alone.stats.forwards) == (answer.tokens, answer.stats.forwards)
 
     settings = Settings(shape=TreeShape(4), max_new_tokens=6)
@@ -98,5 +98,5 @@ def test_equal_coordinates_are_one_dimension(text_target):
 def test_own_embeddings_cannot_read_merged_ones(target):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 2)])
     with pytest.raises(UserError, match="brings its own embeddings"):
-        generate(target, batch, make_variant(target, own_embeddings=True), image_inputs="merged")
-    generate(target, batch, make_draft(target), image_inputs="merged", max_new_tokens=2)
+        generate(target, batch, make_variant(target, own_embeddings=True), Settings(image_inputs="merged"))
+    generate(target, batch, make_draft(target), Settings(image_inputs="merged", max_new_tokens=2))

@@ -13,7 +13,7 @@ from rich.console import Console
 from vlm_eagle.config import DataConfig, DraftConfig, TrainConfig
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import read_conversations
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix, questions
@@ -92,7 +92,7 @@ def test_text_target_writes_what_the_language_tower_writes(demo_target, tmp_path
     text = load_target(str(tmp_path), dtype=torch.float32)
     assert not text.is_vision
     prompt = VisionCollator(text.processor, for_generation=True)([mix.sample("arithmetic", 1)])
-    answers = [generate(target, prompt, max_new_tokens=60)[0].tokens for target in (text, demo_target)]
+    answers = [generate(target, prompt, settings=Settings(max_new_tokens=60))[0].tokens for target in (text, demo_target)]
     assert answers[0] == answers[1]
 
 
@@ -111,5 +111,5 @@ def test_training_makes_decoding_accept(demo_target, tmp_path):
     draft = Eagle3Draft.from_pretrained(tmp_path / "draft")
     collator, stats = VisionCollator(demo_target.processor, for_generation=True), AcceptanceStats()
     for sample in samples[:6]:
-        stats += generate(demo_target, collator([sample]), draft, shape=TreeShape(4), max_new_tokens=80)[0].stats
+        stats += generate(demo_target, collator([sample]), draft, Settings(shape=TreeShape(4), max_new_tokens=80))[0].stats
     assert stats.acceptance_length > 2.5

@@ -19,7 +19,7 @@ from timing import methods
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, ImagePart, user_message
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.interop.model_card import model_card
@@ -55,7 +55,7 @@ def test_rows_are_what_generate_writes_turn_by_turn(evaluate, folder, target, in
                 conversation = asked.conversation
                 for turn in range(len(asked.follow_ups) + 1):
                     row = rows[benchmark.name, asked.id, turn]
-                    (own,) = generate(target, collator([conversation]), draft, shape=shape, **options)
+                    (own,) = generate(target, collator([conversation]), draft, Settings(shape=shape, **options))
                     assert row["output_token_ids"] == own.tokens
                     assert row["num_forwards"] == own.stats.forwards
                     assert columns_of(row["accepted"], shape.num_steps) == own.stats.accepted_at

@@ -11,7 +11,7 @@ from conftest import make_draft
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.demo import mix
 from vlm_eagle.target.target import Target
 
@@ -26,7 +26,7 @@ def test_partings_are_measured_at_the_right_place(target, task):
     """The float32 model's two best tokens: their gap is what an independent forward says; another token is no tie."""
     rounded = Target(copy.deepcopy(target.model).bfloat16(), target.processor, target.layer_ids)
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 1)])
-    alone = generate(target, batch, max_new_tokens=8)[0].tokens
+    alone = generate(target, batch, settings=Settings(max_new_tokens=8))[0].tokens
     ids = torch.cat([batch.input_ids, torch.tensor([alone[:5]])], dim=1)
     types = {k: torch.cat([v, torch.zeros(1, 5, dtype=v.dtype)], dim=1) for k, v in batch.pixels.items() if k.startswith("mm")}
     with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_draft
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 
@@ -21,7 +21,7 @@ from timing.methods import our_loop, prompt_lookup, transformers_generate
 @pytest.mark.parametrize("tasks", [("describe",), ("describe", "arithmetic")])
 def test_all_methods_agree(target, tasks):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 2) for task in tasks])
-    expected = [answer.tokens for answer in generate(target, batch, max_new_tokens=16)]
+    expected = [answer.tokens for answer in generate(target, batch, settings=Settings(max_new_tokens=16))]
     methods = [
         our_loop(target, None),
         our_loop(target, make_draft(target), TreeShape(6, 2, 4)),
@@ -38,7 +38,7 @@ def test_all_methods_agree(target, tasks):
 
 def test_end_tokens_end_answers_everywhere(target):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 2) for task in ("code", "arithmetic")])
-    end = generate(target, batch, max_new_tokens=12)[0].tokens[5]
+    end = generate(target, batch, settings=Settings(max_new_tokens=12))[0].tokens[5]
     target.model.generation_config.eos_token_id = [end]
     try:
         ours = our_loop(target, None)(batch, [0, 0], 12).tokens

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from model_configs import MODELS
 from runs import configure, trainer_for
 from transformers import AutoConfig
+from waiting import LIMIT
 
 from data_recipes import demo
 from vlm_eagle.cli import option
@@ -40,7 +41,7 @@ def other(tmp_path_factory):
 def script(name, *argv, **environment):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "400", **environment}
     command = [sys.executable, str(ROOT / "scripts" / name), *argv]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["train_vlm.py", "capture_features.py"])

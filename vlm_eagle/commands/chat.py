@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vlm_eagle.config import DEMO, draft_for
+from vlm_eagle.decoding.options import Sampling, Settings, TreeShape
 from vlm_eagle.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,23 +54,14 @@ class Config:
 
 def main(config: Config) -> None:
     """Reads questions until the end of the input."""
-    from vlm_eagle.decoding.chat import Chat
-    from vlm_eagle.decoding.generate import Settings, build_decoder
-    from vlm_eagle.decoding.options import Sampling, TreeShape
-    from vlm_eagle.devices import default_device, model_dtype
-    from vlm_eagle.draft.model import Eagle3Draft
-    from vlm_eagle.target.load import load_target
+    from vlm_eagle import api
 
     console = Console()
-    device = default_device()
-    draft = Eagle3Draft.from_pretrained(config.draft)
-    target = load_target(config.target, dtype=model_dtype("auto", device), device=device, layer_ids=draft.config.aux_layer_ids)
-    draft = draft.to(target.device, target.embed_tokens.weight.dtype)
     settings = Settings(
         shape=TreeShape(config.draft_tokens, config.topk, config.num_steps), max_new_tokens=config.max_new_tokens,
         sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
     )  # fmt: skip
-    chat = Chat(build_decoder(target, draft, settings), settings)
+    chat = api.chat(api.load_pair(config.target, config.draft), settings)
     console.print("[dim]/image FILE, /new, /quit. [/dim][green]Green[/green][dim] words were guessed by the draft.[/dim]")
     images: list[Path] = []
     while True:

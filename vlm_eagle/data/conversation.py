@@ -12,7 +12,7 @@ form that Qwen's own examples use, so a prompt file for a server is a data file 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,30 @@ def parse_conversation(row: Any, source: str, folder: Path) -> Conversation:
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRow(source, "no messages", 'expected a non-empty list under "messages"')
-    parsed = tuple(_parse_message(m, source, folder) for m in messages)
-    _check_order(parsed, source)
+    parsed = parse_messages(messages, source, lambda part: _parse_part(part, source, folder))
     return Conversation(str(row.get("id", source)), parsed, source)
+
+
+def parse_messages(messages: Sequence[Any], source: str, parse_part: Callable[[Any], Part]) -> tuple[Message, ...]:
+    """Checks roles, their order and contents; `parse_part` reads what is not a plain string.
+
+    Raises:
+        BadRow: with the row's source and what is wrong with it.
+    """
+    parsed = tuple(_parse_message(message, source, parse_part) for message in messages)
+    _check_order(parsed, source)
+    return parsed
+
+
+def text_part(text: Any, source: str) -> TextPart:
+    """Raises BadRow for what is no text."""
+    if not isinstance(text, str):
+        raise BadRow(source, "bad content part", f"expected text, found {str(text)[:80]!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(source, "bad text", "a lone surrogate is no Unicode text") from None
+    return TextPart(text)
 
 
 def read_conversations(file: Path) -> Iterator[Conversation | BadRow]:
@@ -164,19 +185,20 @@ def to_row(conversation: Conversation, folder: Path) -> dict:
     return {"id": conversation.id, "messages": messages}
 
 
-def _parse_message(message: Any, source: str, folder: Path) -> Message:
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
+def _parse_message(message: Any, source: str, parse_part: Callable[[Any], Part]) -> Message:
+    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
         raise BadRow(source, "bad role", f'each message needs a "role" out of {", ".join(ROLES)}')
     content = message.get("content")
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, (list, tuple)) or not content:
         raise BadRow(source, "empty content", f"the {message['role']} message has no content")
-    parts = tuple(_parse_part(part, source, folder) for part in content)
+    parts = tuple(map(parse_part, content))
     if message["role"] == "assistant":
-        if not all(isinstance(part, TextPart) for part in parts):
+        texts = [part.text for part in parts if isinstance(part, TextPart)]
+        if len(texts) < len(parts):
             raise BadRow(source, "media in answer", "an assistant's message may hold text only")
-        if not "".join(part.text for part in parts).strip():
+        if not "".join(texts).strip():
             raise BadRow(source, "empty answer", "an assistant's message is blank")
     return Message(message["role"], parts)
 
@@ -184,11 +206,7 @@ def _parse_message(message: Any, source: str, folder: Path) -> Message:
 def _parse_part(part: Any, source: str, folder: Path) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        try:
-            part["text"].encode()
-        except UnicodeEncodeError:
-            raise BadRow(source, "bad text", "a lone surrogate is no Unicode text") from None
-        return TextPart(part["text"])
+        return text_part(part["text"], source)
     if kind == "image" and isinstance(part.get("image"), str):
         return ImagePart(_media_path(part["image"], source, folder))
     if kind == "video":

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 from vlm_eagle.data.conversation import BadRow
 
 MAX_PIXELS = 64_000_000  # refuse to decode more: a small file can claim a picture of many gigabytes
+MAX_BYTES = 4 * MAX_PIXELS  # of an encoded image in memory: as many as its pixels need with alpha and uncompressed
 MAX_ASPECT = 200  # Qwen's processors refuse longer strips
 _TELLING = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "PPM", "JPEG2000", "TGA")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -28,6 +29,20 @@ def open_image(image: Path | Image.Image, source: str) -> Image.Image:
         picture = Image.open(image) if isinstance(image, Path) else image
         _check_limits(image, picture.size, source)
         return to_rgb(ImageOps.exif_transpose(picture))
+
+
+def picture_from_bytes(data: bytes, source: str) -> Image.Image:
+    """The picture in an image file's bytes, for `open_image`: its header is read, its pixels are not decoded yet.
+
+    Raises:
+        BadRow: no image, or too large.
+    """
+    if len(data) > MAX_BYTES:
+        raise BadRow(source, "image too large", f"{len(data):,} bytes, limit {MAX_BYTES:,}")
+    with _explained(None, source):
+        picture = Image.open(io.BytesIO(data))
+        _check_limits(picture, picture.size, source)
+        return picture
 
 
 def upright_size(image: Path | Image.Image, source: str) -> tuple[int, int]:
@@ -65,7 +80,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _explained(image: Path | Image.Image, source: str) -> Iterator[None]:
+def _explained(image: Path | Image.Image | None, source: str) -> Iterator[None]:
     """Whatever goes wrong with an image, as a BadRow."""
     name = image if isinstance(image, Path) else "image"
     try:

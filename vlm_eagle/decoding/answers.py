@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate_with
+from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.target import Target
 
@@ -17,7 +18,7 @@ class Answer:
     Attributes:
         text: without its end token and other special tokens.
         tokens: its token ids without the end token.
-        ended: whether the target ended it; otherwise the length limit did.
+        ended: whether an end token ended it; otherwise the length limit or a stop string did.
         generation: the whole record, end token included.
     """
 
@@ -25,6 +26,18 @@ class Answer:
     tokens: list[int]
     ended: bool
     generation: Generation
+
+    @property
+    def stats(self) -> AcceptanceStats:
+        """What it took: verification forwards, tokens, acceptance length."""
+        return self.generation.stats
+
+
+def answer_of(target: Target, generation: Generation) -> Answer:
+    """A finished generation of this target, as text."""
+    ended = generation.tokens[-1] in target.eos_ids
+    tokens = generation.tokens[:-1] if ended else generation.tokens
+    return Answer(target.tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended, generation)
 
 
 class Answerer:
@@ -58,10 +71,5 @@ class Answerer:
         settings = self.settings if seeds is None else replace(self.settings, seed=[seeds[i] for i in rows])
         prompts = self.collator.stack(samples, {}).to(self.target.device)
         for i, generation in zip(rows, generate_with(self.decoder, prompts, settings), strict=True):
-            results[i] = self._answer(generation)
+            results[i] = answer_of(self.target, generation)
         return results
-
-    def _answer(self, generation: Generation) -> Answer:
-        ended = generation.tokens[-1] in self.target.eos_ids
-        tokens = generation.tokens[:-1] if ended else generation.tokens
-        return Answer(self.target.tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended, generation)

@@ -1,21 +1,28 @@
 """A conversation of several turns with one decoder."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Generator, Sequence
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import BadRow, Conversation, user_message
+from vlm_eagle.data.conversation import Conversation, Message, TextPart
+from vlm_eagle.data.prompts import Picture, read_picture
+from vlm_eagle.decoding.answers import Answer, answer_of
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, Settings, stream_with
-from vlm_eagle.errors import UserError
 
 
 class Chat:
-    """One conversation. The caches stay between turns: an image is looked at once."""
+    """One conversation. The caches stay between turns: an image is looked at once.
 
-    def __init__(self, decoder: Decoder, settings: Settings):
+    Args:
+        decoder: who answers.
+        settings: how.
+        system: the system message; None for none.
+    """
+
+    def __init__(self, decoder: Decoder, settings: Settings, system: str | None = None):
         self.decoder, self.settings = decoder, settings
+        self.opening = () if system is None else (Message("system", (TextPart(system),)),)
         self.collator = VisionCollator(
             decoder.target.processor, for_generation=True, strict=True,
             max_length=decoder.target.config.max_position_embeddings,
@@ -23,21 +30,22 @@ class Chat:
         self.conversation: Conversation | None = None
         self.answer = Generation()  # the last one
 
-    def ask(self, text: str, images: tuple[Path, ...] = ()) -> Iterator[tuple[str, bool]]:
+    def send(self, text: str, images: Sequence[Picture] = ()) -> Answer:
+        """The whole answer to the user's next turn; arguments and errors are those of `ask`."""
+        for _ in self.ask(text, images):
+            pass
+        return answer_of(self.decoder.target, self.answer)
+
+    def ask(self, text: str, images: Sequence[Picture] = ()) -> Generator[tuple[str, bool], None, None]:
         """Yields the answer as (text, whether the draft guessed it). What was written stays in the conversation, also when
         the caller stops listening.
 
         Raises:
             UserError: an unusable image, or a conversation too long for the target. It stays as it was.
         """
-        if self.conversation is None:
-            asked = Conversation("chat", (user_message(text, images),), source="chat")
-        else:
-            asked = self.conversation.asked(text, images)
-        try:
-            prompt = self.collator([asked]).to(self.decoder.target.device)
-        except BadRow as error:
-            raise UserError(str(error)) from error
+        before = self.conversation or Conversation("chat", self.opening, source="chat")
+        asked = before.asked(text, tuple(read_picture(image, before.source) for image in images))
+        prompt = self.collator.stack([(asked.id, self.collator.encode(asked))], {}).to(self.decoder.target.device)
         tokenizer, answer = self.decoder.target.tokenizer, Generation()
         self.answer, words, shown = answer, TextStream(tokenizer), 0
         try:

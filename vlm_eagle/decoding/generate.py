@@ -3,23 +3,22 @@
 One loop for VL and text-only targets, one prompt or a ragged batch, with or without a draft.
 """
 
-import random
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.options import Settings
+from vlm_eagle.decoding.pair import check_fit
 from vlm_eagle.decoding.plain import PlainDecoder
-from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.stopping import Stopper
-from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.records import Batch, ImageInputs
+from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
 
 
@@ -38,52 +37,11 @@ class Generation:
     stats: AcceptanceStats = field(default_factory=AcceptanceStats)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to write an answer.
-
-    Attributes:
-        shape: the tree; ignored without a draft.
-        sampling: how the target chooses tokens.
-        drawn_drafts: for a chain at temperature > 0, draw the draft's tokens from its distribution and verify by rejection
-            sampling, instead of taking its argmaxes. Both are exact.
-        max_new_tokens: exact limit; the answer also ends with the target's first end token.
-        stop_strings: the answer also ends with the token that completes one of these.
-        eos_ids: tokens that end an answer; None for the target's own.
-        image_inputs: what the draft reads at image tokens: the pad token's embedding (vLLM), or the merged visual one (SGLang).
-        seed: of the sampling: a number (row b then draws with seed + b), one per row, or None for a new one every time.
-    """
-
-    shape: TreeShape = field(default_factory=lambda: TreeShape(4))
-    sampling: Sampling = field(default_factory=Sampling)
-    drawn_drafts: bool = False
-    max_new_tokens: int = 256
-    stop_strings: Sequence[str] = ()
-    eos_ids: Set[int] | None = None
-    image_inputs: ImageInputs = "token"
-    seed: int | Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens must be at least 1, found {self.max_new_tokens}.")
-        if self.drawn_drafts and (self.sampling.temperature == 0 or not self.shape.is_chain):
-            raise UserError("Drawn drafts need a temperature above 0 and a chain (topk 1).")
-        if "" in self.stop_strings:
-            raise UserError("An empty stop string would end every answer. Leave it out.")
-
-    def seeds(self, rows: int) -> list[int]:
-        """One seed per row."""
-        if self.seed is None:
-            return [random.SystemRandom().getrandbits(62) for _ in range(rows)]
-        seeds = [self.seed + row for row in range(rows)] if isinstance(self.seed, int) else list(self.seed)
-        if len(seeds) != rows:
-            raise UserError(f"{len(seeds)} seeds for {rows} prompts. Give one per prompt, or a single number.")
-        return seeds
-
-
-def generate(target: Target, prompts: Batch, draft: Eagle3Draft | None = None, **options: Any) -> list[Generation]:
+def generate(
+    target: Target, prompts: Batch, draft: Eagle3Draft | None = None, settings: Settings | None = None
+) -> list[Generation]:
     """The whole answers to B prompts; arguments and errors are those of `stream`."""
-    settings = Settings(**options)
+    settings = settings or Settings()
     return generate_with(build_decoder(target, draft, settings), prompts, settings)
 
 
@@ -91,9 +49,9 @@ def stream(
     target: Target,
     prompts: Batch,
     draft: Eagle3Draft | None = None,
+    settings: Settings | None = None,
     *,
     into: list[Generation] | None = None,
-    **options: Any,
 ) -> Iterator[list[list[int]]]:
     """Yields the answers in pieces: per target forward, one list of new token ids for each of B prompts.
 
@@ -101,13 +59,13 @@ def stream(
         target: the model whose output this is, draft or not.
         prompts: B conversations with the generation prompt, right-padded, on the target's device.
         draft: None decodes with the target alone.
+        settings: None is greedy, with a chain of 4 draft tokens.
         into: B generations, filled as they come.
-        options: the fields of `Settings`; without any, greedy with a chain of 4 draft tokens.
 
     Raises:
         UserError: an empty or too long prompt, or a draft made for another target.
     """
-    settings = Settings(**options)
+    settings = settings or Settings()
     yield from stream_with(build_decoder(target, draft, settings), prompts, settings, into)
 
 
@@ -180,19 +138,3 @@ def _check_length(target: Target, prompts: Batch, max_new_tokens: int) -> None:
             f"The prompt has {length} tokens and max_new_tokens is {max_new_tokens}; together they must fit the "
             f"target's context of {limit}. Shorten the prompt or lower max_new_tokens."
         )
-
-
-def check_fit(target: Target, draft: Eagle3Draft) -> None:
-    """Raises UserError unless the draft was made for a target of this width, vocabulary and these layer ids."""
-    ours, theirs = draft.config, target.config
-    wrong = []
-    if ours.target_hidden_size != theirs.hidden_size:
-        wrong.append(f"hidden size {ours.target_hidden_size} (target: {theirs.hidden_size})")
-    if ours.hidden_size != theirs.hidden_size and not ours.own_embeddings:
-        wrong.append(f"width {ours.hidden_size}, that of embeddings (target: {theirs.hidden_size})")
-    if ours.vocab_size != theirs.vocab_size:
-        wrong.append(f"vocabulary {ours.vocab_size} (target: {theirs.vocab_size})")
-    if tuple(ours.aux_layer_ids) != target.layer_ids:
-        wrong.append(f"aux layer ids {ours.aux_layer_ids} (target captures {target.layer_ids})")
-    if wrong:
-        raise UserError(f"The draft was made for another target: {'; '.join(wrong)}. Give the pair that was trained together.")

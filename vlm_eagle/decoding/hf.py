@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.generation import GenerateDecoderOnlyOutput
 
-from vlm_eagle.decoding.generate import Generation, stream
+from vlm_eagle.decoding.generate import Generation, Settings, stream
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
@@ -84,11 +84,12 @@ def custom_generate(
         target, eos = Target(model, tokenizer, draft.config.aux_layer_ids), generation_config.eos_token_id
         eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
         answers = [Generation() for _ in range(len(prompts))]
-        pieces = stream(
-            target, prompts.to(target.device), draft, into=answers, drawn_drafts=drawn_drafts, shape=shape or TreeShape(4),
-            sampling=_sampling(generation_config), max_new_tokens=generation_config.max_length - input_ids.shape[1],
-            eos_ids=frozenset(eos), stop_strings=stop_strings, seed=int(torch.randint(2**62, (1,))),
+        settings = Settings(
+            drawn_drafts=drawn_drafts, shape=shape or TreeShape(4), sampling=_sampling(generation_config),
+            max_new_tokens=generation_config.max_length - input_ids.shape[1], eos_ids=frozenset(eos),
+            stop_strings=stop_strings, seed=int(torch.randint(2**62, (1,))),
         )  # fmt: skip
+        pieces = stream(target, prompts.to(target.device), draft, settings, into=answers)
         if streamer is not None:
             streamer.put(input_ids.cpu())
         for first, *_ in pieces:

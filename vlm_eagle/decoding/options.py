@@ -1,9 +1,12 @@
-"""What a user sets of decoding: a tree's shape, and how tokens are chosen. No torch: command lines are read without it."""
+"""What a user sets of decoding: a tree's shape, how tokens are chosen, where an answer ends. No torch: command lines are read
+without it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.errors import UserError
 
 
@@ -101,3 +104,48 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or not 0 <= self.min_p <= 1:
             raise UserError(f"Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 0, 0 <= min_p <= 1, got {self}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to write an answer.
+
+    Attributes:
+        shape: the tree; ignored without a draft.
+        sampling: how the target chooses tokens.
+        drawn_drafts: for a chain at temperature > 0, draw the draft's tokens from its distribution and verify by rejection
+            sampling, instead of taking its argmaxes. Both are exact.
+        max_new_tokens: exact limit; the answer also ends with the target's first end token.
+        stop_strings: the answer also ends with the token that completes one of these.
+        eos_ids: tokens that end an answer; None for the target's own.
+        image_inputs: what the draft reads at image tokens: the pad token's embedding (vLLM), or the merged visual one (SGLang).
+        seed: of the sampling: a number (row b then draws with seed + b), one per row, or None for a new one every time.
+    """
+
+    shape: TreeShape = field(default_factory=lambda: TreeShape(4))
+    sampling: Sampling = field(default_factory=Sampling)
+    drawn_drafts: bool = False
+    max_new_tokens: int = 256
+    stop_strings: Sequence[str] = ()
+    eos_ids: Set[int] | None = None
+    image_inputs: ImageInputs = "token"
+    seed: int | Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens must be at least 1, found {self.max_new_tokens}.")
+        if self.drawn_drafts and (self.sampling.temperature == 0 or not self.shape.is_chain):
+            raise UserError("Drawn drafts need a temperature above 0 and a chain (topk 1).")
+        if isinstance(self.stop_strings, str):
+            raise UserError(f"stop_strings is one string, {self.stop_strings!r}. Give a list, as in [{self.stop_strings!r}].")
+        if "" in self.stop_strings:
+            raise UserError("An empty stop string would end every answer. Leave it out.")
+
+    def seeds(self, rows: int) -> list[int]:
+        """One seed per row."""
+        if self.seed is None:
+            return [random.SystemRandom().getrandbits(62) for _ in range(rows)]
+        seeds = [self.seed + row for row in range(rows)] if isinstance(self.seed, int) else list(self.seed)
+        if len(seeds) != rows:
+            raise UserError(f"{len(seeds)} seeds for {rows} prompts. Give one per prompt, or a single number.")
+        return seeds

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.decoding.cycle import Decoder
 from vlm_eagle.decoding.drafter import Drafter
 from vlm_eagle.decoding.rejection import accept_drawn
@@ -12,7 +13,7 @@ from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.decoding.verify import Verdict, accept
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.records import Batch, ImageInputs
+from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Prefilled, Target
 
 

@@ -14,7 +14,7 @@ from data_recipes.regenerate.in_process import InProcess
 from data_recipes.regenerate.run import regenerate
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Message, TextPart, parse_conversation
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
@@ -56,7 +56,7 @@ def asked_alone(target, chats, seeds=None, **options):
             history.append(message)
             asked = type(conversation)(conversation.id, tuple(history))
             more = {"seed": seeds[number] + len(answers_of_row)} if seeds else {}
-            (answer,) = generate(target, collator([asked]), max_new_tokens=NEW, **more, **options)
+            (answer,) = generate(target, collator([asked]), settings=Settings(max_new_tokens=NEW, **more, **options))
             tokens = [token for token in answer.tokens if token not in target.eos_ids]
             answers_of_row.append(tokens)
             history.append(Message("assistant", (TextPart(target.tokenizer.decode(tokens, skip_special_tokens=True)),)))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
@@ -24,7 +24,7 @@ def lessons(target, max_new_tokens):
     """The target's features of its own answers."""
     collator = VisionCollator(target.processor, for_generation=True)
     samples = [(prompt.id, collator.encode(prompt)) for prompt in PROMPTS]
-    answers = generate(target, collator.stack(samples, {}), None, max_new_tokens=max_new_tokens)
+    answers = generate(target, collator.stack(samples, {}), None, Settings(max_new_tokens=max_new_tokens))
     found = []
     for sample, answer in zip(samples, answers, strict=True):
         prompt = collator.stack([sample], {})
@@ -44,7 +44,7 @@ def stacked(features):
     return replace(features[0], **padded, last_hidden=torch.cat([one.last_hidden for one in features]))
 
 
-def train_by_heart(target, steps=40, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):
+def train_by_heart(target, steps=30, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):
     """`teach` changes the features before the draft sees them, `settings` its configuration."""
     features, counts = lessons(target, max_new_tokens)
     config = Eagle3Config.for_target(target.config, target.layer_ids, draft_vocab_size)

@@ -17,7 +17,7 @@ from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import read_conversations
 from vlm_eagle.decoding.cycle import Decoder
-from vlm_eagle.decoding.generate import Generation, generate, stream
+from vlm_eagle.decoding.generate import Generation, Settings, generate, stream
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -56,9 +56,9 @@ def test_accepted_tokens_are_counted_before_the_cut(target, limit):
     draft = make_imitating_draft(target)
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 1)])
     ours = answer_here(target, draft, batch, Like("vllm", 8, 1, 7), limit)
-    (cut,) = generate(target, batch, draft, shape=TreeShape(8), max_new_tokens=limit)
+    (cut,) = generate(target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=limit))
     assert (ours.tokens, ours.stats.forwards) == (cut.tokens, cut.stats.forwards)
-    pieces = [piece for (piece,) in stream(target, batch, draft, shape=TreeShape(8), max_new_tokens=60)]
+    pieces = [piece for (piece,) in stream(target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=60))]
     accepted = [len(piece) - 1 for piece in pieces[1 : 1 + ours.stats.forwards]]
     assert ours.stats.accepted_at == [sum(n > i for n in accepted) for i in range(7)]
     assert answer_here(target, draft, batch, Like("sglang", 8, 1, 7), limit).stats.forwards > 0

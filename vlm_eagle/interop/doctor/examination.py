@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.interop.doctor.findings import Finding
 from vlm_eagle.interop.doctor.raw_draft import RawDraft
@@ -22,7 +23,6 @@ from vlm_eagle.interop.doctor.static.sizes import check_heads, check_tensors, ch
 from vlm_eagle.interop.doctor.static.values import check_dtype, check_maps, check_values
 from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.interop.doctor.verdict import coverage, judge
-from vlm_eagle.records import ImageInputs
 from vlm_eagle.target.target import Target
 
 CHECKS = (

@@ -12,7 +12,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_eagle.decoding.generate import Generation, Settings, check_fit, stream_with
+from vlm_eagle.decoding.generate import Generation, Settings, stream_with
+from vlm_eagle.decoding.pair import check_fit
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.stats import AcceptanceStats

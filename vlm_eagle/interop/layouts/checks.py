@@ -6,6 +6,7 @@ from transformers import PretrainedConfig
 
 from vlm_eagle.draft.config import Eagle3Config, mrope, rope_theta
 from vlm_eagle.draft.files import check_dtypes, check_shapes, expected_shapes
+from vlm_eagle.draft.fit import misfits
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
 
@@ -35,13 +36,7 @@ def check_target(config: Eagle3Config, target: PretrainedConfig, name: str) -> l
         UserError: width, vocabulary or layer ids do not fit: the pair cannot work.
     """
     text = target.get_text_config()
-    wrong = []
-    if config.target_hidden_size != text.hidden_size:
-        wrong.append(f"target_hidden_size {config.target_hidden_size} (target: {text.hidden_size})")
-    if config.hidden_size != text.hidden_size and not config.own_embeddings:
-        wrong.append(f"hidden_size {config.hidden_size} (the target's embeddings: {text.hidden_size})")
-    if config.vocab_size != text.vocab_size:
-        wrong.append(f"vocab_size {config.vocab_size} (target: {text.vocab_size})")
+    wrong = misfits(config, text)
     ids = config.aux_layer_ids
     if list(ids) != sorted(set(ids)) or ids[-1] >= text.num_hidden_layers:
         wrong.append(f"aux layer ids {ids} (target: ascending numbers in 0..{text.num_hidden_layers - 1})")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
-from vlm_eagle.decoding.generate import generate
+from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
@@ -71,7 +71,7 @@ def make_cases(
         batch = collator.stack(rows, {})
         if batch is None:
             continue
-        answers = generate(target, batch.to(target.device), None, max_new_tokens=max_new_tokens)
+        answers = generate(target, batch.to(target.device), None, Settings(max_new_tokens=max_new_tokens))
         for row, answer in zip(rows, answers, strict=True):
             if len(answer.tokens) < _LEAST_TOKENS:
                 skipped["answer too short"] += 1

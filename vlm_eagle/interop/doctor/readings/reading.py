@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from vlm_eagle.config import ImageInputs
 from vlm_eagle.interop.doctor.raw_draft import RawDraft, as_number
 from vlm_eagle.interop.doctor.target_facts import TargetFacts
-from vlm_eagle.records import ImageInputs
 
 Rotary = Literal["halves", "pairs"]
 Positions = Literal["index", "mrope", "mrope-chunked"]
