@@ -94,6 +94,7 @@ def test_what_is_imported_is_declared(room):
     assert {name: files for name, files in imports_of(room).items() if name not in known} == {}
 
 
+@pytest.mark.slow
 def test_what_is_declared_is_imported():
     everywhere = set().union(*map(imports_of, ROOMS))
     at_run_time = set().union(*(imports_of(room) for room in ROOMS if room != "tests"))

@@ -11,6 +11,8 @@ from waiting import LIMIT
 
 from vlm_eagle.commands import COMMANDS
 
+pytestmark = pytest.mark.multi_process
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "accelerate", "datasets", "av", "scipy", "matplotlib", "huggingface_hub"}
 OURS = ("-c", "import sys; from vlm_eagle.commands import main; sys.exit(main())")

@@ -287,6 +287,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_hub_ids_come_from_the_cache_when_offline(draft, tmp_path):
     cached = tmp_path / "hub" / "models--someone--draft"
     for ref, commit in (("main", "a" * 40), ("v2", "b" * 40)):

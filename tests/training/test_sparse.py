@@ -186,6 +186,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_nothing_grows_with_vocabulary_or_squared_length(target, draft, batches, monkeypatch):
     """The largest tensor of a step stays below (rows, V) and (H, T, T), which the dense form does not."""
     features = batches["batch of 8"]
