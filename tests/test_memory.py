@@ -32,10 +32,10 @@ def no_collector():
 
 
 def tensor_bytes():
-    """Of all tensors that anything in Python holds, each storage once."""
+    """Of all dense tensors that anything in Python holds, each storage once."""
     storages = {}
     for item in gc.get_objects():
-        if issubclass(type(item), torch.Tensor) and item.device.type == "cpu":
+        if issubclass(type(item), torch.Tensor) and item.device.type == "cpu" and item.layout == torch.strided:
             storage = item.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
