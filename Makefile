@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make help. Each sets up its own environment in .venv when there is none.
+# make demo | make fast | make test | make lint | make help. Each sets up its own environment in .venv when there is none.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 10000
 
 OLDEST := torch==2.9.0 torchvision==0.24.0 transformers==5.8.0 accelerate==1.10.0 qwen-vl-utils==0.0.14
 
-.PHONY: demo test oldest lint types chromium help clean
+.PHONY: demo test fast oldest lint style spelling types chromium help clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -22,17 +22,25 @@ demo: $(INSTALLED)  ## train a draft for the demo target and score it (two CPU c
 test: $(INSTALLED)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci
 
+fast: $(INSTALLED)  ## run the tests that are not slow, open no browser and start no processes (two minutes on two cores)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci -m "not slow and not browser and not multi_process"
+
 oldest:  ## run all tests with the oldest versions that are promised, in .venv-oldest
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(OLDEST)
 	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci
 
-lint: $(INSTALLED)  ## check style
+lint: style spelling types  ## check style, spelling and types
+
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)  ## check types with pyright (its npm package is fetched at the first run)
+types: $(INSTALLED)
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+spelling: $(INSTALLED)
+	$(BIN)/codespell
 
 chromium:  ## install the headless Chromium that the report's tests open it in (Debian, as root)
 	command -v chromium-headless-shell || command -v chromium || command -v google-chrome || \

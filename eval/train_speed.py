@@ -37,7 +37,7 @@ class TrainSpeedConfig:
         dtype: of the target; the draft keeps float32 weights and computes in this type.
         dense: time the dense form as well, where its scores (B, H, T, T) fit in memory_gib.
         memory_gib: largest allocation that the dense form may ask for.
-        repeats: medians over so many steps.
+        repeats: number of steps that the medians are over.
         device: auto takes a GPU when there is one.
         json: file for the results.
     """

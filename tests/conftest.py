@@ -29,6 +29,16 @@ hypothesis.settings.register_profile("default", deadline=None)  # no example is 
 torch.set_num_threads(1)  # tests run side by side (pytest-xdist); small models gain nothing from more
 
 
+def pytest_collection_modifyitems(items):
+    """Whoever asks for a browser is marked as such; what needs a GPU is skipped where there is none."""
+    no_gpu = pytest.mark.skip(reason="no GPU here")
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+
+
 @pytest.fixture(scope="session")
 def processor():
     return AutoProcessor.from_pretrained(DEMO_TARGET)

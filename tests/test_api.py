@@ -67,6 +67,7 @@ def test_every_name_is_there():
         vlm_eagle.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_loop(pairs):
     alone = pairs[0]
     conversations = [Conversation(q, (user_message(q),)) for q in QUESTIONS]
@@ -90,6 +91,7 @@ def test_seeds_do_not_depend_on_the_batch(pairs):
     assert one == all_
 
 
+@pytest.mark.slow
 def test_a_picture_in_any_form_gives_one_answer(pairs, picture, tmp_path):
     file = tmp_path / "picture.png"
     picture.save(file)
@@ -107,6 +109,7 @@ def test_a_picture_in_any_form_gives_one_answer(pairs, picture, tmp_path):
     assert vlm_eagle.generate(pairs[0], asked({"type": "video", "video": frames}, {"type": "text", "text": "?"}), SHORT)
 
 
+@pytest.mark.slow
 def test_a_chat_remembers(pairs, picture):
     talk = vlm_eagle.chat(pairs[1], SHORT, system="Be brief.")
     first, second = talk.send("Describe this image.", [picture]), talk.send("What is 12 + 30?")
@@ -185,6 +188,7 @@ def test_batches_and_streams_say_what_they_take(pairs):
         next(vlm_eagle.stream(pairs[0], ["a", "b"]))
 
 
+@pytest.mark.slow
 def test_train_trains(data, tmp_path):
     config = vlm_eagle.TrainConfig(
         target=str(data / "target"), out=str(tmp_path / "out"), max_steps=1, batch_size=2,

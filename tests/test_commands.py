@@ -15,6 +15,8 @@ from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.target.load import load_target
 
+pytestmark = pytest.mark.multi_process
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

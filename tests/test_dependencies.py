@@ -41,6 +41,7 @@ NOT_IMPORTED = {
     "pytest-xdist": "a plugin of pytest: make test",
     "ruff": "make lint",
     "pyright": "tests/test_types.py starts it",
+    "codespell": "make lint",
 }
 
 
@@ -94,6 +95,7 @@ def test_what_is_imported_is_declared(room):
     assert {name: files for name, files in imports_of(room).items() if name not in known} == {}
 
 
+@pytest.mark.slow
 def test_what_is_declared_is_imported():
     everywhere = set().union(*map(imports_of, ROOMS))
     at_run_time = set().union(*(imports_of(room) for room in ROOMS if room != "tests"))

@@ -84,6 +84,7 @@ def test_sums_are_exact_and_stay_on_the_host_of_a_single_process():
     assert (int(acceptance.correct), int(acceptance.rows), tokens) == (2**24 + 1, 2**25 + 3, 2**26 + 1)
 
 
+@pytest.mark.slow
 def test_decoding_needs_no_float64(monkeypatch, target, draft, mixed_batch):
     """Greedy decoding makes none; drawing makes them on the host, with the same result."""
     options = {"max_new_tokens": 6, "seed": 3}

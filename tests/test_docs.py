@@ -101,6 +101,6 @@ def test_files_in_the_text_exist(name):
 def exists(path: str) -> bool:
     if "/" in path:
         return (ROOT / path).exists() or (ROOT / "vlm_eagle" / path).exists()
-    return any(
+    return (ROOT / path).exists() or any(
         next((ROOT / room).rglob(path), None) for room in ("vlm_eagle", "data_recipes", "eval", "scripts", "tests", "docs")
     )

@@ -32,10 +32,10 @@ def no_collector():
 
 
 def tensor_bytes():
-    """Of all tensors that anything in Python holds, each storage once."""
+    """Of all dense tensors that anything in Python holds, each storage once."""
     storages = {}
     for item in gc.get_objects():
-        if issubclass(type(item), torch.Tensor) and item.device.type == "cpu":
+        if issubclass(type(item), torch.Tensor) and item.device.type == "cpu" and item.layout == torch.strided:
             storage = item.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
@@ -66,6 +66,7 @@ def test_what_is_dropped_in_a_circle_is_seen():
     assert tensor_bytes() - before == 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"shape": TreeShape(8, 3, 3)}, {"sampling": Sampling(1.0), "drawn_drafts": True}], ids=str
 )
@@ -78,6 +79,7 @@ def test_generate(target, mixed_batch, options, drafted):
     assert set(seen[2:]) == {seen[2]}
 
 
+@pytest.mark.slow
 def test_regenerate(data, tmp_path, monkeypatch):
     """Rows that cannot be asked are among them. All are of one kind, so that batches are of one size."""
     write_jsonl(tmp_path / "rows.jsonl", [mix.sample("vqa", i) for i in range(2 * TIMES)])
@@ -90,6 +92,7 @@ def test_regenerate(data, tmp_path, monkeypatch):
     assert_still(seen)
 
 
+@pytest.mark.slow
 def test_acc_length(target):
     names = {"names": ("target", "draft"), "digests": ("1", "2")}
     column = OurColumn(target, make_draft(target), TreeShape(4), Sampling(), **names)
@@ -100,6 +103,7 @@ def test_acc_length(target):
     assert_still(seen)
 
 
+@pytest.mark.slow
 def test_training(data, tmp_path, monkeypatch):
     seen = watch(monkeypatch, Trainer, "_after_step")
     trainer_for(configure(data, tmp_path, batch_size=2, max_steps=TIMES, epochs=TIMES, eval_every=20, save_every=20)).train()

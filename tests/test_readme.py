@@ -16,6 +16,8 @@ from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_benchmarks, write_jsonl
 from vlm_eagle.target.load import load_target
 
+pytestmark = pytest.mark.multi_process
+
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
     line.strip()

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from vlm_eagle.commands import COMMANDS
+
+pytestmark = pytest.mark.multi_process
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "accelerate", "datasets", "av", "scipy", "matplotlib", "huggingface_hub"}
@@ -32,7 +35,7 @@ PROGRAMS = {
 def test_help_imports_nothing_heavy(name, tmp_path):
     command = (sys.executable, "-X", "importtime", *PROGRAMS[name], "--help")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.strip()
     imported = {module.split(".")[0] for module in re.findall(r"^import time:.*\| +([\w.]+)$", ran.stderr, re.MULTILINE)}

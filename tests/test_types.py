@@ -21,6 +21,7 @@ def pyright() -> list[str]:
     return [sys.executable, "-m", "pyright"]
 
 
+@pytest.mark.slow
 def test_types():
     command = [*pyright(), "--project", str(ROOT), "--pythonpath", sys.executable]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

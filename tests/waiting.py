@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-LIMIT = 300.0  # seconds that any wait may last. Only what hangs is ended by it.
+LIMIT = 600.0  # seconds that any wait may last. Only what hangs is ended by it.
 
 
 def wait_for(what: str, happened: Callable[[], Any], process: Any = None) -> Any:

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports api.py, and with it torch, when it must
+    __version__: str
+
     from vlm_eagle.api import (
         Answer,
         Batch,
@@ -46,6 +46,10 @@ _LIGHT = {  # what settings are made of, which needs no torch
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # pyproject.toml's, which the installed package knows
+        from importlib.metadata import version
+
+        return version("vlm-eagle")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

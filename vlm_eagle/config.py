@@ -55,14 +55,14 @@ class DataConfig:
         held_out: JSONL files for held-out evaluation; `demo` and the default likewise; empty to skip evaluation.
         max_length: longest sample in tokens, image tokens included. A longer one loses its end; where that would cut into an
             image, or leave no answer, it is skipped.
-        min_pixels: images with fewer pixels are scaled up to so many; none for the processor's own budget.
-        max_pixels: images with more pixels are scaled down to so many, which costs fewer tokens; none likewise. Serve the draft
+        min_pixels: upscale images that have fewer pixels than this; none for the processor's own budget.
+        max_pixels: downscale images that have more pixels than this, to save tokens; none likewise. Serve the draft
             with the same budget.
         cache: folder of token counts of data rows, kept from run to run; none for the user's cache folder.
         features: folder of a feature store (scripts/capture_features.py): train from it, without the target's layers; with
             `fill`, the folder to fill.
-        fill: run the target in the first epoch, keep what it says in `features`, and read it from there afterwards.
-        features_dtype: of kept hidden states: auto is the target's own, float8 halves bfloat16.
+        fill: run the target in the first epoch, store its hidden states in `features`, and read them from there afterwards.
+        features_dtype: type of the stored hidden states: auto is the target's own, float8 takes half the space of bfloat16.
         workers: processes that load and tokenise.
         strict: stop at the first bad sample instead of skipping and counting it.
     """
@@ -85,16 +85,16 @@ class DraftConfig:
     """The head and its loss.
 
     Attributes:
-        vocab_size: size of the draft vocabulary; the most frequent answer tokens are taken.
-        vocab_file: a vocabulary chosen with `vlm-eagle vocabulary`, instead.
-        ttt_length: training-time-test steps S.
-        decay: step k weighs decay ** k in the loss.
+        vocab_size: size of the draft vocabulary, filled with the most frequent answer tokens.
+        vocab_file: use a vocabulary chosen with `vlm-eagle vocabulary` instead.
+        ttt_length: number of training-time-test steps.
+        decay: step k has weight decay ** k in the loss.
         loss: soft cross-entropy, or an LK loss, which aims at the acceptance of drawn tokens (temperature > 0).
         image_inputs: what the draft reads at image tokens: token (the pad token's embedding, as vLLM feeds it), merged (the
-            visual embedding, as SGLang feeds it), or mixed (each sample one or the other, by turns of chance).
+            visual embedding, as SGLang feeds it), or mixed (one of the two, chosen at random for each sample).
         fc_norm: RMSNorm on each aux hidden state before they are fused (EAGLE-3.1; needs vLLM 0.32 or SGLang 0.5.23).
-        norm_output: the normed output goes on to the next step (EAGLE-3.1, likewise).
-        recompute: less memory and a third more time: activations of the TTT steps are computed again for the gradient.
+        norm_output: pass the normed output on to the next step (EAGLE-3.1, likewise).
+        recompute: compute the activations of the TTT steps again for the gradient: less memory and a third more time.
         layer_ids: decoder layers whose inputs feed the draft; none for a low, a middle and a high one.
         dtype: of the saved weights; training itself keeps float32 master weights.
     """
@@ -114,7 +114,7 @@ class DraftConfig:
 
 @dataclass(kw_only=True)
 class OptimConfig:
-    """How to step.
+    """Optimizer settings.
 
     Attributes:
         optimizer: Muon on matrices with AdamW on the rest, or AdamW alone.
@@ -141,24 +141,24 @@ class TrainConfig:
         target: folder or hub id of a Qwen3-VL, Qwen3-VL-MoE, Qwen3 or Qwen3-MoE model, or `demo`.
         out: folder of the run: draft/ (what the engines load), checkpoints/, run.json, log.jsonl; none for outputs/ and the
             target's name.
-        llm_only: train a vision target on text alone; its vision tower is never run.
+        llm_only: train a vision target on text only; its vision tower never runs.
         data: what to learn from.
         draft: the head and its loss.
-        optim: how to step.
+        optim: optimizer settings.
         epochs: passes over the data.
-        max_steps: stop after so many optimizer steps; none for all epochs.
+        max_steps: stop after this many optimizer steps; none for all epochs.
         batch_size: conversations per forward and process.
-        max_tokens: instead of batch_size: rows of similar length, as many as fit into so many tokens when padded.
-        accumulation: forwards per optimizer step; batch 1 x 8 gives what batch 8 x 1 gives.
+        max_tokens: instead of batch_size: batch rows of similar length, up to this many tokens including padding.
+        accumulation: forwards per optimizer step; batch 1 x 8 gives the same as batch 8 x 1.
         target_dtype: of the frozen target; auto is float32 on a CPU and the checkpoint's elsewhere.
         eval_every: optimizer steps between held-out evaluations.
         save_every: optimizer steps between checkpoints.
-        keep_checkpoints: how many checkpoints stay on disk.
+        keep_checkpoints: number of checkpoints that stay on disk.
         resume: continue from the last checkpoint in `out`, if there is one.
-        shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, the
-            same results.
-        shard_target: for a target that does not fit one device: with several processes, each keeps a part of every decoder
-            layer and gets the rest when the layer runs (FSDP2); with one process, its layers are laid over all GPUs.
+        shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, same
+            results.
+        shard_target: for a target that does not fit on one device: with several processes, each keeps a part of every decoder
+            layer and fetches the rest when the layer runs (FSDP2); with one process, its layers are spread over all GPUs.
         tracker: experiment tracker, through accelerate.
         seed: of initial weights and data order.
     """
@@ -211,10 +211,10 @@ class TrainCommand(TrainConfig):
     """A training run, and whether to run it at all.
 
     Attributes:
-        dry_run: say what the run would need (memory, arithmetic, disk), and stop; exit code 1 when it would not fit.
+        dry_run: print what the run would need (memory, arithmetic, disk), and stop; the exit code is 1 if it would not fit.
         memory_gib: dry run: memory of a device; none for this machine's GPU, or its main memory.
         supervised_fraction: dry run: share of tokens in answers.
-        image_fraction: dry run: share of image tokens, for a vision target; at most what answers leave.
+        image_fraction: dry run: share of image tokens, for a vision target; at most the share outside answers.
     """
 
     dry_run: bool = False

@@ -88,6 +88,12 @@ def is_slow(dtype: torch.dtype) -> bool:
     return seconds(dtype) > 4 * seconds(torch.float32)
 
 
+def autocast_dtype(weight: torch.Tensor) -> torch.dtype:
+    """What matrix products with `weight` run in, for what is to be cast once and not by autocast in every product."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
 def has_float64(device: torch.device) -> bool:
     """Whether float64 tensors can live there."""
     return device.type != "mps"

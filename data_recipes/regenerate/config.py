@@ -88,7 +88,7 @@ class RegenerateConfig:
         if self.backoff < 0:
             raise UserError(f"backoff cannot be negative, found {self.backoff}.")
         if not self.server and self.target is None:
-            raise UserError("Nobody to ask. Give --server URL for a running server, or --target to decode in this process.")
+            raise UserError("No answer source. Give --server URL for a running server, or --target to decode in this process.")
         if self.server and self.draft is not None:
             raise UserError(
                 "A server brings its own draft (scripts/serve_vllm.sh TARGET DRAFT). Leave out --draft or --server."

@@ -30,20 +30,15 @@ class Journal:
         self.found: dict[str, Any] = {}
         for file in sorted(results.parent.glob(self.files[1])):
             self.found |= _read(file)
-        self.stream = None
 
     def record(self, key: str, outcome: dict[str, Any]) -> None:
         """Keeps what came out; safe from a kill of this process once the call returns."""
-        if self.stream is None:
-            self.stream = self.files[0].open("ab")
-            self.stream.write(b"\n")  # a kill may have left half a line
-        self.stream.write(json.dumps({"key": key, "outcome": outcome}).encode() + b"\n")
-        self.stream.flush()
+        line = json.dumps({"key": key, "outcome": outcome}).encode()
+        with self.files[0].open("ab") as stream:
+            stream.write(b"\n" + line + b"\n")  # a kill may have left half a line before it
 
     def remove(self) -> None:
         """The results are written; call it on one process, after all have recorded."""
-        if self.stream is not None:
-            self.stream.close()
         for file in self.files[0].parent.glob(self.files[1]):
             file.unlink(missing_ok=True)
 

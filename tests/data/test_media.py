@@ -60,6 +60,7 @@ def test_images_of_any_size_in_any_budget(processor, sizes, budget):
     assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
 
 
+@pytest.mark.slow
 @few
 @given(
     size=st.tuples(edges, edges), frames=st.integers(1, 9), fps=st.sampled_from([0.3, 1.0, 2.0, 7.5]), budget=budgets,

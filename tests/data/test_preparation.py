@@ -145,6 +145,7 @@ def copy_of(folder: Path, to: Path) -> ConversationDataset:
     return ConversationDataset([to / "rows.jsonl"])
 
 
+@pytest.mark.slow
 def test_nothing_is_prepared_twice_and_nothing_is_stale(folder, collator, processor, work, tmp_path):
     dataset = copy_of(folder, tmp_path / "data")
     assert [work.of(dataset, collator, tmp_path) for _ in range(2)] == [5, 0]
@@ -167,7 +168,7 @@ def test_nothing_is_prepared_twice_and_nothing_is_stale(folder, collator, proces
     set_pixel_budget(small, max_pixels=8192)
     assert work.of(dataset, VisionCollator(small, max_length=200), tmp_path) == 5
     talks = deepcopy(processor)
-    talks.chat_template = processor.chat_template.replace("assistant", "assistent")
+    talks.chat_template = processor.chat_template.replace("assistant", "helper")
     words = deepcopy(processor)
     words.tokenizer.add_tokens(["kettle"])
     assert len({identity(VisionCollator(one, max_length=200)) for one in (processor, talks, words, small)}) == 4
@@ -266,6 +267,7 @@ pairs = st.lists(st.text(min_size=1), min_size=2, max_size=4).map(
 anything = json_values | st.fixed_dictionaries({"messages": pairs | st.lists(messages, max_size=4) | json_values})
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(anything, min_size=1, max_size=12))
 def test_rows_read_are_rows_kept_and_rows_dropped(rows, collator, tmp_path):

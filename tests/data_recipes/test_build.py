@@ -134,6 +134,7 @@ def test_a_limit_reads_no_further(tmp_path):
     assert (counts["read"], counts["kept"]) == (4, 4)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "CHUNK", 16)
     rows = [{"conversations": chat(i % 90)} for i in range(100)]

@@ -22,6 +22,7 @@ V = 30
 counted = st.lists(st.integers(0, 9), min_size=V, max_size=V).map(torch.tensor)
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(
     english=counted, german=counted, forced=st.lists(st.integers(0, V - 1), max_size=6), multiple=st.sampled_from([1, 4, 64]),

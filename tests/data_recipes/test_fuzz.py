@@ -113,6 +113,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(values=LINES, junk=st.binary(max_size=30), as_array=st.booleans(), total=st.none() | st.integers(1, 4))
 @FIXED
 def test_a_whole_run_loses_nothing(values, junk, as_array, total):

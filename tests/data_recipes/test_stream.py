@@ -86,6 +86,7 @@ def test_a_document_nested_without_end_costs_no_memory(tmp_path):
 PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", PACKERS)
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
 def test_a_packed_file_that_is_cut_off_or_damaged(tmp_path, kind, packed):

@@ -24,6 +24,7 @@ def prompts(target):
     return collate(samples), [collate([sample]) for sample in samples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_equals_each_prompt_alone(target, draft, prompts, shape):
     together, alone = prompts
@@ -34,6 +35,7 @@ def test_batch_equals_each_prompt_alone(target, draft, prompts, shape):
         assert answer.tokens == generate(target, prompt, settings=Settings(max_new_tokens=14))[0].tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"drawn_drafts": True}], ids=["argmax drafts", "drawn drafts"])
 def test_sampling_does_not_depend_on_the_batch(target, draft, prompts, options):
     together, alone = prompts
@@ -43,6 +45,7 @@ def test_sampling_does_not_depend_on_the_batch(target, draft, prompts, options):
         assert answer.tokens == generate(target, prompt, draft, Settings(seed=5 + row, **options))[0].tokens
 
 
+@pytest.mark.slow
 def test_rows_that_end_early_stay_as_they_are(target, draft, prompts):
     together, alone = prompts
     plain = [generate(target, prompt, settings=Settings(max_new_tokens=20))[0].tokens for prompt in alone]
@@ -75,6 +78,7 @@ def test_stop_strings_end_at_the_completing_token(target, draft, prompts):
         assert answer.tokens == plain[: first + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [None, TreeShape(4), TreeShape(8, 3, 3)], ids=str)
 @pytest.mark.parametrize("task", ["multi-image", "arithmetic"])
 def test_turns_share_caches_and_change_nothing(target, task, shape):
@@ -153,6 +157,7 @@ def fx_recording(action, reset):
     return lambda: traced()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"drawn_drafts": True}], ids=["argmax drafts", "drawn drafts"])
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_a_recorded_cycle_can_be_replayed(target, draft, prompts, shape, options):

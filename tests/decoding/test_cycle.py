@@ -70,6 +70,7 @@ def test_an_interrupted_reading_leaves_no_half_state(target, draft):
     assert tokens == generate(target, first, draft, Settings(shape=SHAPE, max_new_tokens=8))[0].tokens
 
 
+@pytest.mark.slow
 def test_a_picture_is_told_from_the_one_before(target, draft):
     """Two pictures of one size under the same words, in turn; and `forget` has everything read again."""
     decoder, settings = decoder_for(target, draft), Settings(shape=SHAPE, max_new_tokens=6)
@@ -144,6 +145,7 @@ def test_mrope_rows_stand_where_the_latest_prompt_says(target):
     assert decoder.drafter.delta < 0
 
 
+@pytest.mark.slow
 def test_recordings_are_made_once_per_bucket_and_not_kept_too_long(target, draft):
     """A recording is bound to tensors: new ones are made when these are replaced, and only then."""
     made = []

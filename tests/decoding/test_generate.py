@@ -145,6 +145,7 @@ def count_forwards(target, folders, max_new_tokens=16):
     return ours, theirs
 
 
+@pytest.mark.slow
 def test_forwards_equal_the_plain_reference(target, folders):
     """An implementation that shares no code and keeps no cache needs exactly as many verification forwards."""
     ours, theirs = count_forwards(target, folders)
@@ -152,6 +153,7 @@ def test_forwards_equal_the_plain_reference(target, folders):
     assert sum(forwards for _, forwards in ours) < 3 * 15, "no guess was ever right: the comparison says nothing"
 
 
+@pytest.mark.slow
 def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
     """Planted fault: rows made from the draft's own guesses stay in its cache instead of the true ones."""
     true_step = Drafter.extend

@@ -136,6 +136,7 @@ def chi_square_z(counts, exact, runs=RUNS):
     return (statistic - freedom) / math.sqrt(2 * freedom)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda s: f"t{s.temperature}-p{s.top_p}-k{s.top_k}-m{s.min_p}")
 @pytest.mark.parametrize(("walk", "biased"), [(tree_walk, biased_walk), (chain_walk, careless_walk)], ids=["tree", "drawn"])
 def test_joint_distribution_is_the_targets(sampling, walk, biased):
@@ -162,6 +163,7 @@ def test_draw_inverts_the_distribution_and_never_takes_the_impossible():
     assert draw(p.expand(5, -1), uniform).tolist() == [1, 1, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_the_real_loop_samples_the_targets_distribution(target, draft):
     """First two tokens about an image, a tree, top-k 2: four sequences, against products of the target's own probabilities."""
     sampling, runs = Sampling(temperature=1.5, top_k=2), 250
@@ -198,6 +200,7 @@ def three_words(target, temperature):
     return sampler, Eagle3Draft(config, DraftVocab.from_ids(said, config.vocab_size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", [False, True], ids=["argmax drafts", "drawn drafts"])
 def test_the_real_loop_uses_every_random_number_once(target, drawn):
     """The first three tokens of an answer, from a loop of up to two cycles."""

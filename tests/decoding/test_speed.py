@@ -53,6 +53,7 @@ def test_costs_add_up(target, draft):
     assert ratios == {"r_verify": 1.0, "r_extend": 0.1, "r_draft": 0.2, "r_overhead": 0.05}
 
 
+@pytest.mark.slow
 def test_smaller_trees_accept_what_the_probe_says(target):
     """From the same root, the same target: the probe's record of a cycle gives what every smaller shape commits."""
     draft = make_imitating_draft(target)
@@ -90,6 +91,7 @@ def test_acceptance_of_a_drawn_tree():
     assert seen.tokens(TreeShape(3)) == 1
 
 
+@pytest.mark.slow
 def test_choice_is_ordered_and_knows_no_draft(target, draft):
     forecasts = choose_shape(target, draft, [prompt_of(target)], max_new_tokens=24)
     speedups = [forecast.speedup for forecast in forecasts]

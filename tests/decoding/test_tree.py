@@ -78,6 +78,7 @@ def test_acceptance_walk(drawn, path, committed):
     assert plain_accept(tokens, parents, drawn) == (path, committed)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_acceptance_equals_the_plain_walk(data):

@@ -36,6 +36,7 @@ def proposals(target, draft, batch, shape):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_proposals_are_those_of_the_plain_formulas(target, pair, name):
     draft = make_variant(target, **VARIANTS[name])
@@ -54,6 +55,7 @@ def test_proposals_are_those_of_the_plain_formulas(target, pair, name):
             assert proposed == plain.propose(ids, aux, 3), (task, len(answer))
 
 
+@pytest.mark.slow
 def test_every_option_changes_the_proposals(target):
     """Else the test above would say nothing."""
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 2)])

@@ -64,6 +64,7 @@ def test_attributes_are_found_in_both_languages():
     assert attributes("左上角有一个小的粉色三角形。") == ["左上角", "一", "小", "粉色", "三角形"]
 
 
+@pytest.mark.slow
 def test_the_shipped_target_sees(demo_target):
     """Held-out scenes; the record beside the weights says what was measured on more of them."""
     sight = look(demo_target, 24)
@@ -77,6 +78,7 @@ def test_the_shipped_target_is_small():
     assert sum(file.stat().st_size for file in DEMO_TARGET.iterdir()) < 20e6
 
 
+@pytest.mark.slow
 def test_demo_data_is_made_once(tmp_path):
     sizes = DemoSizes(train={"describe": 2, "arithmetic": 2}, held_out=1, max_new_tokens=120)
     ensure_demo_data(tmp_path, DEMO_TARGET, sizes, Console(quiet=True))
@@ -87,6 +89,7 @@ def test_demo_data_is_made_once(tmp_path):
     assert [row.id for row in rows] == ["describe-200000", "describe-200001", "arithmetic-200000", "arithmetic-200001"]
 
 
+@pytest.mark.slow
 def test_text_target_writes_what_the_language_tower_writes(demo_target, tmp_path):
     make_text_target(DEMO_TARGET, tmp_path)
     text = load_target(str(tmp_path), dtype=torch.float32)
@@ -96,6 +99,7 @@ def test_text_target_writes_what_the_language_tower_writes(demo_target, tmp_path
     assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_training_makes_decoding_accept(demo_target, tmp_path):
     """The whole path on a handful of samples: a draft that has seen them drafts them. Any misalignment between training and
     decoding (rows, positions, mask, features, vocabulary) leaves the acceptance length near 1."""

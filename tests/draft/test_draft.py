@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import make_draft
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
@@ -23,6 +24,7 @@ from waiting import LIMIT
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.files import expected_shapes
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.draft.norm import RMSNorm
 from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
@@ -72,6 +74,25 @@ def test_rotary_equals_transformers_far_out(draft, theta):
     torch.testing.assert_close(ours[0], cos, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours[1], sin, rtol=1e-4, atol=1e-4)
     assert ours[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_is_that_of_torch(dtype):
+    """Values, their dtype, and both gradients; `nn.RMSNorm` is asked in float64."""
+    torch.manual_seed(0)
+    x, grad = torch.randn(2, 5, 64).to(dtype), torch.randn(2, 5, 64).to(dtype)
+    norms, results = (RMSNorm(64, eps=1e-3), nn.RMSNorm(64, eps=1e-3).double()), []
+    for norm, kind in zip(norms, (dtype, torch.float64), strict=True):
+        norm.weight.data.copy_(torch.linspace(0.5, 1.5, 64))
+        given = x.to(kind).requires_grad_()
+        made = norm(given)
+        results.append((made, *torch.autograd.grad(made, (given, norm.weight), grad.to(kind))))
+        assert made.dtype == kind
+    for ours, plain in zip(*results, strict=True):
+        rtol = 1e-5 if dtype == torch.float32 else 1e-2
+        torch.testing.assert_close(ours.double(), plain, rtol=rtol, atol=rtol)
+    with torch.no_grad():
+        torch.testing.assert_close(norms[0](x), results[0][0])
 
 
 def test_vocabulary_keeps_the_most_frequent_in_id_order():
@@ -266,6 +287,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_hub_ids_come_from_the_cache_when_offline(draft, tmp_path):
     cached = tmp_path / "hub" / "models--someone--draft"
     for ref, commit in (("main", "a" * 40), ("v2", "b" * 40)):

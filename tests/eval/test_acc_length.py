@@ -39,6 +39,7 @@ def evaluate(folder, tmp_path, monkeypatch):
     return Evaluation(folder, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", ["token", "merged"])
 def test_rows_are_what_generate_writes_turn_by_turn(evaluate, folder, target, inputs):
     """Every turn is decoded again alone, by the public API, each after the answer that stands in the row before."""
@@ -79,6 +80,7 @@ def test_accepted_tokens_are_counted_by_forward():
     assert methods._accepted([own], []) == []
 
 
+@pytest.mark.slow
 def test_sums_are_counted_again_from_the_rows(evaluate):
     _, result = evaluate(*SMALL, "--trees", *SHAPES, "--temperature", "0.2")
     assert result["schema"] == "vlm_eagle.eval/1"
@@ -115,6 +117,7 @@ def test_sums_are_counted_again_from_the_rows(evaluate):
         assert sum(s["forwards"] for s in stretches) == sum(forwards)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", ["0", "1"])
 def test_nothing_depends_on_order_or_batches(evaluate, temperature):
     options = (*SMALL, "--temperature", temperature)
@@ -127,6 +130,7 @@ def test_nothing_depends_on_order_or_batches(evaluate, temperature):
         assert {x["name"]: x["interval"] for x in a["benchmarks"]} == {x["name"]: x["interval"] for x in b["benchmarks"]}
 
 
+@pytest.mark.slow
 def test_seeds_decide_sampled_answers(evaluate):
     options = (*SMALL, "--samplings", "sampled")
     runs = [evaluate(*options, "--seed", seed, file=f"{i}.json")[1] for i, seed in enumerate("112")]
@@ -159,6 +163,7 @@ def counting(monkeypatch):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--samplings", "sampled", "--concurrency", "3")])
 def test_an_interrupted_evaluation_goes_on(evaluate, monkeypatch, options):
     _, whole = evaluate(*SMALL, *options, file="whole.json")
@@ -187,6 +192,7 @@ OTHERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_journal_of_other_settings_is_not_used(evaluate, monkeypatch, other):
     few = [Benchmark("words", [prompt("code", i) for i in range(3)])]
@@ -220,6 +226,7 @@ def test_a_journal_of_other_code_is_not_used(evaluate, monkeypatch):
     assert len(count) == 3
 
 
+@pytest.mark.slow
 def test_results_are_not_made_twice_and_not_kept_for_too_long(evaluate, monkeypatch, capsys):
     evaluate(*SMALL)
     count = counting(monkeypatch)
@@ -245,6 +252,7 @@ def test_prompts_that_cannot_be_asked_are_counted_and_the_rest_goes_on(evaluate,
     assert evaluate(*SMALL, on=[hopeless], file="none.json") == (2, None)
 
 
+@pytest.mark.slow
 def test_drafts_side_by_side_share_the_target(evaluate, folder, target, capsys):
     other = evaluations.make_imitating_draft(Target(target.model, target.processor, (3, 4, 6)))
     other.save_pretrained(evaluate.out / "other")
@@ -258,6 +266,7 @@ def test_drafts_side_by_side_share_the_target(evaluate, folder, target, capsys):
     assert figures(alone) == figures(result)[1:]
 
 
+@pytest.mark.slow
 def test_an_answer_that_differs_is_noticed(evaluate):
     _, result = evaluate(*SMALL, "--trees", *SHAPES)
     drafted, alone = result["settings"]
@@ -319,6 +328,7 @@ def test_without_the_vision_tower_images_are_skipped(evaluate):
     assert setting["unanswered"] == {"seen": {"has media": 3}}
 
 
+@pytest.mark.slow
 def test_model_cards_read_it(evaluate, folder):
     _, result = evaluate(*SMALL)
     config = Eagle3Draft.from_pretrained(folder / "draft").config

@@ -268,6 +268,7 @@ def outcome(entry, row):
         return None, error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name not in ("gsm8k-100", "ceval-104")])
 def test_any_row_is_a_prompt_or_an_explained_skip(folder, name):
     entry = ENTRIES[name]

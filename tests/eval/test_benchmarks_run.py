@@ -49,6 +49,7 @@ def score(draft_folder, tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_benchmarks_of_every_kind_are_scored(score, tmp_path):
     names = ("mt-bench", "ceval-104", "mmstar", "mmmu", "coco-captions", "mathvista")
     code, results, said = score(*(f"{name}={write(name, tmp_path / name)}" for name in names), options=("--limit", "2"))

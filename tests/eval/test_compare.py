@@ -75,6 +75,7 @@ def test_equal_results_are_equal(judge):
     assert "0 of 3 lines significantly worse, 0 better" in said
 
 
+@pytest.mark.slow
 def test_noise_seldom_fails(judge):
     """Two runs of one and the same chance: of 25 comparisons of 3 lines, at 2.5 % in all, few may call anything worse."""
     rng = np.random.default_rng(3)
@@ -98,6 +99,7 @@ def test_drafts_are_compared_by_tree_and_sampling(judge):
     assert "Only in the first file" in said
 
 
+@pytest.mark.slow
 def test_two_drafts_in_a_file_keep_their_names(judge):
     rng = np.random.default_rng(1)
     good, bad = result(rng, 0.7, draft="good"), result(rng, 0.5, draft="bad")
@@ -134,6 +136,7 @@ def test_what_cannot_be_compared_is_said(judge, tmp_path):
 json_values = st.none() | st.booleans() | st.integers(-2, 99) | st.text(max_size=3) | st.just([]) | st.just({}) | st.just([{}])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_is_compared_or_refused(judge, data):

@@ -76,6 +76,7 @@ def test_the_documents_commands_are_in_the_docs():
         assert f"#   {command}" in file.read_text(), "the config's own comment"
 
 
+@pytest.mark.slow
 def test_speedup_and_tau_by_benchmark_temperatures_and_models_in_rows(produce, drafts):
     said, result, names = produce("eagle3-qwen3-8b-zh", drafts)
     for shape in ("num_steps 5, topk 4, num_draft_tokens 16", "num_steps 6, topk 10, num_draft_tokens 32"):
@@ -99,6 +100,7 @@ def test_speedup_and_tau_by_benchmark_temperatures_and_models_in_rows(produce, d
         assert turns == {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "columns"), [("qwen3-vl-2b-instruct-eagle3", (4, 8)), ("qwen3-4b-instruct-2507-eagle3", (4,))]
 )
@@ -121,6 +123,7 @@ def test_acceptance_rate_by_position(produce, drafts):
     assert len(result["settings"][0]["totals"]["conditional"]) == 7
 
 
+@pytest.mark.slow
 def test_throughput_with_and_without(produce, drafts):
     said, result, names = produce("angelslim-eagle3", drafts[:1])
     assert lines_with(said, "target alone")

@@ -19,6 +19,7 @@ def prompts(rng, n, tau=3.0):
     return [(float(t), float(f)) for t, f in zip(rng.poisson(forwards * rng.gamma(9, tau / 9, n)), forwards, strict=True)]
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_truth_as_often_as_it_says():
     rng, hits, runs = np.random.default_rng(0), 0, 120
     for _ in range(runs):

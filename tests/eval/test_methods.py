@@ -18,6 +18,7 @@ from timing.lookup import look_up
 from timing.methods import our_loop, prompt_lookup, transformers_generate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [("describe",), ("describe", "arithmetic")])
 def test_all_methods_agree(target, tasks):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 2) for task in tasks])

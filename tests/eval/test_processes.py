@@ -18,6 +18,8 @@ from waiting import wait_for
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 
+pytestmark = pytest.mark.multi_process
+
 TASKS = ("arithmetic", "code", "describe")
 
 

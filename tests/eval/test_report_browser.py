@@ -68,6 +68,7 @@ def heads(page):
     return page.eval_on_selector_all(".sample h3", "all => all.map(e => e.textContent)")
 
 
+@pytest.mark.slow
 def test_five_hundred_samples_stay_below_10_mb(large):
     assert large.stat().st_size < 10_000_000
     data = data_of(large)

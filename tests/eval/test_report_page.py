@@ -64,6 +64,7 @@ def made(tmp_path_factory):
     return folder, report(invent(folder, prompts=12), out=folder / "page.html")
 
 
+@pytest.mark.slow
 def test_text_from_data_stays_text(tmp_path, made):
     html = report(
         hostile(tmp_path), out=tmp_path / "h.html", options=["--title", EVIL.replace("\x00", "").replace("\ud800", "")]
@@ -177,6 +178,7 @@ def test_pictures_fit_their_budget(tmp_path, budget):
     assert len({t.width for t in encoded if t}) <= 1
 
 
+@pytest.mark.slow
 def test_a_wrong_estimate_of_the_size_is_noticed(tmp_path):
     """The pictures that are tried, every other one, are plain; the ones between are not."""
     thumbnails = Thumbnails([])

@@ -150,6 +150,7 @@ def test_later_turns_follow_one_answer(target, temperature):
     assert temperature or first[1].messages[-2].content[0].text == target.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_acc_length(evaluate):
     options = ("--samplings", "greedy", "sampled", "--seed", "3", "--image-inputs", "merged")
     code, timed = evaluate(*SMALL, *options, "--concurrency", "1", "3", script=speedup)
@@ -173,6 +174,7 @@ def test_answers_are_those_of_acc_length(evaluate):
     assert rows[DRAFTED]["equal_to_target_alone"] == rows[DRAFTED]["answers"] == 10
 
 
+@pytest.mark.slow
 def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
     run, count = race_module._run, []
 
@@ -198,6 +200,7 @@ def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
     assert not list(evaluate.out.glob("*journal*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["--samplings sampled", "--trees chain4", "--image-inputs merged", "--max-new-tokens 5"])
 def test_a_race_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
     run, count, few = race_module._run, [], [Benchmark("words", [prompt("code", 1), prompt("code", 2)])]

@@ -66,6 +66,7 @@ def worst(activations):
     return max(total(activations.loss()), total(activations.gradient()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("fraction", [0.12, 0.6])
 @pytest.mark.parametrize("chunks", [SMALL, LARGE], ids=["small", "large"])
@@ -90,6 +91,7 @@ def test_memory_with_a_large_head(pair, monkeypatch, recompute, length):
     assert worst(DraftActivations(draft_sizes(draft.config), work)) == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["lk_alpha", "lk_lambda"])
 def test_memory_of_lk_losses(pair, monkeypatch, loss):
     target, draft, autocast = pair
@@ -107,6 +109,7 @@ def test_recomputing_keeps_less_and_only_there():
     assert total(again.gradient()) < total(kept.gradient())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("fraction", [0.12, 1.0])
 def test_arithmetic_of_the_draft(recompute, fraction):

@@ -44,6 +44,7 @@ def scripted(trainer, lengths, seen):
     return trainer
 
 
+@pytest.mark.slow
 def test_the_best_draft_stays_and_is_remembered(data, tmp_path):
     """1.7 at step 2 is the best, and 1.6 after an interruption at step 4 is no better."""
     config, seen = configure(data, tmp_path, max_steps=7, eval_every=2, save_every=5), []
@@ -78,6 +79,7 @@ def test_a_step_counts_tokens_and_no_padding(data, tmp_path):
     assert line["supervised"] == sum(int(batch.supervised.sum()) for batch in window) < line["tokens"]
 
 
+@pytest.mark.slow
 def test_without_held_out_data_the_last_draft_is_kept(data, tmp_path):
     config = configure(data, tmp_path, max_steps=3)
     trainer = trainer_for(replace(config, data=replace(config.data, held_out=[])))
@@ -85,6 +87,7 @@ def test_without_held_out_data_the_last_draft_is_kept(data, tmp_path):
     assert torch.equal(Eagle3Draft.from_pretrained(tmp_path / "draft").fc.weight, trainer.run_.draft.fc.weight)
 
 
+@pytest.mark.slow
 def test_the_coin_is_thrown_anew_in_every_epoch(data, tmp_path, monkeypatch):
     """By seed and epoch in training; in evaluations always the same, so that they can be compared."""
     turns, throw = [], module.merged_samples
@@ -94,6 +97,7 @@ def test_the_coin_is_thrown_anew_in_every_epoch(data, tmp_path, monkeypatch):
     assert turns == ["3 0"] * 3 + ["3 1"] * 2 + ["3 0"], "12 rows in batches of 4"
 
 
+@pytest.mark.slow
 def test_a_run_is_known_by_its_data_and_processes(data, tmp_path):
     """Else a checkpoint would go on with other rows than those it left out."""
     config = configure(data, tmp_path, max_steps=2)

@@ -49,6 +49,7 @@ def offline(data, out, store, **options):
     return trainer_for(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_inputs", ["token", "mixed"])
 def test_offline_equals_online(data, store, tmp_path, image_inputs):
     ends = []
@@ -69,6 +70,7 @@ def test_offline_never_loads_layers(data, store, tmp_path, monkeypatch):
     assert offline(data, tmp_path, store).train()
 
 
+@pytest.mark.slow
 def test_filling_equals_online_and_leaves_a_whole_store(data, tmp_path):
     """12 rows, steps of 5: an epoch leaves two rows out, which are captured before the second."""
     ends = []

@@ -13,6 +13,8 @@ from waiting import wait_for
 from vlm_eagle.errors import UserError
 from vlm_eagle.training import checkpoint
 
+pytestmark = pytest.mark.multi_process
+
 STEPS = 12
 
 

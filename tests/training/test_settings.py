@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from model_configs import MODELS
 from runs import configure, trainer_for
 from transformers import AutoConfig
+from waiting import LIMIT
 
 from data_recipes import demo
 from vlm_eagle.cli import option
@@ -40,9 +41,10 @@ def other(tmp_path_factory):
 def script(name, *argv, **environment):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "400", **environment}
     command = [sys.executable, str(ROOT / "scripts" / name), *argv]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
 
 
+@pytest.mark.multi_process
 @pytest.mark.parametrize("name", ["train_vlm.py", "capture_features.py"])
 @pytest.mark.parametrize(
     ("argv", "expected"),
@@ -94,6 +96,7 @@ def test_shapes_are_those_of_the_ready_configs():
     assert find_ready(CONFIGS, AutoConfig.from_pretrained(DEMO_TARGET)) is None
 
 
+@pytest.mark.multi_process
 def test_ready_settings_are_named_unless_they_are_used(tmp_path):
     """A fine-tune in a folder of any name is known by its shape."""
     config = MODELS["Qwen/Qwen3-VL-2B-Instruct"][0]

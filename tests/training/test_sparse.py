@@ -162,7 +162,9 @@ def test_anchors_of_random_masks():
             assert flat == ahead(supervised, 1 + k).flatten().nonzero().flatten().tolist()
             assert [order[a] for a in step.answer.tolist()] == [[f // 20, f % 20 + 1 + k] for f in flat]
             before = packed if k == 0 else anchors.steps[k - 1].flat.tolist()
-            assert [before[i] for i in step.keep.tolist()] == step.flat.tolist()
+            assert torch.tensor(before)[step.keep].tolist() == step.flat.tolist()
+            assert anchors.packed[step.reads].tolist() == [f + k for f in step.flat.tolist()]
+            assert anchors.steps[0].flat[step.asks].tolist() == [f + k for f in step.flat.tolist()]
             for first, last, start in step.spans:
                 assert {f // 20 for f in step.flat[first:last].tolist()} == {packed[start] // 20}
                 assert packed[start] % 20 == 0
@@ -184,6 +186,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_nothing_grows_with_vocabulary_or_squared_length(target, draft, batches, monkeypatch):
     """The largest tensor of a step stays below (rows, V) and (H, T, T), which the dense form does not."""
     features = batches["batch of 8"]
@@ -195,7 +198,7 @@ def test_nothing_grows_with_vocabulary_or_squared_length(target, draft, batches,
             function(draft, features, target.embed_tokens, target.logits, **SETTINGS).loss.backward()
         sizes.append(largest.elements)
     anchors, width = Anchors.of(features.supervised, 7), target.config.hidden_size
-    said = sum(len(step.supervised) for step in anchors.steps)
+    said = sum(len(step.answer) for step in anchors.steps)
     widest = max(len(anchors.packed) * 3 * width, said * width, draft.lm_head.weight.numel())
     length = features.input_ids.shape[1]
     assert sizes[0] <= 1.1 * widest

@@ -32,6 +32,7 @@ from vlm_eagle.training.teacher import teach
 from vlm_eagle.training.trainer import Trainer
 
 
+@pytest.mark.slow
 def test_learns_and_leaves_a_draft(data, tmp_path):
     trainer = trainer_for(configure(data, tmp_path, max_steps=40, eval_every=40, epochs=20, lr=1e-2))
     before, _ = trainer.evaluate()
@@ -49,6 +50,7 @@ def test_learns_and_leaves_a_draft(data, tmp_path):
     assert torch.equal(saved.fc.weight, trainer.run_.draft.fc.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_accumulation_equals_a_larger_batch(data, tmp_path, optimizer):
     """1 x 4, 2 x 2 and 4 x 1 take the same rows and make the same gradients, losses and steps."""
@@ -68,6 +70,7 @@ def test_accumulation_equals_a_larger_batch(data, tmp_path, optimizer):
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 
+@pytest.mark.slow
 def test_golden_losses(data, tmp_path):
     """A refactor reproduces them. A change of numerics records new ones, with the reason in its commit: delete the file and
     run this test once."""
@@ -79,6 +82,7 @@ def test_golden_losses(data, tmp_path):
     assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
     """Mixed precision computes nearby losses, and what it updates is float32."""
     losses = []
@@ -100,6 +104,7 @@ def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
     assert losses[1] != losses[0]
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued_is_bit_identical(data, poisoned, tmp_path):
     def begin(name):
         config = configure(data, tmp_path / name, max_steps=6)
@@ -153,6 +158,7 @@ def test_a_gradient_that_is_not_finite_spoils_nothing(data, tmp_path):
     assert trainer.left_out == 0
 
 
+@pytest.mark.slow
 def test_a_run_of_such_gradients_is_stopped(data, tmp_path):
     trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=30, eval_every=99, save_every=99)), range(2, 30))
     with pytest.raises(UserError, match="10 steps in a row, up to step 12"):
@@ -207,6 +213,7 @@ def poisoned(data):
     return file, list(bad)
 
 
+@pytest.mark.slow
 def test_poisoned_data_trains_to_the_end_and_counts_every_reason(data, poisoned, tmp_path):
     file, reasons = poisoned
     config = configure(data, tmp_path, max_steps=None, epochs=1, batch_size=3)

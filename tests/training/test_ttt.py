@@ -131,12 +131,14 @@ def test_batch_composition_does_not_matter(target, draft, conversations, feature
     assert disagreement(draft, sum(p.loss for p in parts), together.loss) < EQUAL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [-1, 1])
 def test_shifted_mask_is_noticed(target, draft, features, plain, by):
     shifted = replace(features, supervised=features.supervised.roll(by, dims=1))
     assert disagreement(draft, loss_of(draft, shifted, target).loss, plain[0]) > WRONG
 
 
+@pytest.mark.slow
 def test_positions_off_by_one_are_noticed(target, draft, features, plain, monkeypatch):
     """Rotary attention only sees differences, so the fault is planted between steps: step k at position i, not i + k."""
     step, calls = type(draft).step, []
@@ -149,16 +151,19 @@ def test_positions_off_by_one_are_noticed(target, draft, features, plain, monkey
     assert disagreement(draft, loss_of(draft, features, target).loss, plain[0]) > WRONG
 
 
+@pytest.mark.slow
 def test_ignored_rope_theta_is_noticed(target, draft, features, plain):
     draft.midlayer.self_attn.theta = 10_000.0
     assert disagreement(draft, loss_of(draft, features, target).loss, plain[0]) > WRONG
 
 
+@pytest.mark.slow
 def test_absolute_d2t_is_noticed(target, draft, features, plain, monkeypatch):
     monkeypatch.setattr(type(draft), "target_ids", property(lambda self: self.d2t))
     assert disagreement(draft, loss_of(draft, features, target).loss, plain[0]) > WRONG
 
 
+@pytest.mark.slow
 def test_missed_deepstack_is_noticed(target, draft, conversations, features, plain, monkeypatch):
     monkeypatch.setattr(type(target.decoder), "_deepstack_process", lambda self, hidden, *_: hidden)
     without = target.features(VisionCollator(target.processor)(conversations))

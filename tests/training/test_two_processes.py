@@ -20,6 +20,8 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.training import sharding
 from vlm_eagle.training.feature_store import FeatureStore
 
+pytestmark = pytest.mark.multi_process
+
 COMPARED = {"max_steps": 8, "optim__lr": 1e-4}
 CONFIGS = ROOT / "scripts" / "configs" / "accelerate"
 

@@ -80,7 +80,7 @@ def main(config: Config) -> None:
             if not images[-1].is_file():
                 console.print(f"No such file: {images.pop()}", style="red")
         elif command.startswith("/"):
-            console.print("/image FILE shows an image with your next question, /new starts anew, /quit ends.")
+            console.print("/image FILE shows an image with your next question, /new starts a new conversation, /quit ends.")
         elif line:
             _answer(chat, line, tuple(images), console)
             images.clear()

@@ -3,7 +3,7 @@
     vlm-eagle doctor
     vlm-eagle doctor --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --prompts my_prompts.jsonl --json doctor.json
 
-The exit code is 0 for a healthy draft, 1 when there is something to say, 2 when it cannot be examined.
+The exit code is 0 for a healthy draft, 1 if problems were found, 2 if it cannot be examined.
 """
 
 import json

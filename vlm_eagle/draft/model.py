@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
-from vlm_eagle.draft.layers import Attend, DraftLayer
+from vlm_eagle.draft.layers import Attend, DraftLayer, Embedded, Rows
+from vlm_eagle.draft.norm import RMSNorm
 from vlm_eagle.draft.vocab import DraftVocab
 
 
@@ -30,12 +31,12 @@ class Eagle3Draft(nn.Module):
         if config.own_embeddings:
             self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.norm_before_fc:
-            self.input_norm = nn.RMSNorm(3 * config.target_hidden_size, eps=config.rms_norm_eps)
+            self.input_norm = RMSNorm(3 * config.target_hidden_size, eps=config.rms_norm_eps)
         self.fc = nn.Linear(3 * config.target_hidden_size, config.hidden_size, bias=False)
         if config.fc_norm:
-            self.fc_norm = nn.ModuleList(nn.RMSNorm(config.target_hidden_size, eps=config.rms_norm_eps) for _ in range(3))
+            self.fc_norm = nn.ModuleList(RMSNorm(config.target_hidden_size, eps=config.rms_norm_eps) for _ in range(3))
         self.midlayer = DraftLayer(config)
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
         self.register_buffer("d2t", vocab.d2t)
         self.register_buffer("t2d", vocab.t2d)
@@ -55,12 +56,16 @@ class Eagle3Draft(nn.Module):
             aux_hidden = torch.cat([norm(third) for norm, third in zip(self.fc_norm, thirds, strict=True)], dim=-1)
         return self.fc(aux_hidden)
 
+    def embedded(self, embedding: Tensor, queries: Rows) -> Embedded:
+        """Embeddings (B, R, D) for `step`, where several steps read the same tokens."""
+        return self.midlayer.embedded(embedding.to(self.fc.weight.dtype), queries)
+
     def step(
-        self, hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, queries: Tensor | None = None
+        self, hidden: Tensor, embedding: Tensor | Embedded, positions: Tensor, attend: Attend, queries: Rows | None = None
     ) -> Tensor:
         """The next hidden state of R rows, (B, R, D), or of `queries` (Q,) among them, (B, Q, D): from the fused hidden
         states at step 0, from this function's own output afterwards."""
-        output = self.midlayer(hidden, embedding.to(hidden.dtype), positions, attend, queries)
+        output = self.midlayer(hidden, embedding, positions, attend, queries)
         return self.norm(output) if self.config.norm_output else output
 
     def normed(self, hidden: Tensor) -> Tensor:

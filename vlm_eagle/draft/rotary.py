@@ -34,6 +34,6 @@ def mrope_coordinate(section: tuple[int, int, int], interleaved: bool) -> Tensor
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates (..., K) by broadcastable cos and sin (..., K); the dtype of `x` is kept."""
-    first, second = x.float().chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (x.float() * cos + turned * sin).to(x.dtype)
+    wide, half = x.float(), x.shape[-1] // 2
+    signed = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)  # the minus of rotate-half, on what is far smaller than x
+    return (wide * cos + wide.roll(half, dims=-1) * signed).to(x.dtype)

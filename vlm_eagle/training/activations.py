@@ -4,8 +4,8 @@ Every row at step 0 and every anchor at every step leave tensors for the gradien
 On top comes what lives for a moment. Four moments can be the worst: the last chunk of the loss; the gradient of the loss on its
 way to the steps; a step's MLP, or its attention, while their gradients are made.
 
-Counted for norms that keep what they normalised in float32. PyTorch does so on a CPU, and on a GPU under autocast (16-bit input
-and float32 weight); its fused kernel (GPU, all float32) needs less.
+Where anchors are neighbours, as those of a conversation's only answer, what a step keeps of earlier steps' own keys and values
+are views; else they are copies. The former is assumed of one conversation, the latter of several in a micro-batch.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from vlm_eagle.training.workload import Part, Workload, total
 LOGIT_BYTES = {"soft_cross_entropy": 16, "lk_alpha": 26, "lk_lambda": 30}
 LOGIT_BYTES_AFTER = 8  # logits and their gradient, when the loss of a chunk is made
 SCORE_BYTES = {4: 8, 2: 12}  # per attention score of a chunk, in the backward pass, by `draft_bytes`
-NORM_BYTES = 24  # per value whose norm is differentiated
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class DraftActivations:
     def loss(self) -> tuple[Part, ...]:
         """While the loss is computed, with the gradient of its own inputs."""
         c, work, width = self.draft.config, self.work, self.work.draft_bytes
-        states = self._said * (2 * width + 8 + (2 if work.autocast else 0) + 4)  # as said, together, normed; gradient
-        last = work.anchors * width * (c.hidden_size + self._key_row * (work.ttt_length - 1)) if work.recompute else 0
+        states = self._said * (2 * width + 4)  # normed, by steps and together; their gradient
+        last = work.anchors * width * (c.hidden_size + self._key_row) if work.recompute else 0
         head = c.draft_vocab_size * c.hidden_size
         product = width * head if work.autocast else 0
         return (
@@ -50,13 +49,12 @@ class DraftActivations:
         return max([self._entering(), *(self._through(k) for k in range(steps))], key=total)
 
     def _entering(self) -> tuple[Part, ...]:
-        """lm_head's gradient is scaled and added, then the final norm is differentiated."""
-        c, autocast = self.draft.config, self.work.autocast
-        scaled = self._said * (8 if autocast else 12) + 4 * c.draft_vocab_size * c.hidden_size
+        """lm_head's gradient is scaled and added."""
+        head = 4 * self.draft.config.draft_vocab_size * self.draft.config.hidden_size
         return (
             *self._kept(self.work.ttt_length - 1),
             *self._copies(),
-            ("gradient of all steps' hidden states and of lm_head", max(scaled, NORM_BYTES * self._said)),
+            ("gradient of all steps' hidden states and of lm_head", self._said * self.work.draft_bytes + head),
         )
 
     def _through(self, k: int) -> tuple[Part, ...]:
@@ -90,32 +88,42 @@ class DraftActivations:
         return (("16-bit copies of the draft's weights", 2 * self.draft.parameters),) if self.work.autocast else ()
 
     def _input(self, k: int) -> int:
-        """Step 0 has the aux and fused hidden states, and its keys and values stay; later ones have the hidden states and own
-        keys and values of the steps before."""
+        """Step 0 has the aux and fused hidden states and the embeddings, and its keys and values stay; later ones have the
+        hidden states and own keys and values of the steps before."""
         c, width = self.draft.config, self.work.draft_bytes
         if k == 0:
             values = 3 * c.target_hidden_size + c.hidden_size + self._key_row
-            return self.work.tokens * (width * values + self._fc_norm())
-        return self.work.anchors * width * (c.hidden_size + self._key_row * (k - 1))
+            return self.work.tokens * (width * values + self._fc_norm()) + self._embedded()
+        return self.work.anchors * width * (c.hidden_size + self._key_row * self._own(k - 1))
 
     def _step(self, k: int) -> int:
-        """Kept for step k's own gradient. Of an anchor: what q, k, v are made of and q; what attention mixes, by groups and by
-        rows, and the logarithm of its sum; cosines and sines; what the MLP is made of and its four values; in float32 what two
-        norms take in and leave. Later steps have two more norms' values, and all own keys and values so far; step 0 has these
-        of all rows instead."""
+        """Kept for step k's own gradient. Of an anchor: what two norms take and what the MLP is made of; q; what attention
+        mixes, by groups and by rows; the MLP's four values; in float32 the logarithm of attention's sum and its weights of own
+        rows, cosines and sines. Later steps also have what q, k, v are made of, and own keys and values; step 0 has these of
+        all rows instead."""
         c, width = self.draft.config, self.work.draft_bytes
         anchor = width * (3 * c.hidden_size + 3 * self._query + 4 * c.intermediate_size)
-        anchor += 4 * (2 * c.hidden_size + c.num_attention_heads + 2 * c.head_dim)
+        anchor += 4 * (c.num_attention_heads * (1 + k) + 3 * c.head_dim)
         if k == 0:
-            return self.work.anchors * anchor + self.work.tokens * self._row_bytes()
-        return self.work.anchors * (anchor + 4 * 3 * c.hidden_size + width * self._key_row * k)
+            return self.work.anchors * anchor + self.work.tokens * self._row_bytes() + self._embedded()
+        return self.work.anchors * (anchor + width * (c.hidden_size + self._key_row * self._own(k)))
 
     def _row_bytes(self) -> int:
-        """Of a row at step 0: its aux hidden state, what keys and values are made of, they themselves; in float32 the fused
-        hidden state, and what two norms leave; cosines and sines."""
+        """Of a row at step 0: its aux hidden state, the fused one as it comes and normed, keys and values; in float32 cosines
+        and sines."""
         c, width = self.draft.config, self.work.draft_bytes
         values = 3 * c.target_hidden_size + 2 * c.hidden_size + self._key_row
-        return width * values + 4 * (3 * c.hidden_size + 2 * c.head_dim) + self._fc_norm()
+        return width * values + 4 * 3 * c.head_dim + self._fc_norm()
+
+    def _embedded(self) -> int:
+        """Embeddings as they come, normed, and as queries of anchors and keys and values of rows take them."""
+        c, width = self.draft.config, self.work.draft_bytes
+        row = 4 * c.hidden_size + width * (c.hidden_size + self._key_row)
+        return self.work.tokens * row + self.work.anchors * width * self._query
+
+    def _own(self, k: int) -> int:
+        """Of how many steps' own keys and values step k keeps tensors of its own, and not views."""
+        return k if self.work.batch_size > 1 else min(k, 1)
 
     def _fc_norm(self) -> int:
         return 4 * 3 * self.draft.config.target_hidden_size if self.draft.config.fc_norm else 0
@@ -127,8 +135,8 @@ class DraftActivations:
 
     def _chunk_positions(self) -> int:
         c = self.draft.config
-        per_position = c.vocab_size + self.work.ttt_length * c.draft_vocab_size
-        return min(max(chunked_loss.ELEMENTS[self.work.device] // per_position, 1), self.work.anchors)
+        size = chunked_loss.chunk_positions(self.work.device, c.vocab_size, c.draft_vocab_size, self.work.ttt_length)
+        return min(size, self.work.anchors)
 
     def _chunk_logits(self) -> int:
         return self._chunk_positions() * self.work.ttt_length * self.draft.config.draft_vocab_size

@@ -45,13 +45,13 @@ Change = Callable[[Plan], tuple[str, Plan] | None]  # what to do and the run the
 
 def advise(plan: Plan) -> list[Advice]:
     """The changes that help, those that cost least first; empty when nothing does."""
-    advices, so_far = [], plan
+    changes, so_far = [], plan
     for change in CHANGES:
         alone, then = change(plan), change(so_far)
         if alone and then and plan.peak - alone[1].peak >= WORTH and then[1].peak < so_far.peak:
             so_far = then[1]
-            advices.append(Advice(alone[0], alone[1], so_far))
-    return advices
+            changes.append(Advice(alone[0], alone[1], so_far))
+    return changes
 
 
 def most_supervised(plan: Plan, budget: int) -> float:

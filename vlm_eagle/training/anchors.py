@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlm_eagle.draft.layers import Rows
+
 
 def ahead(values: Tensor, n: int) -> Tensor:
     """(B, T) -> (B, T): entry i is `values[:, i + n]`, zero (false) past the end."""
@@ -27,19 +29,23 @@ class StepRows:
     """The A_k anchors that are still unrolled at step k, in the order of samples and positions.
 
     Attributes:
-        keep: (A_k,) int64, where each was among the anchors of step k - 1; at step 0, among all packed rows.
+        keep: (A_k,) rows, where each was among the anchors of step k - 1; at step 0, among all packed rows.
+        reads: (A_k,) rows, its token x_{i+1+k} as that of step 0's row i + k, among all packed rows.
+        asks: (A_k,) rows, the same row among the anchors of step 0: if i is one at step k, i + k is one at step 0.
         flat: (A_k,) int64, its row i of sample b as b * T + i.
         position: (A_k,) int64, i.
-        supervised: (n_k,) int64, which of them are supervised at this step.
+        supervised: (n_k,) rows, which of them are supervised at this step.
         answer: (n_k,) int64, which supervised position's prediction each of those is compared with.
         spans: by sample, (first anchor, one past the last, first packed row): what an anchor may see starts there.
         ends: by anchor, position + 1: how many rows of its sample it sees; `position` for the host.
     """
 
-    keep: Tensor
+    keep: Rows
+    reads: Rows
+    asks: Rows
     flat: Tensor
     position: Tensor
-    supervised: Tensor
+    supervised: Rows
     answer: Tensor
     spans: tuple[tuple[int, int, int], ...]
     ends: list[int]
@@ -76,15 +82,18 @@ class Anchors:
         packed = kept.flatten().nonzero().flatten()
         starts = (lengths.cumsum(0) - lengths).tolist()
         answers = (supervised.flatten().cumsum(0) - 1).view(b, t)
-        steps, before = [], packed
+        steps, before, first = [], packed, active[0].flatten().nonzero().flatten()
         for k in range(ttt_length):
             flat = active[k].flatten().nonzero().flatten()
             if not len(flat):
                 break
             chosen = needed[k].flatten()[flat].nonzero().flatten()
             answer = ahead(answers, 1 + k).flatten()[flat[chosen]]
-            keep, position, spans = torch.searchsorted(before, flat), flat % t, _spans(active[k].sum(1), starts)
-            steps.append(StepRows(keep, flat, position, chosen, answer, spans, (position + 1).tolist()))
+            keep, reads, asks = (
+                _rows(torch.searchsorted(*pair)) for pair in ((before, flat), (packed, flat + k), (first, flat + k))
+            )
+            position, spans = flat % t, _spans(active[k].sum(1), starts)
+            steps.append(StepRows(keep, reads, asks, flat, position, _rows(chosen), answer, spans, (position + 1).tolist()))
             before = flat
         return cls(packed, packed % t, tuple(steps), int(supervised.sum()))
 
@@ -94,6 +103,13 @@ class Anchors:
             self, packed=self.packed.to(device, non_blocking=True), position=self.position.to(device, non_blocking=True),
             steps=tuple(_moved(step, device) for step in self.steps),
         )  # fmt: skip
+
+
+def _rows(ascending: Tensor) -> Rows:
+    """A slice, which copies nothing, where the (n,) indices leave none out."""
+    if not len(ascending) or int(ascending[-1] - ascending[0]) >= len(ascending):
+        return ascending
+    return slice(int(ascending[0]), int(ascending[-1]) + 1)
 
 
 def _spans(counts: Tensor, starts: list[int]) -> tuple[tuple[int, int, int], ...]:
@@ -108,5 +124,5 @@ def _spans(counts: Tensor, starts: list[int]) -> tuple[tuple[int, int, int], ...
 
 
 def _moved(step: StepRows, device: torch.device) -> StepRows:
-    tensors = {f.name: getattr(step, f.name) for f in fields(step) if f.name not in ("spans", "ends")}
-    return replace(step, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+    values = {f.name: getattr(step, f.name) for f in fields(step)}
+    return replace(step, **{n: v.to(device, non_blocking=True) for n, v in values.items() if isinstance(v, Tensor)})

@@ -5,13 +5,16 @@ gradient, as in flash attention (https://arxiv.org/abs/2205.14135). Plain matrix
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from vlm_eagle.draft.layers import Rows
 from vlm_eagle.training.anchors import StepRows
+from vlm_eagle.training.products import add_product
 
 CHUNK = {"cpu": 64, "cuda": 512}  # queries whose scores exist at one time: what fits a cache; what fills a GPU
 
@@ -22,17 +25,16 @@ class Seen:
 
     Attributes:
         keys, values: (H_kv, R, K), step 0 of all packed rows.
-        own_keys, own_values: (H_kv, A, m, K), each anchor's own rows of the m later steps.
+        own: by later step, keys and values (H_kv, A, K) of each anchor's own row.
     """
 
     keys: Tensor
     values: Tensor
-    own_keys: Tensor
-    own_values: Tensor
+    own: tuple[tuple[Tensor, Tensor], ...] = ()
 
-    def kept(self, keep: Tensor) -> "Seen":
+    def kept(self, keep: Rows) -> "Seen":
         """For a step that fewer anchors reach."""
-        return Seen(self.keys, self.values, self.own_keys[:, keep], self.own_values[:, keep])
+        return Seen(self.keys, self.values, tuple((k[:, keep], v[:, keep]) for k, v in self.own))
 
 
 class AnchorAttention:
@@ -46,107 +48,114 @@ class AnchorAttention:
         """(1, H, A, K) from q (1, H, A, K), k and v (1, H_kv, A or, at step 0, R, K)."""
         q, k, v = (t[0].to(v.dtype) for t in (q, k, v))
         if self.seen is None:
-            none = k.new_empty(k.shape[0], q.shape[1], 0, k.shape[2])
-            self.seen = Seen(k, v, none, none)
+            self.seen = Seen(k, v)
         else:
-            own_keys = torch.cat([self.seen.own_keys, k[:, :, None]], dim=2)
-            own_values = torch.cat([self.seen.own_values, v[:, :, None]], dim=2)
-            self.seen = Seen(self.seen.keys, self.seen.values, own_keys, own_values)
+            self.seen = replace(self.seen, own=(*self.seen.own, (k, v)))
         s = self.seen
-        return _Attention.apply(q, s.keys, s.values, s.own_keys, s.own_values, self.step)[None]
+        return _Attention.apply(self.step, q, s.keys, s.values, *chain.from_iterable(s.own))[None]
 
 
 class _Attention(torch.autograd.Function):
-    """(H, A, K) from queries (H, A, K) and the fields of `Seen`. Softmax runs in float32.
+    """(H, A, K) from queries (H, A, K), keys and values (H_kv, R, K) of step 0, and the `own` keys and values (H_kv, A, K) in
+    turns. Softmax runs in float32.
 
-    Inside, G = H / H_kv query heads share a key-value head and are treated as G rows of one anchor: (H_kv, A, G, K). Shared
-    rows of step 0 are taken in chunks of anchors; an anchor's own m rows are few, and all anchors are taken at once. Both
-    meet in the logarithm of their sums, `lse`.
+    Inside, G = H / H_kv query heads share a key-value head and are treated as G rows of one anchor: (H_kv, A * G, K). Shared
+    rows of step 0 are taken in chunks of anchors; an anchor's own rows are few, and each is taken for all anchors at once.
+    Both meet in the logarithm of their sums, `lse`.
     """
 
     @staticmethod
-    def forward(ctx, q: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, step: StepRows) -> Tensor:
+    def forward(ctx, step: StepRows, q: Tensor, keys: Tensor, values: Tensor, *own: Tensor) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
             query = _grouped(q, keys) * q.shape[-1] ** -0.5
-            out, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+            out, lse = torch.empty_like(query), query.new_empty((*query.shape[:2], 1), dtype=torch.float32)
             for chunk in _chunks(step, query):
                 scores = chunk.scores(query, keys)
-                total = scores.logsumexp(-1, keepdim=True)
-                out[:, chunk.anchors] = chunk.rows_of(scores.sub_(total).exp_().to(q.dtype) @ values[:, chunk.rows])
-                lse[:, chunk.anchors] = chunk.rows_of(total)[..., 0]
+                largest = scores.amax(-1, keepdim=True)
+                sums = scores.sub_(largest).exp_().sum(-1, keepdim=True)
+                out[:, chunk.asking] = (scores.to(q.dtype) @ values[:, chunk.rows]).div_(sums)
+                lse[:, chunk.asking] = sums.log_().add_(largest)
                 del scores  # only one chunk's live at a time
-            if own_keys.shape[2]:
-                own = _own_scores(query, own_keys)
-                shared, lse = lse, torch.logaddexp(lse, own.logsumexp(-1))
-                p = (own - lse[..., None]).exp_().to(q.dtype)
-                out = out * (shared - lse).exp_()[..., None].to(q.dtype) + p @ own_values
-        ctx.save_for_backward(query, keys, values, own_keys, own_values, out, lse)
+            scores = [_dot(query, key) for key in own[::2]]
+            if own:
+                shared, lse = lse, torch.stack([lse, *scores]).logsumexp(0)
+                out *= (shared - lse).exp_()
+            own_p = [score.sub_(lse).exp_() for score in scores]
+            for p, value in zip(own_p, own[1::2], strict=True):
+                _by_anchor(out, value).addcmul_(_by_anchor(p.to(q.dtype), value), value[:, :, None])
+        ctx.save_for_backward(query, keys, values, out, lse, *own, *own_p)
         ctx.step = step
-        return rearrange(out, "h a g k -> (h g) a k")
+        return _by_head(out, q)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, keys, values, own_keys, own_values, out, lse = ctx.saved_tensors
-        grad = _grouped(grad, keys).contiguous()
-        delta = (grad.float() * out.float()).sum(-1)
+        query, keys, values, out, lse, *rest = ctx.saved_tensors
+        own, own_p = rest[: 2 * len(rest) // 3], rest[2 * len(rest) // 3 :]
+        q, grad = grad, _grouped(grad, keys).contiguous()
+        delta = (grad.float() * out.float()).sum(-1, keepdim=True)
         d_query = torch.empty_like(query)
         d_keys, d_values = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, values))
         for chunk in _chunks(ctx.step, query):
-            p = chunk.scores(query, keys).sub_(chunk.flat(lse)[..., None]).exp_()
-            g = chunk.flat(grad)
-            d_scores = (g @ values[:, chunk.rows].transpose(1, 2)).float().sub_(chunk.flat(delta)[..., None]).mul_(p)
+            p = chunk.scores(query, keys).sub_(lse[:, chunk.asking]).exp_()
+            g = grad[:, chunk.asking]
+            d_scores = (g @ values[:, chunk.rows].transpose(1, 2)).float().sub_(delta[:, chunk.asking]).mul_(p)
             d_scores, p = d_scores.to(query.dtype), p.to(query.dtype)
-            d_query[:, chunk.anchors] = chunk.rows_of(d_scores @ keys[:, chunk.rows])
-            d_keys[:, chunk.rows] += d_scores.transpose(1, 2) @ chunk.flat(query)
-            d_values[:, chunk.rows] += p.transpose(1, 2) @ g
+            d_query[:, chunk.asking] = d_scores @ keys[:, chunk.rows]
+            add_product(d_keys[:, chunk.rows], d_scores.transpose(1, 2), query[:, chunk.asking])
+            add_product(d_values[:, chunk.rows], p.transpose(1, 2), g)
             del p, d_scores
-        p = (_own_scores(query, own_keys) - lse[..., None]).exp_()
-        d_own = ((grad @ own_values.transpose(2, 3)).float() - delta[..., None]).mul_(p).to(query.dtype)
-        d_query += d_own @ own_keys
-        d_own_keys, d_own_values = d_own.transpose(2, 3) @ query, p.to(query.dtype).transpose(2, 3) @ grad
-        d_q = rearrange(d_query, "h a g k -> (h g) a k") * query.shape[-1] ** -0.5
-        return d_q, d_keys.to(keys.dtype), d_values.to(values.dtype), d_own_keys, d_own_values, None
+        d_own = []
+        for key, value, p in zip(own[::2], own[1::2], own_p, strict=True):
+            d_score = (_dot(grad, value) - delta).mul_(p).to(query.dtype)
+            _by_anchor(d_query, key).addcmul_(_by_anchor(d_score, key), key[:, :, None])
+            d_own += [_by_anchor(d_score * query, key).sum(2), _by_anchor(p.to(query.dtype) * grad, key).sum(2)]
+        d_q = _by_head(d_query, q) * query.shape[-1] ** -0.5
+        return None, d_q, d_keys.to(keys.dtype), d_values.to(values.dtype), *d_own
 
 
 @dataclass(frozen=True)
 class _Chunk:
     """Neighbouring anchors of one sample, and the packed rows that some of them see."""
 
-    anchors: slice
+    asking: slice  # their query rows, G for each
     rows: slice
     hidden: int  # from this one of `rows` on, some anchor may not see it
-    position: Tensor  # (a * G,) each anchor's own row, counted from rows.start, once for every query head of a group
-
-    def flat(self, values: Tensor) -> Tensor:
-        """(H_kv, a * G, ...) of this chunk's anchors, from (H_kv, A, G, ...)."""
-        return values[:, self.anchors].flatten(1, 2)
-
-    def rows_of(self, values: Tensor) -> Tensor:
-        """Back to (H_kv, a, G, ...)."""
-        return values.unflatten(1, (self.anchors.stop - self.anchors.start, -1))
+    position: Tensor  # (a * G, 1) each query row's own row, counted from rows.start
 
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """(H_kv, a * G, rows) float32, masked."""
-        scores = (self.flat(query) @ keys[:, self.rows].transpose(1, 2)).float()
-        later = torch.arange(self.hidden, scores.shape[-1], device=query.device) > self.position[:, None]
+        scores = (query[:, self.asking] @ keys[:, self.rows].transpose(1, 2)).float()
+        later = torch.arange(self.hidden, scores.shape[-1], device=query.device) > self.position
         scores[..., self.hidden :].masked_fill_(later, float("-inf"))
         return scores
 
 
 def _chunks(step: StepRows, query: Tensor) -> Iterator[_Chunk]:
-    size = CHUNK.get(query.device.type, CHUNK["cpu"])
-    position = step.position.repeat_interleave(query.shape[2])
+    size, groups = CHUNK.get(query.device.type, CHUNK["cpu"]), query.shape[1] // len(step.ends)
+    position = step.position.repeat_interleave(groups)[:, None]
     for first, last, start in step.spans:
         for a in range(first, last, size):
             b = min(a + size, last)
             rows = slice(start, start + step.ends[b - 1])  # `ends` ascend, and are known to the host
-            yield _Chunk(slice(a, b), rows, step.ends[a], position[a * query.shape[2] : b * query.shape[2]])
+            asking = slice(a * groups, b * groups)
+            yield _Chunk(asking, rows, step.ends[a], position[asking])
 
 
 def _grouped(q: Tensor, keys: Tensor) -> Tensor:
-    return rearrange(q, "(h g) a k -> h a g k", h=len(keys))
+    return rearrange(q, "(h g) a k -> h (a g) k", h=len(keys))
 
 
-def _own_scores(query: Tensor, own_keys: Tensor) -> Tensor:
-    """(H_kv, A, G, m) float32."""
-    return (query @ own_keys.transpose(2, 3)).float()
+def _by_head(rows: Tensor, q: Tensor) -> Tensor:
+    """Back to the shape of q (H, A, K)."""
+    return rearrange(rows, "h (a g) k -> (h g) a k", a=q.shape[1])
+
+
+def _by_anchor(rows: Tensor, own: Tensor) -> Tensor:
+    """(H_kv, A, G, ...) of (H_kv, A * G, ...)."""
+    return rows.unflatten(1, (own.shape[1], -1))
+
+
+def _dot(rows: Tensor, own: Tensor) -> Tensor:
+    """(H_kv, A * G, 1) float32, of rows (H_kv, A * G, K) with each anchor's own (H_kv, A, K). As a matrix product it would be
+    slower."""
+    return (_by_anchor(rows, own) * own[:, :, None]).sum(-1, dtype=torch.float32).flatten(1)[..., None]

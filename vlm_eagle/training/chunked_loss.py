@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlm_eagle.devices import autocast_dtype
 from vlm_eagle.training.losses import RowLoss
+from vlm_eagle.training.products import add_product
 from vlm_eagle.training.teacher import teach
 
 # logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
 ELEMENTS = {"cpu": 2**23, "cuda": 2**25}
+CPU_POSITIONS = 64  # and no more positions than that on a CPU: enough for its matrix products, and logits may fit its cache
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,15 @@ class _ChunkedLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros(steps, dtype=torch.long, device=hidden.device)
         d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
-        order, cast = prediction.answer.argsort(stable=True), weight.to(_matmul_dtype(weight))
+        order, cast = prediction.answer.argsort(stable=True), weight.to(autocast_dtype(weight))
         for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
-            x = hidden[rows].to(cast.dtype)
+            x = hidden.index_select(0, rows).to(cast.dtype)
             part, right, d_logits = _chunk(x, cast, prediction, teaching, row_loss, positions, rows, learn)
             loss += part
             correct.index_add_(0, prediction.step[rows], right)
             if learn:
                 d_hidden[rows] = (d_logits @ cast).float()
-                _add_product(d_weight, d_logits.T, x)
+                add_product(d_weight, d_logits.T, x)
             del d_logits  # nothing of this chunk lives while the next one is made
         if learn:
             ctx.save_for_backward(d_hidden.to(hidden.dtype), d_weight.to(weight.dtype))
@@ -111,35 +114,25 @@ def _chunk(
     logits = F.linear(x, weight)
     with torch.enable_grad():
         leaf = logits.float().detach().requires_grad_(learn)
-        losses = row_loss(leaf, teacher.probabilities[answer])
+        losses = row_loss(leaf, teacher.probabilities.index_select(0, answer))
         part = (losses * prediction.weight[rows] * covered).sum()
-    right = (leaf.detach().argmax(-1) == teacher.top[answer]) & covered
+    right = (leaf.detach().max(-1).indices == teacher.top[answer]) & covered
     if not learn:
         return part, right.long(), None
     (d_logits,) = torch.autograd.grad(part, leaf)
     return part.detach(), right.long(), d_logits.to(logits.dtype)
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, where possible without a tensor for the product: the head's gradient is large."""
-    if a.dtype == total.dtype:
-        torch.addmm(total, a, b, out=total)
-    else:
-        total += a @ b
-
-
-def _matmul_dtype(weight: Tensor) -> torch.dtype:
-    """What matrix products run in, so that a weight is cast once and not by autocast in every chunk."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+def chunk_positions(device: str, vocabulary: int, width: int, steps: int) -> int:
+    """How many supervised positions a chunk takes: logits (V,) of each and (W,) of the rows of S steps that predict it."""
+    size = max(ELEMENTS.get(device, ELEMENTS["cpu"]) // (vocabulary + steps * width), 1)
+    return min(size, CPU_POSITIONS) if device == "cpu" else size
 
 
 def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:
     """(positions, the rows that predict them), small enough for `ELEMENTS`."""
-    device = order.device
-    per_position = len(teaching.t2d) + steps * width
-    size = max(ELEMENTS.get(device.type, ELEMENTS["cpu"]) // per_position, 1)
-    total = len(teaching.last_hidden)
+    device, total = order.device, len(teaching.last_hidden)
+    size = chunk_positions(device.type, len(teaching.t2d), width, steps)
     bounds = [*range(0, total, size), total]
     edges = torch.searchsorted(answer[order], torch.tensor(bounds, device=device)).tolist()
     pairs = zip(bounds, bounds[1:], edges, edges[1:], strict=False)

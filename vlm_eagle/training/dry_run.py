@@ -55,8 +55,8 @@ def dry_run(command: TrainCommand, console: Console, ready: str | None = None) -
     console.print(f"A micro-batch fits if at most {most:.0%} of it is supervised." if most else "No micro-batch fits.")
     if fits:
         return 0
-    if advices := advise(plan):
-        console.print(tables.advice_table(advices, plan, budget))
+    if changes := advise(plan):
+        console.print(tables.advice_table(changes, plan, budget))
     return 1
 
 

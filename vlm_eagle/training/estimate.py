@@ -151,10 +151,9 @@ def _forward(target: TargetSizes, work: Workload) -> list[Part]:
 
 
 def _update(draft: DraftSizes, work: Workload) -> tuple[Part, ...]:
-    """AdamW updates its tensors together, with one more buffer for all; Muon goes matrix by matrix, on a GPU in 16 bits."""
-    muon = draft.muon_parameters if work.optimizer == "muon" else 0
-    share = work.processes if work.sharded else 1
-    adamw = ("AdamW's intermediate values", 4 * (draft.parameters - muon) // share)
-    largest = max(rows * columns for rows, columns in draft.muon) if muon else 0
+    """AdamW is fused and needs nothing; Muon goes matrix by matrix, on a GPU in 16 bits."""
+    if work.optimizer == "adamw":
+        return ()
+    largest = max(rows * columns for rows, columns in draft.muon)
     width = 4 if work.device == "cpu" else 2
-    return (max(adamw, ("Muon's largest matrix", (4 + 3 * width) * largest), key=lambda part: part[1]),)
+    return (("Muon's largest matrix", (4 + 3 * width) * largest),)

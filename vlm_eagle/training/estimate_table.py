@@ -65,10 +65,10 @@ def arithmetic_table(arithmetic: Arithmetic) -> Table:
     return table
 
 
-def advice_table(advices: list[Advice], plan: Plan, budget: int) -> Table:
+def advice_table(changes: list[Advice], plan: Plan, budget: int) -> Table:
     """What to change, what each change saves alone, and where it leads together with those above it; green where that fits."""
     table = _table("What would help", "", "saves alone, GiB", "with those above, GiB")
-    for advice in advices:
+    for advice in changes:
         then = advice.so_far.peak
         colour = "green" if then <= budget else "red"
         table.add_row(advice.text, _gib(plan.peak - advice.alone.peak), f"[{colour}]{_gib(then)}[/]")

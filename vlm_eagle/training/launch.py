@@ -45,7 +45,7 @@ def check_precision(name: str) -> str:
     """
     if name not in ("no", "bf16"):
         raise UserError(
-            f"A draft is not trained with --mixed_precision {name}: its range is too small for gradients as they are. Use "
-            "bf16, which is as fast, or no. (If you did not give it, it stands in accelerate's config file.)"
+            f"A draft cannot be trained with --mixed_precision {name}: gradients would underflow in its small range. Use "
+            "bf16, which is as fast, or no. (If you did not give the option, it is set in accelerate's config file.)"
         )
     return name

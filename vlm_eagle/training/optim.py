@@ -42,7 +42,7 @@ def build_optimizers(
         matrices = [p for p in adamw if p.ndim >= 2]
         vectors = [p for p in adamw if p.ndim < 2]  # norms and biases are not decayed
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        optimizers.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95)))
+        optimizers.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95), fused=True))
     return optimizers
 
 

@@ -25,6 +25,6 @@ class Teacher:
 def teach(logits: Tensor, target_ids: Tensor, t2d: Tensor) -> Teacher:
     """Teacher from the target's logits (n, V); target_ids (W,) are the target ids of the draft vocabulary, ascending, t2d
     (V,)."""
-    argmax = logits.argmax(-1)
+    argmax = logits.max(-1).indices  # on a CPU twice as fast as `argmax`
     top = torch.searchsorted(target_ids, argmax).clamp_max(len(target_ids) - 1)
-    return Teacher(logits[:, target_ids].float().softmax(-1), top, t2d[argmax])
+    return Teacher(logits.index_select(1, target_ids).float().softmax(-1), top, t2d[argmax])

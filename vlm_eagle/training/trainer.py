@@ -162,7 +162,7 @@ class Trainer:
                 optimizer.step()
         else:
             self.left_out += 1
-            logger.warning(f"Step {self.step}: the gradient's norm is {norm}, so this update is left out.")
+            logger.warning(f"Step {self.step}: the gradient's norm is {norm}, so this update is skipped.")
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         if self.left_out == MOST_LEFT_OUT:

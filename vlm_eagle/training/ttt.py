@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vlm_eagle.draft.layers import Embedded
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import TargetFeatures
 from vlm_eagle.training.anchors import Anchors, StepRows, supervised_rows
@@ -89,34 +90,33 @@ def ttt_loss(
         return TTTResult(sum(p.sum() * 0.0 for p in draft.parameters()), torch.zeros_like(own_rows), own_rows)
     anchors = anchors.to(features.input_ids.device)
     inputs = DraftInputs(features, embed_tokens, merged)
+    embedded = draft.embedded(inputs.embedding(anchors.packed + 1)[None], anchors.steps[0].keep)
     hidden = draft.fuse(features.aux_hidden.flatten(0, 1)[anchors.packed])[None]
     seen: Seen | None = None
     said = []
     for k, step in enumerate(anchors.steps):
         if recompute:
-            hidden, seen = checkpoint(_unroll, draft, hidden, seen, inputs, anchors, k, use_reentrant=False)
+            hidden, seen = checkpoint(_unroll, draft, hidden, seen, embedded, anchors, k, use_reentrant=False)
         else:
-            hidden, seen = _unroll(draft, hidden, seen, inputs, anchors, k)
-        said.append(hidden[0, step.supervised])
+            hidden, seen = _unroll(draft, hidden, seen, embedded, anchors, k)
+        said.append(draft.normed(hidden[0, step.supervised]))
     prediction = _prediction(anchors.steps, decay, own_rows if rows is None else rows)
     teaching = Teaching(features.last_hidden, head, draft.target_ids, draft.t2d)
-    normed = draft.normed(torch.cat(said))
-    total, correct = chunked_loss(normed, draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
+    total, correct = chunked_loss(torch.cat(said), draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
     return TTTResult(total, correct, own_rows)
 
 
 def _unroll(
-    draft: Eagle3Draft, hidden: Tensor, seen: Seen | None, inputs: DraftInputs, anchors: Anchors, k: int
+    draft: Eagle3Draft, hidden: Tensor, seen: Seen | None, embedded: Embedded, anchors: Anchors, k: int
 ) -> tuple[Tensor, Seen]:
     """One step: (1, A_k, D) from the step before's (1, A_{k-1}, D), at step 0 from the fused (1, R, D) of all packed rows."""
     step = anchors.steps[k]
     if k == 0:
         attend = AnchorAttention(step, None)
-        embedding = inputs.embedding(anchors.packed + 1)[None]
-        return draft.step(hidden, embedding, anchors.position[None], attend, queries=step.keep), attend.seen
+        return draft.step(hidden, embedded, anchors.position[None], attend, queries=step.keep), attend.seen
     attend = AnchorAttention(step, seen.kept(step.keep))
-    embedding = inputs.embedding(step.flat + 1 + k)[None]
-    return draft.step(hidden[:, step.keep], embedding, step.position[None] + k, attend), attend.seen
+    embedded = embedded.at(step.asks, step.reads)
+    return draft.step(hidden[:, step.keep], embedded, step.position[None] + k, attend), attend.seen
 
 
 def _prediction(steps: tuple[StepRows, ...], decay: float, rows: Tensor) -> Prediction:

@@ -150,7 +150,7 @@ def _handler(fake: FakeChat) -> type[BaseHTTPRequestHandler]:
             elif fault == "bare":
                 self._send({"choices": []})
             elif fault == "abort":
-                self._send(choice({"content": "half an ans"}, "abort"))
+                self._send(choice({"content": "half of an"}, "abort"))
             else:
                 answer = fake.answer(body) if self.path == "/v1/chat/completions" else 404
                 self._send({}, answer) if isinstance(answer, int) else self._send(answer)

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from own_chats import mixed_rows, write
-from waiting import Clock
+from waiting import LIMIT, Clock
 
 from data_recipes.regenerate import pool
 from data_recipes.regenerate.config import RegenerateConfig
@@ -24,6 +24,6 @@ def clock_of_pool(monkeypatch) -> Clock:
 
 def run(tmp_path, data, urls, **more):
     """(exit code, folder)"""
-    options = {"concurrency": 4, "backoff": 0.01, "timeout": 30.0, "patience": 60.0, **more}
+    options = {"concurrency": 4, "backoff": 0.01, "timeout": LIMIT, "patience": 60.0, **more}
     out = tmp_path / options.pop("out", "out")
     return regenerate(RegenerateConfig(data=[str(data)], out=str(out), server=list(urls), **options)), out

@@ -102,7 +102,7 @@ def test_text_and_wordless_questions(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": None}, "Nobody to ask"),
+        ({"target": None}, "No answer source"),
         ({"server": ["http://localhost:1"], "draft": "d"}, "brings its own draft"),
         ({"samples": 2}, "all be the same"),
         ({"long_answers": 1.5}, "share from 0 to 1"),

@@ -69,6 +69,7 @@ def tokens_of(out):
     return [[reply["tokens"] for reply in line["replies"]] for line in lines]
 
 
+@pytest.mark.slow
 def test_greedy_answers_are_the_targets_own(demo, chats, tmp_path):
     code, rows = run(chats, tmp_path / "out")
     expected = asked_alone(demo, chats)
@@ -91,6 +92,7 @@ def test_more_rows_than_fit_into_the_window(tmp_path, monkeypatch):
     assert len(kept[-1]["messages"]) == 4
 
 
+@pytest.mark.slow
 def test_a_draft_changes_no_token_and_needs_fewer_forwards(demo, chats, tmp_path, capsys):
     make_imitating_draft(demo).save_pretrained(tmp_path / "draft")
     options = {"draft": str(tmp_path / "draft"), "draft_tokens": 6, "topk": 2, "num_steps": 3}
@@ -105,6 +107,7 @@ def test_a_draft_changes_no_token_and_needs_fewer_forwards(demo, chats, tmp_path
     assert "acceptance length" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_samples_depend_on_their_seed_alone(demo, chats, tmp_path):
     options = {"temperature": 0.7, "samples": 2}
     _, rows = run(chats, tmp_path / "threes", **options)

@@ -10,6 +10,8 @@ from fake_chat import FakeChat, HeldBack, serving
 from own_chats import mixed_rows, read, write
 from waiting import wait_for
 
+pytestmark = pytest.mark.multi_process
+
 ROWS = 60
 
 
@@ -89,7 +91,7 @@ def test_errors_and_help_for_people(tmp_path, data):
     assert all(f"--{option}" in said for option in ("server", "thinking", "long_answers", "retry_failed"))
     for argv, message in (
         (["--out", "x"], "data"),
-        (["--data", data, "--out", "x"], "Nobody to ask"),
+        (["--data", data, "--out", "x"], "No answer source"),
         (["--dta", "x"], "Did you"),
     ):
         log.unlink()

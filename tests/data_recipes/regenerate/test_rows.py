@@ -68,6 +68,7 @@ def through(monkeypatch):
     return answered
 
 
+@pytest.mark.slow
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROW, min_size=1, max_size=4), replies=st.lists(REPLY, min_size=1, max_size=3), keep=st.booleans())
 def test_read_is_written_and_failed(through, tmp_path_factory, rows, replies, keep):

@@ -44,7 +44,7 @@ def stacked(features):
     return replace(features[0], **padded, last_hidden=torch.cat([one.last_hidden for one in features]))
 
 
-def train_by_heart(target, steps=40, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):
+def train_by_heart(target, steps=30, draft_vocab_size=512, max_new_tokens=48, teach=lambda features: features, **settings):
     """`teach` changes the features before the draft sees them, `settings` its configuration."""
     features, counts = lessons(target, max_new_tokens)
     config = Eagle3Config.for_target(target.config, target.layer_ids, draft_vocab_size)

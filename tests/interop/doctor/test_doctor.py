@@ -57,6 +57,7 @@ def names(report):
     return {finding.code for finding in findings} | {finding.reading for finding in findings}
 
 
+@pytest.mark.slow
 def test_a_healthy_draft_raises_nothing(examined, healthy):
     report = examined(healthy)
     assert report.findings == []
@@ -65,6 +66,7 @@ def test_a_healthy_draft_raises_nothing(examined, healthy):
     json.dumps(report.to_json())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_a_fault_that_shows_in_acceptance(plant, examined, healthy, tmp_path):
     report = examined(planted(plant.damage, healthy, tmp_path / "draft"))
@@ -100,6 +102,7 @@ def test_prompts_that_cannot_be_used_are_counted(demo, tmp_path):
             make_cases(demo, [PROMPTS[0]] if limit == 2 else [missing], [3], limit)
 
 
+@pytest.mark.slow
 def test_what_only_images_tell(demo, cases, examined, healthy, tmp_path):
     """Position scheme and embeddings at image tokens: a draft trained with the index on pad tokens fits better read so. (Four
     prompts with images are too few for a diagnosis; without any, these readings are not tried.)"""
@@ -131,6 +134,7 @@ def test_what_cannot_be_run_is_not_measured(examined, healthy, tmp_path):
         assert report.unmeasured
 
 
+@pytest.mark.slow
 def test_a_base_that_training_ignored_and_one_that_it_used(demo, examined, tmp_path):
     """The same draft, trained at 10000, with a config.json that denies it and one that says so."""
     folder = tmp_path / "draft"
@@ -142,6 +146,7 @@ def test_a_base_that_training_ignored_and_one_that_it_used(demo, examined, tmp_p
     assert examined(folder).diagnosis == ["theta-10000"]
 
 
+@pytest.mark.slow
 def test_a_draft_trained_without_shifting_its_tokens(demo, examined, tmp_path):
     folder = tmp_path / "draft"
     teach = lambda features: replace(features, aux_hidden=features.aux_hidden.roll(-1, 1))
@@ -205,6 +210,7 @@ STRANGE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", STRANGE, ids=lambda value: str(value)[:20])
 def test_no_value_in_config_json_is_too_strange(value, healthy, demo, cases):
     facts, raw = TargetFacts.of(demo.model.config), read_raw(healthy)

@@ -24,6 +24,7 @@ def examine(folder, *words):
     return run_cli(doctor.main, doctor.Config, doctor.__doc__, argv=words)
 
 
+@pytest.mark.slow
 def test_exit_codes_and_report(folder, capsys):
     bad = folder / "bad.jsonl"
     bad.write_text("{\n")

@@ -13,6 +13,8 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines import process
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
 
+pytestmark = pytest.mark.multi_process
+
 HEALTHY = """
 import http.server, os, subprocess, sys
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -10,6 +10,7 @@ from email.utils import format_datetime
 import pytest
 from fake_engines import Canned, FakeSglang, FakeVllm, serving
 from PIL import Image
+from waiting import LIMIT
 
 from vlm_eagle.data.conversation import BadRow, Conversation, Message, TextPart, VideoPart, user_message
 from vlm_eagle.decoding.sampling import Sampling
@@ -26,7 +27,7 @@ IMAGE = Conversation("i", (Message("system", (TextPart("Be brief."),)), user_mes
 
 
 def asking(fake, conversation=TEXT, render=lambda conversation: "rendered", **options):
-    engine = connect(fake.url, backoff=0.01, timeout=10.0, render=render)
+    engine = connect(fake.url, backoff=0.01, timeout=LIMIT, render=render)
     return engine.answer(conversation, Asked(**options))
 
 

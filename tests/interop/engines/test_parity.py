@@ -50,6 +50,7 @@ def pair(target, data):
     return data, answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [5, 6, 7, 8])
 def test_accepted_tokens_are_counted_before_the_cut(target, limit):
     """As vLLM does: the same verifications in a longer answer, whose pieces are not cut there, accepted as many."""
@@ -88,6 +89,7 @@ def is_image(body):
     return "image" in json.dumps(body["messages"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("nodes", "judged"), [(4, "not judged"), (2, "agrees")])
 def test_an_engine_like_ours_agrees(pair, tmp_path, capsys, nodes, judged):
     code, groups = measured(pair, tmp_path, nodes)

@@ -122,6 +122,7 @@ def test_configs_that_are_none(folder, text):
 STRANGE = [None, "x", -1, 0, 1.5, 10**400, float("nan"), float("inf"), [], [None], [[]], {}, {"a": 1}, True]
 
 
+@pytest.mark.slow
 def test_no_value_in_a_config_is_too_strange(folder):
     """Read or refused, for every key that is looked at."""
     row = json.loads((folder / "config.json").read_text())
