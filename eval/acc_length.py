@@ -18,20 +18,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from scores.choices import parse_samplings, parse_trees
-from scores.journal import Journal, digest
-from scores.prompts import answer_length, check_length, check_names
-from scores.results import document
-from scores.scoring import Column, Outcome, Task, tasks_of, work
-from scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 
 from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.config import draft_for
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import default_names, in_words, load_benchmarks
+from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
+from vlm_eagle.evaluation.scores.journal import Journal, digest
+from vlm_eagle.evaluation.scores.prompts import answer_length, check_length, check_names
+from vlm_eagle.evaluation.scores.results import document
+from vlm_eagle.evaluation.scores.scoring import Column, Outcome, Task, tasks_of, work
+from vlm_eagle.evaluation.scores.table import acceptance_table, breakdown_table, position_table, results_console, titles
 from vlm_eagle.interop.names import EngineName
 from vlm_eagle.provenance import describe_run, write_json
 
@@ -117,9 +117,9 @@ class AccLengthConfig:
 
 def main(config: AccLengthConfig) -> int:
     """Scores the drafts, prints the tables and writes the JSON; or compares two of those."""
-    from scores.assemble import assemble
-    from scores.compare import compare
-    from scores.models import processes
+    from vlm_eagle.evaluation.scores.assemble import assemble
+    from vlm_eagle.evaluation.scores.compare import compare
+    from vlm_eagle.evaluation.scores.models import processes
 
     if config.compare:
         return compare(config.compare, results_console())
@@ -156,10 +156,9 @@ def _our_columns(
     config: AccLengthConfig, samplings: Sequence[Sampling], state: "PartialState", console: Console
 ) -> tuple[list[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
-    from scores.columns import OurColumn
-    from scores.models import load_pairs
-
     from vlm_eagle.decoding.cycle import ROOT_ALONE
+    from vlm_eagle.evaluation.scores.columns import OurColumn
+    from vlm_eagle.evaluation.scores.models import load_pairs
 
     shapes = parse_trees(config.trees) or [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
@@ -185,7 +184,7 @@ def _our_columns(
 def _server_columns(
     config: AccLengthConfig, samplings: Sequence[Sampling], state: "PartialState", console: Console
 ) -> tuple[list[Column], Any, bool]:
-    from scores.server import ServerColumn, reach
+    from vlm_eagle.evaluation.scores.server import ServerColumn, reach
 
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")
@@ -248,7 +247,7 @@ def _progress(console: Console) -> Progress:
 
 def _checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The settings with a draft; greedy ones compared with the one without, if there is one."""
-    from scores.assemble import compare_answers
+    from vlm_eagle.evaluation.scores.assemble import compare_answers
 
     is_alone = lambda setting: setting["draft"] is None and "engine" not in setting  # a server does not say its draft
     drafted = [setting for setting in settings if not is_alone(setting)]

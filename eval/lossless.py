@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks import default_names, in_words, load_benchmarks
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -25,6 +24,7 @@ from vlm_eagle.config import draft_for
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.options import TreeShape
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import default_names, in_words, load_benchmarks
 from vlm_eagle.provenance import describe_run, write_json
 
 if TYPE_CHECKING:

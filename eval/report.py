@@ -9,17 +9,17 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reporting.figures import figures
-from reporting.files import write_bytes
-from reporting.labels import labels
-from reporting.page import Options, render
-from reporting.png import write_pngs
-from reporting.read import read_results
-from reporting.samples import collect
 from rich.console import Console
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.reporting.figures import figures
+from vlm_eagle.evaluation.reporting.files import write_bytes
+from vlm_eagle.evaluation.reporting.labels import labels
+from vlm_eagle.evaluation.reporting.page import Options, render
+from vlm_eagle.evaluation.reporting.png import write_pngs
+from vlm_eagle.evaluation.reporting.read import read_results
+from vlm_eagle.evaluation.reporting.samples import collect
 
 
 @dataclass(kw_only=True)

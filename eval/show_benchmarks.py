@@ -9,7 +9,6 @@ No model is loaded.
 import sys
 from dataclasses import dataclass, field
 
-from benchmarks import ENTRIES, in_words, load_benchmarks
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +18,7 @@ from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.conversation import TextPart
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.benchmarks import DEMO_LIMIT, DEMO_PROMPTS
+from vlm_eagle.evaluation.benchmarks import ENTRIES, in_words, load_benchmarks
 
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")  # data shall not steer the terminal
 

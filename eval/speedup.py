@@ -15,21 +15,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks import default_names, load_benchmarks
 from rich.console import Console
-from scores.choices import parse_samplings, parse_trees
-from scores.journal import Journal
-from scores.names import short_names
-from scores.prompts import check_length, check_names
-from scores.results import document
-from scores.table import results_console
-from timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 
 from vlm_eagle.cli import check_output, run_cli
 from vlm_eagle.config import draft_for
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
+from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
+from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.names import short_names
+from vlm_eagle.evaluation.scores.prompts import check_length, check_names
+from vlm_eagle.evaluation.scores.results import document
+from vlm_eagle.evaluation.scores.table import results_console
+from vlm_eagle.evaluation.timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 from vlm_eagle.provenance import describe_run, write_json
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ class SpeedupConfig:
 
 def main(config: SpeedupConfig) -> int:
     """Times all methods, prints the tables, writes speedup.json; or compares two of those."""
-    from scores.compare import compare
-    from scores.models import load_pairs, processes
-    from timing.runs import Setup, Ways, time_all
+    from vlm_eagle.evaluation.scores.compare import compare
+    from vlm_eagle.evaluation.scores.models import load_pairs, processes
+    from vlm_eagle.evaluation.timing.runs import Setup, Ways, time_all
 
     if config.compare:
         return compare(config.compare, results_console())

@@ -71,7 +71,7 @@ def imported(file: Path, ours: set[str]) -> set[str]:
 
 def own_modules(room: str) -> set[str]:
     """What a room's files find on sys.path besides packages: a script finds its neighbours, a test also scripts."""
-    folders = [ROOT, *(ROOT / name for name in ("eval", "scripts") if room in (name, "tests"))]
+    folders = [ROOT, *(ROOT / name for name in ("eval", "scripts", "scripts/dev") if room in (name.split("/")[0], "tests"))]
     if room == "tests":
         folders += [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
     return {path.stem for folder in folders for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}

@@ -14,14 +14,14 @@ from vlm_eagle.commands import COMMANDS
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "accelerate", "datasets", "av", "scipy", "matplotlib", "huggingface_hub"}
 OURS = ("-c", "import sys; from vlm_eagle.commands import main; sys.exit(main())")
-SCRIPTS = [file for room in ("scripts", "eval") for file in sorted((ROOT / room).glob("*.py"))]
+SCRIPTS = [file for room in ("scripts", "scripts/dev", "eval") for file in sorted((ROOT / room).glob("*.py"))]
 PACKAGES = [
     file.relative_to(ROOT).parent.parts
     for room in ("data_recipes", "vlm_eagle")
     for file in sorted((ROOT / room).rglob("__main__.py"))
 ]
 PROGRAMS = {
-    **{f"{file.parent.name}/{file.name}": (file,) for file in SCRIPTS},
+    **{str(file.relative_to(ROOT)): (file,) for file in SCRIPTS},
     **{f"python -m {'.'.join(parts)}": ("-m", ".".join(parts)) for parts in PACKAGES},
     "python -m data_recipes NAME": ("-m", "data_recipes", "sharegpt"),
     "vlm-eagle": OURS,

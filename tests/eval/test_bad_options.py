@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "dev"))
 
 from ablation import AblationConfig
 from acc_length import AccLengthConfig
-from benchmarks import in_words
 from overhead import OverheadConfig
 from speedup import SpeedupConfig
 from train_speed import TrainSpeedConfig
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import in_words
 
 
 @pytest.mark.parametrize(

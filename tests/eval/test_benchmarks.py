@@ -10,14 +10,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
 from benchmark_files import ROWS, WRITERS, asked, png, said, write, write_jsonl
-from benchmarks import ENTRIES, expand, load_benchmark, load_benchmarks
-from benchmarks.entries.ceval import subject_of
 from show_benchmarks import ShowConfig, main
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.conversation import ImagePart
 from vlm_eagle.data.images import open_image
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import ENTRIES, expand, load_benchmark, load_benchmarks
+from vlm_eagle.evaluation.benchmarks.entries.ceval import subject_of
 
 SUBJECTS = 2  # in the copies of C-Eval and CMMLU
 SIZES = {"ceval": SUBJECTS * ROWS, "cmmlu": SUBJECTS * ROWS, "ceval-104": SUBJECTS * 2}  # all others: ROWS
@@ -256,7 +256,9 @@ def test_the_table_in_the_docs_is_the_table():
 @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES.values() if entry.hub])
 def test_the_hub_is_asked_for_the_right_files(load, monkeypatch, name):
     entry, asked_for = ENTRIES[name], []
-    monkeypatch.setattr("benchmarks.load.data_files", lambda *rest, **more: asked_for.append((*rest, more)) or [])
+    monkeypatch.setattr(
+        "vlm_eagle.evaluation.benchmarks.load.data_files", lambda *rest, **more: asked_for.append((*rest, more)) or []
+    )
     with pytest.raises(UserError, match="no rows"):
         load(name)
     assert asked_for == [(entry.hub, entry.split, {"config": entry.config, "files": entry.files})]
@@ -266,7 +268,7 @@ def test_no_file_of_this_machine_is_taken_for_one_of_the_hub(load, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     Path("a.png").write_bytes(png(1))
     write_jsonl(tmp_path / "rows.jsonl", [{"query": "Q", "image": "a.png"}])
-    monkeypatch.setattr("benchmarks.load.data_files", lambda *_, **__: ["rows.jsonl"])
+    monkeypatch.setattr("vlm_eagle.evaluation.benchmarks.load.data_files", lambda *_, **__: ["rows.jsonl"])
     with pytest.raises(UserError, match="not embedded"):
         load("chartqa")
 

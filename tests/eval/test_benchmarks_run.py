@@ -12,12 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "interop" / "engines"))
 
 from acc_length import AccLengthConfig, main
 from benchmark_files import ROWS, write, write_jsonl
-from benchmarks import ENTRIES, load_benchmark
 from fake_engines import FakeSglang, FakeVllm, serving
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, user_message
+from vlm_eagle.evaluation.benchmarks import ENTRIES, load_benchmark
 from vlm_eagle.target.load import load_target
 
 

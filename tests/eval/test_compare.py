@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 
 import acc_length
 import speedup
-from scores.compare import significant
-from scores.names import DRAFTED, PLAIN
-from scores.results import benchmark_result, document, setting_result
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.evaluation.scores.compare import significant
+from vlm_eagle.evaluation.scores.names import DRAFTED, PLAIN
+from vlm_eagle.evaluation.scores.results import benchmark_result, document, setting_result
 
 HEAD = {
     "draft": "d", "target": "t", "num_draft_tokens": 4, "num_speculative_tokens": 3, "topk": 1, "num_steps": 3,

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scr
 import acc_length
 import speedup
 from benchmark_files import write
-from timing import runs as speed_runs
 
 from vlm_eagle.cli import parse, run_cli
+from vlm_eagle.evaluation.timing import runs as speed_runs
 from vlm_eagle.target.load import load_target
 
 CONFIGS = Path(__file__).parents[2] / "eval" / "configs"

@@ -14,8 +14,9 @@ from vlm_eagle.demo import mix
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
 from speedup import SpeedupConfig
-from timing.lookup import look_up
-from timing.methods import our_loop, prompt_lookup, transformers_generate
+
+from vlm_eagle.evaluation.lookup import look_up
+from vlm_eagle.evaluation.methods import our_loop, prompt_lookup, transformers_generate
 
 
 @pytest.mark.parametrize("tasks", [("describe",), ("describe", "arithmetic")])

@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from report import ReportConfig, main
 from report_results import EVIL, hostile, invent, speed, write, write_image
-from reporting import page as page_module
-from reporting.png import COLOURS
-from reporting.samples import _shares
-from reporting.text import json_block, visible
-from reporting.thumbnails import TRIED, Thumbnails
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.evaluation.reporting import page as page_module
+from vlm_eagle.evaluation.reporting.png import COLOURS
+from vlm_eagle.evaluation.reporting.samples import _shares
+from vlm_eagle.evaluation.reporting.text import json_block, visible
+from vlm_eagle.evaluation.reporting.thumbnails import TRIED, Thumbnails
 
 
 class Page(HTMLParser):

@@ -11,19 +11,20 @@ from evaluations import Evaluation, benchmarks, figures, prompt
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
 
 import speedup
-from scores.journal import Journal
-from scores.models import processes
-from scores.names import DRAFTED, GENERATE, PLAIN
-from timing import race as race_module
-from timing import runs as speed_runs
-from timing.methods import Timed, our_loop
-from timing.race import Course, Lap, groups_of, race
-from timing.speeds import paired_batches, speed_result
 
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.methods import Timed, our_loop
+from vlm_eagle.evaluation.scores.intervals import paired_batches
+from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.models import processes
+from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
+from vlm_eagle.evaluation.timing import race as race_module
+from vlm_eagle.evaluation.timing import runs as speed_runs
+from vlm_eagle.evaluation.timing.race import Course, Lap, groups_of, race
+from vlm_eagle.evaluation.timing.speeds import speed_result
 
 SMALL = ("--trees", "3,2,6", "--max-new-tokens", "7", "--baselines", "[]")
 

@@ -132,7 +132,7 @@ def programs():
     """The options of every command that takes a target and a draft, found by looking."""
     modules = [import_module(f"vlm_eagle.commands.{name.replace('-', '_')}{'_' * (name == 'import')}") for name in COMMANDS]
     found = [vars(module) for module in modules]
-    for room in ("scripts", "eval"):
+    for room in ("scripts", "scripts/dev", "eval"):
         sys.path.insert(0, str(ROOT / room))
         found += [runpy.run_path(str(file)) for file in sorted((ROOT / room).glob("*.py"))]
     values = [value for names in found for value in names.values() if isinstance(value, type)]

@@ -1,4 +1,4 @@
-"""scripts/regenerate_check.py notices what it is there to notice."""
+"""scripts/dev/regenerate_check.py notices what it is there to notice."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vlm_eagle.data.conversation import Conversation, Message, TextPart, user_message
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "scripts" / "dev"))
 
 import regenerate_check as check
 
