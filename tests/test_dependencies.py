@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.__main__ import main as make_data
 from data_recipes.stream import rows
 from vlm_eagle import packages
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.data import start as make_data
 from vlm_eagle.config import TrainConfig
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.http import EngineHttp

@@ -2,18 +2,13 @@
 
 import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from own_chats import write
 from rich.console import Console
 
+from scripts.dev import regenerate_check as check
 from vlm_eagle.data.conversation import Conversation, Message, TextPart, user_message
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "scripts" / "dev"))
-
-import regenerate_check as check
 
 PROMPTS = [Conversation(f"p{i}", (user_message("q"), Message("assistant", (TextPart("a"),)))) for i in range(3)]
 

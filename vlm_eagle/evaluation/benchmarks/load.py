@@ -31,7 +31,7 @@ IMAGES = Path("outputs/benchmarks/images")  # where pictures embedded in rows be
 def load_benchmark(
     name: str, limit: int | None = None, seed: int = 0, source: str | Path | None = None, images: Path = IMAGES
 ) -> Benchmark:
-    """A benchmark of the table (python eval/show_benchmarks.py), a demo benchmark, or a JSONL file of conversations.
+    """A benchmark of the table (vlm-eagle benchmarks), a demo benchmark, or a JSONL file of conversations.
 
     Args:
         name: of the benchmark, or `name=source`, or the path of a JSONL file.
@@ -61,7 +61,7 @@ def load_benchmark(
     hint = f"Did you mean {close[0]}? " if close else ""
     raise UserError(
         f"{name!r} is neither a benchmark nor a JSONL file of conversations. {hint}"
-        f"Of the demo there are {', '.join(mix.TASKS)}; python eval/show_benchmarks.py lists all others."
+        f"Of the demo there are {', '.join(mix.TASKS)}; vlm-eagle benchmarks lists all others."
     )
 
 

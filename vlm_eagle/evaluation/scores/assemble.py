@@ -66,3 +66,15 @@ def compare_answers(setting: dict[str, Any], alone: dict[str, Any]) -> None:
         )
     for name in ("answers", "equal_to_target_alone"):
         setting["totals"][name] = sum(benchmark[name] for benchmark in setting["benchmarks"])
+
+
+def checked(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings with a draft; greedy ones compared with the one without, if there is one."""
+
+    is_alone = lambda setting: setting["draft"] is None and "engine" not in setting  # a server does not say its draft
+    drafted = [setting for setting in settings if not is_alone(setting)]
+    for alone in filter(is_alone, settings):
+        for setting in drafted:
+            if setting["sampling"]["temperature"] == 0:
+                compare_answers(setting, alone)
+    return drafted

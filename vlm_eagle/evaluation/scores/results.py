@@ -145,10 +145,8 @@ def read_document(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"Cannot read {file}: {error}.") from None
     except ValueError as error:
-        raise UserError(f"{file} is no JSON ({error}). Give results of eval/acc_length.py or eval/speedup.py.") from None
+        raise UserError(f"{file} is no JSON ({error}). Give results of vlm-eagle score or speedup.") from None
     schema = row.get("schema") if isinstance(row, dict) else None
     if schema != SCHEMA:
-        raise UserError(
-            f"{file} holds no results of the form {SCHEMA!r} (found {schema!r}). Score again with this version of eval/."
-        )
+        raise UserError(f"{file} holds no results of the form {SCHEMA!r} (found {schema!r}). Score again with this version.")
     return row

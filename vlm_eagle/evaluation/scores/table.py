@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vlm_eagle.evaluation.benchmarks import in_words
 from vlm_eagle.evaluation.scores.breakdowns import stretch_name, stretch_of
 from vlm_eagle.evaluation.scores.choices import sampling_label
 from vlm_eagle.evaluation.scores.names import short_names
@@ -104,3 +105,20 @@ def with_interval(row: dict[str, Any]) -> str:
 def low_high(interval: list[float] | None) -> str:
     """What follows a number: its interval, or nothing."""
     return f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+
+
+def show(console: Console, settings: list[dict[str, Any]]) -> None:
+    """Prints the tables of results, and what must be said of them."""
+    for table in (acceptance_table, position_table, breakdown_table):
+        console.print(table(settings))
+    for row in settings[0]["benchmarks"]:
+        if row["skipped"]:
+            console.print(f"{row['name']}: skipped {in_words(row['skipped'])}")
+    for name, skipped in settings[0].get("unanswered", {}).items():
+        console.print(f"{name}: left out, no prompt could be answered: {in_words(skipped)}", style="yellow")
+    if all(s["totals"]["forwards"] and s["totals"]["tokens"] <= s["totals"]["forwards"] for s in settings):
+        console.print("The target accepted no draft token at all. docs/engines.md names usual reasons.", style="yellow")
+    for setting, title in zip(settings, titles(settings), strict=True):
+        if "answers" in setting["totals"]:
+            equal, answers = setting["totals"]["equal_to_target_alone"], setting["totals"]["answers"]
+            console.print(f"{' '.join(title.split())}: {equal} of {answers} answers equal the target's own.")
