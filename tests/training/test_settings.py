@@ -136,8 +136,9 @@ def programs():
     found = [*map(vars, modules), *(runpy.run_path(str(file)) for file in scripts if "__main__" in file.read_text())]
     values = [value for names in found for value in names.values() if isinstance(value, type)]
     kinds = {kind for kind in values if dataclasses.is_dataclass(kind) and not issubclass(kind, TrainConfig)}
-    fields = {kind: {field.name for field in dataclasses.fields(kind)} for kind in kinds}
-    return [(kind, names) for kind, names in fields.items() if {"target", "draft"} <= names]
+    fields = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in kinds}
+    both = [(kind, names) for kind, names in fields.items() if {"target", "draft"} <= set(names)]
+    return [(kind, set(names)) for kind, names in both if names["draft"].default is not None]  # None: the target alone
 
 
 def test_no_command_takes_the_demos_draft_for_another_target(other):
