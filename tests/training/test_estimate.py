@@ -212,7 +212,7 @@ def test_advice_helps_and_is_in_order():
 
 def test_only_advice_that_helps_is_given():
     small = replace(PLAN, work=replace(PLAN.work, batch_size=1, max_length=512, autocast=False))
-    words = ["--draft.recompute:", "--draft.vocab-size", "vlm-eagle capture"]
+    words = ["--draft.recompute:", "--draft.vocab-size", "vlm-eagle"]
     assert [a.text.split()[0] for a in advise(small)] == words
     offline = replace(small, work=replace(small.work, offline=True, recompute=True))
     assert [a.text.split()[0] for a in advise(offline)] == ["--draft.vocab-size"]
