@@ -16,8 +16,7 @@ help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
 
 demo: $(INSTALLED)  ## train a draft for the demo target and score it (two CPU cores, minutes)
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no scripts/train_vlm.py
-	$(BIN)/python eval/acc_length.py --draft-tokens 4 8
+	$(BIN)/vlm-eagle demo
 
 test: $(INSTALLED)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci

@@ -1,74 +1,8 @@
-"""A page that shows what a draft knows: tables, figures, and every token of the samples by who wrote it.
-
-    python eval/report.py outputs/demo/acc_length.json outputs/demo/speedup.json --out outputs/demo/report.html
-
-The page is one file that needs no network. The figures are also written beside it as PNG.
-"""
+"""The page of results: `vlm-eagle report`, as a script."""
 
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from reporting.figures import figures
-from reporting.files import write_bytes
-from reporting.labels import labels
-from reporting.page import Options, render
-from reporting.png import write_pngs
-from reporting.read import read_results
-from reporting.samples import collect
-from rich.console import Console
-
-from vlm_eagle.cli import run_cli
-from vlm_eagle.errors import UserError
-
-
-@dataclass(kw_only=True)
-class ReportConfig:
-    """What to show and where.
-
-    Attributes:
-        results: files that acc_length.py or speedup.py wrote; may be given first, without --results.
-        out: the page.
-        title: its heading.
-        images: folders below which the samples' images may lie, besides those of the result files and the current one.
-        samples: how many to show at most, evenly over the benchmarks.
-        png: also write each figure as OUT-NAME.png (needs matplotlib).
-    """
-
-    results: list[str] = field(default_factory=list)
-    out: str = "report.html"
-    title: str = "What the draft knows"
-    images: list[str] = field(default_factory=list)
-    samples: int = 500
-    png: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.results:
-            raise UserError("Give at least one result file, as in: report.py outputs/demo/acc_length.json")
-        if self.samples < 0:
-            raise UserError("samples must not be negative.")
-
-
-def main(config: ReportConfig) -> None:
-    """Reads the results, writes the page and the figures."""
-    console, out = Console(), Path(config.out)
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"The page is HTML, and {out} does not end in .html.")
-    results = read_results([Path(file) for file in config.results])
-    names = labels([setting.kind for setting in results.settings], [setting.file for setting in results.settings])
-    charts = figures(results, names)
-    samples, found = collect(results.settings, config.samples)
-    folders = [Path.cwd(), *map(Path, config.images)]
-    with console.status(f"Writing {len(samples)} samples"):
-        page = render(results, names, charts, samples, found, Options(config.title, folders))
-    write_bytes(out, page.encode("utf-8"))
-    console.print(f"Written to {out} ({len(page.encode()) / 1e6:.1f} MB, {len(samples)} samples)")
-    if config.png:
-        for file in write_pngs(charts, out.parent, out.stem):
-            console.print(f"Written to {file}")
-
+from vlm_eagle.commands import run
 
 if __name__ == "__main__":
-    argv = sys.argv[1:]
-    files_first = ["--results"] if argv and not argv[0].startswith("-") else []
-    sys.exit(run_cli(main, ReportConfig, __doc__, argv=[*files_first, *argv]))
+    sys.exit(run("report"))

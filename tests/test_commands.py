@@ -1,11 +1,17 @@
 """The `vlm-eagle` command, as a user meets it."""
 
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import forked
 import pytest
 from conftest import make_draft
 from rich.console import Console
+from waiting import LIMIT
 
-from vlm_eagle.commands import chat
+from vlm_eagle.cli import parse
+from vlm_eagle.commands import COMMANDS, GROUPS, chat, demo, score, train
 from vlm_eagle.decoding.chat import Chat
 from vlm_eagle.decoding.generate import Settings
 from vlm_eagle.decoding.sampling import Sampler, Sampling
@@ -37,6 +43,9 @@ def test_help_and_unknown_commands():
     unknown = vlm_eagle("chatt")
     assert (unknown.returncode, "no command 'chatt'" in unknown.stderr) == (2, True)
     assert "no command" not in vlm_eagle().stderr
+    lines = shown.stdout.splitlines()
+    assert [sum(line.split()[:1] == [name] for line in lines) for name in COMMANDS] == [1] * len(COMMANDS)
+    assert all(f"{group}:" in lines for group in GROUPS)
     for command, option in (("chat", "--draft"), ("import", "--source"), ("export", "--push_to_hub")):
         assert option in vlm_eagle(command, "--help").stdout
 
@@ -103,3 +112,29 @@ def test_a_draft_of_another_target_is_refused_in_one_line(folder, text_target):
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_the_demo_runs_the_real_commands(monkeypatch, tmp_path, text_only):
+    """Each in a process of its own; the first that fails ends it."""
+    codes, ran = [0, 3], []
+    monkeypatch.setattr(demo.subprocess, "Popen", lambda words: ran.append(words) or SimpleNamespace(wait=lambda: codes.pop(0)))
+    assert demo.main(demo.Config(out=str(tmp_path), text_only=text_only, max_steps=5, limit=1)) == 3
+    for words, module in zip(ran, (train, score), strict=True):
+        assert words[:4] == [sys.executable, "-m", "vlm_eagle", module.__name__.rpartition(".")[2]]
+        config = parse(module.Config, "", words[4:])
+        assert config.target == (str(tmp_path / "target") if text_only else "demo")
+    assert config.draft == [str(tmp_path / "draft")]
+    assert (tmp_path / "target").is_dir() == text_only
+    codes[:], ran[:] = [4], []
+    assert demo.main(demo.Config(out=str(tmp_path / "other"))) == 4
+    assert len(ran) == 1
+
+
+def test_accelerate_launches_the_module(tmp_path):
+    """As `accelerate launch -m vlm_eagle train` does, up to the settings."""
+    words = ("--num_processes", "1", "-m", "vlm_eagle", "train", "--config", "qwen3_vl_2b", "--print_config")
+    command = [sys.executable, "-m", "accelerate.commands.launch", *words]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    assert shown.returncode == 0, shown.stderr
+    assert "target: Qwen/Qwen3-VL-2B-Instruct" in shown.stdout

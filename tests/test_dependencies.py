@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.__main__ import main as make_data
 from data_recipes.stream import rows
 from vlm_eagle import packages
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.data import start as make_data
 from vlm_eagle.config import TrainConfig
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.http import EngineHttp
@@ -73,7 +73,7 @@ def imported(file: Path, ours: set[str]) -> set[str]:
 
 def own_modules(room: str) -> set[str]:
     """What a room's files find on sys.path besides packages: a script finds its neighbours, a test also scripts."""
-    folders = [ROOT, *(ROOT / name for name in ("eval", "scripts") if room in (name, "tests"))]
+    folders = [ROOT, *(ROOT / name for name in ("eval", "scripts", "scripts/dev") if room in (name.split("/")[0], "tests"))]
     if room == "tests":
         folders += [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
     return {path.stem for folder in folders for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}

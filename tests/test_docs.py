@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.__main__ import Config
 from data_recipes.plan import make_plan
 from vlm_eagle.cli import parse
 from vlm_eagle.commands import main
+from vlm_eagle.commands.data import Config
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("vlm_eagle", "data_recipes", "eval", "scripts")

@@ -7,8 +7,6 @@ import torch
 from conftest import make_draft
 from evaluations import benchmarks
 from runs import configure, trainer_for
-from scores.columns import OurColumn
-from scores.scoring import Question
 
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.in_process import InProcess
@@ -18,6 +16,8 @@ from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
+from vlm_eagle.evaluation.scores.columns import OurColumn
+from vlm_eagle.evaluation.scores.scoring import Question
 from vlm_eagle.training.trainer import Trainer
 
 TIMES = 40  # a leak of one tensor a time would show at the fourth

@@ -23,9 +23,11 @@ from vlm_eagle.packages import check_versions
 
 Config = TypeVar("Config")
 USAGE, INTERRUPTED = 2, 130  # exit codes
+CONFIGS = Path(__file__).parent / "configs"  # ready ones: of training, and in eval/ of measuring
 _UNKNOWN = r"nrecognized arguments: --([\w.-]+)|(?:Group '([\w.]+)' does not accept o|O)ption '([\w.-]+)'"
 
 
+_HELP_OF_CONFIG = "YAML file of settings, or the name of a ready one; options given after it override it"
 _HOW_TO_WRITE = "Options are written with - or _. A list takes several words (--option a b); true may be left out (--option)."
 
 
@@ -71,9 +73,9 @@ def parse(kind: type[Config], description: str, argv: Sequence[str], default_con
     """The dataclass `kind` from a command line: one option per field, dotted for nested ones, and `--config` for YAML.
 
     `--some-option` and `--some_option` are the same; a boolean needs no value; a list takes several; none is null.
-    `default_config` holds when no `--config` is given.
+    `--config` also takes the bare name of a ready file; `default_config` holds when it is not given.
     """
-    argv = _normalise(argv, _field_types(kind))
+    argv = [_found(word) for word in _normalise(argv, _field_types(kind))]
     if any(arg == "--config" or arg.startswith("--config=") for arg in argv):
         default_config = None
     defaults: list[str | os.PathLike[str]] | None = [default_config] if default_config else None
@@ -81,7 +83,7 @@ def parse(kind: type[Config], description: str, argv: Sequence[str], default_con
         prog=_program(), usage="%(prog)s [options]", description=description, epilog=_HOW_TO_WRITE, formatter_class=_Help,
         default_config_files=defaults, allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("--config", action="config", help="YAML file of settings; options given after it override it")
+    parser.add_argument("--config", action="config", help=_HELP_OF_CONFIG)
     parser.add_class_arguments(kind)
     namespace = parser.parse_args(argv)
     namespace.pop("config", None)
@@ -131,6 +133,27 @@ def option(argv: Sequence[str], name: str) -> str | None:
     return value
 
 
+def find_config(name: str | None) -> str | None:
+    """The file that `--config` means: a path as it is, or a ready configuration by its bare name.
+
+    Raises:
+        UserError: a bare name that is neither a file here nor a ready configuration.
+    """
+    if name is None or Path(name).name != name or Path(name).suffix or Path(name).is_file():
+        return name
+    ready = {file.stem: str(file) for folder in (CONFIGS, CONFIGS / "eval") for file in sorted(folder.glob("*.yaml"))}
+    if name not in ready:
+        raise UserError(
+            f"--config {name}: there is no such file, and no ready configuration of that name. Ready are {', '.join(ready)}."
+        )
+    return ready[name]
+
+
+def _found(word: str) -> str:
+    option, equals, value = word.partition("=")
+    return f"{option}={find_config(value)}" if equals and option == "--config" else word
+
+
 def check_output(place: str | Path, *, folder: bool = False) -> None:
     """Refuses a file (or a folder) that cannot be written, before the work whose result is to go there. Writes nothing.
 
@@ -151,7 +174,7 @@ def check_output(place: str | Path, *, folder: bool = False) -> None:
 
 def _program() -> str | None:
     """How the user called a package, which argparse before Python 3.14 calls __main__.py; None where argparse knows."""
-    if sys.argv[0].startswith("python -m "):  # the package said so itself, with the name that follows
+    if sys.argv[0].startswith(("python -m ", "vlm-eagle ")):  # the package said so itself, with the name that follows
         return sys.argv[0]
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.parent}" if spec and spec.name.endswith(".__main__") else None

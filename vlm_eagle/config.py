@@ -11,8 +11,8 @@ Tracker = Literal[  # those of accelerate
 ]  # fmt: skip
 # what a draft reads at image tokens: the pad token's embedding (vLLM), or the projected visual embedding (SGLang)
 ImageInputs = Literal["token", "merged"]
-DEMO = "demo"  # as a target: the one in assets/; as data: the embedded demo data
-DEMO_TARGET = Path(__file__).resolve().parents[1] / "assets" / "demo-target"
+DEMO = "demo"  # as a target: the one in demo/target/; as data: the embedded demo data
+DEMO_TARGET = Path(__file__).resolve().parent / "demo" / "target"
 _DEMO_DRAFT = "outputs/demo/draft"
 
 
@@ -59,7 +59,7 @@ class DataConfig:
         max_pixels: downscale images that have more pixels than this, to save tokens; none likewise. Serve the draft
             with the same budget.
         cache: folder of token counts of data rows, kept from run to run; none for the user's cache folder.
-        features: folder of a feature store (scripts/capture_features.py): train from it, without the target's layers; with
+        features: folder of a feature store (vlm-eagle capture): train from it, without the target's layers; with
             `fill`, the folder to fill.
         fill: run the target in the first epoch, store its hidden states in `features`, and read them from there afterwards.
         features_dtype: type of the stored hidden states: auto is the target's own, float8 takes half the space of bfloat16.

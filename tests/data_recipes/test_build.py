@@ -12,10 +12,10 @@ from rich.console import Console
 from samples import WRITERS, answer, chat, picture, question, write
 
 from data_recipes import measure
-from data_recipes.__main__ import main
 from data_recipes.build import build
 from data_recipes.plan import make_plan
 from data_recipes.settings import Settings
+from vlm_eagle.commands.data import start as main
 from vlm_eagle.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -174,8 +174,9 @@ def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
     """Killed between gathering and choosing, by itself."""
     write(tmp_path / "rows.jsonl", [{"conversations": chat(i)} for i in range(20)])
     words = ["format-sharegpt", "--source", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out"), "--workers", "1"]
-    code = "import os; from data_recipes import __main__, build; build.measure = lambda *_: os.kill(os.getpid(), 9); "
-    code += f"__main__.main({words})"
+    code = "import os; from data_recipes import build; from vlm_eagle.commands import data\n"
+    code += "build.measure = lambda *_: os.kill(os.getpid(), 9); "
+    code += f"data.start({words})"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == -9
     (scratch,) = tmp_path.glob(".out-*/new/.rows.jsonl")
     assert scratch.stat().st_size
@@ -200,7 +201,7 @@ def test_bad_settings_are_explained(settings, says):
 
 @pytest.fixture(autouse=True)
 def command_line(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv)  # main changes it
+    monkeypatch.setattr(sys, "argv", ["vlm-eagle data"])  # as `vlm_eagle.commands.run` leaves it
 
 
 def test_the_command_line(tmp_path, capsys):
@@ -210,7 +211,7 @@ def test_the_command_line(tmp_path, capsys):
     )
     assert "format-messages" in capsys.readouterr().out
     recipe = json.loads((tmp_path / "out/recipe.json").read_text())
-    assert recipe["command"][:2] == ["python -m data_recipes format-messages", "--source"]
+    assert recipe["command"][:2] == ["vlm-eagle data format-messages", "--source"]
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--help"], 0), (["--out", "x"], 2)])

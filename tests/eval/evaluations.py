@@ -1,17 +1,11 @@
 """Small evaluations: prompts of every kind, drafts on disk, and the commands run in this process."""
 
 import json
-import sys
-from pathlib import Path
 
 from conftest import make_imitating_draft
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-import acc_length
-import speedup
-
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands import score, speedup
 from vlm_eagle.data.benchmark import Benchmark, Prompt, chinese_or_english
 from vlm_eagle.demo import mix
 
@@ -45,15 +39,15 @@ class Evaluation:
     def __init__(self, folder, out, monkeypatch):
         self.folder, self.out, self.monkeypatch = folder, out, monkeypatch
 
-    def __call__(self, *options, on=None, file="out.json", script=acc_length):
+    def __call__(self, *options, on=None, file="out.json", script=score):
         """(exit code, the JSON or None)."""
         given = benchmarks() if on is None else on
         self.monkeypatch.setattr(script, "load_benchmarks", lambda names, limit=None, console=None: given)
         argv = ["--target", str(self.folder / "target"), "--draft", str(self.folder / "draft")]
-        place = ["--json", str(self.out / file)] if script is acc_length else ["--output-dir", str(self.out)]
-        config = acc_length.AccLengthConfig if script is acc_length else speedup.SpeedupConfig
+        place = ["--json", str(self.out / file)] if script is score else ["--output-dir", str(self.out)]
+        config = score.Config if script is score else speedup.Config
         code = run_cli(script.main, config, "", argv=[*argv, *place, *options])
-        written = self.out / (file if script is acc_length else "speedup.json")
+        written = self.out / (file if script is score else "speedup.json")
         return code, json.loads(written.read_text()) if written.is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""Result files for the report's tests: invented answers with known counts, in the form of `eval/scores/results.py`."""
+"""Result files for the report's tests: invented answers with known counts, in the form that `scores/results.py` describes."""
 
 import json
 import random

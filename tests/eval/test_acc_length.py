@@ -1,20 +1,11 @@
 """Scores can be counted again from their rows, depend on nothing but the prompt, and survive an interruption."""
 
 import json
-import sys
-from pathlib import Path
 from statistics import mean
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
 import evaluations
+import pytest
 from evaluations import LENGTH, Evaluation, benchmarks, figures, prompt, rows_of
-from scores import columns, scoring
-from scores.assemble import compare_answers
-from scores.prompts import content
-from timing import methods
 
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.data.collator import VisionCollator
@@ -22,6 +13,10 @@ from vlm_eagle.data.conversation import Conversation, ImagePart, user_message
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.evaluation import methods
+from vlm_eagle.evaluation.scores import columns, scoring
+from vlm_eagle.evaluation.scores.assemble import compare_answers
+from vlm_eagle.evaluation.scores.prompts import content
 from vlm_eagle.interop.model_card import model_card
 from vlm_eagle.target.target import Target
 

@@ -1,23 +1,19 @@
 """A small copy of every benchmark in its true schema becomes the right prompts; what is drawn depends on the seed alone."""
 
 import json
-import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
 from benchmark_files import ROWS, WRITERS, asked, png, said, write, write_jsonl
-from benchmarks import ENTRIES, expand, load_benchmark, load_benchmarks
-from benchmarks.entries.ceval import subject_of
-from show_benchmarks import ShowConfig, main
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.benchmarks import Config, main
 from vlm_eagle.data.conversation import ImagePart
 from vlm_eagle.data.images import open_image
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import ENTRIES, expand, load_benchmark, load_benchmarks
+from vlm_eagle.evaluation.benchmarks.entries.ceval import subject_of
 
 SUBJECTS = 2  # in the copies of C-Eval and CMMLU
 SIZES = {"ceval": SUBJECTS * ROWS, "cmmlu": SUBJECTS * ROWS, "ceval-104": SUBJECTS * 2}  # all others: ROWS
@@ -224,7 +220,7 @@ def test_a_jsonl_file_of_conversations(load, tmp_path):
 
 def test_the_list_names_every_benchmark(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert run_cli(main, ShowConfig, "", argv=[]) == 0
+    assert run_cli(main, Config, "", argv=[]) == 0
     shown = capsys.readouterr().out
     for entry in ENTRIES.values():
         assert entry.name in shown
@@ -236,7 +232,7 @@ def test_the_list_names_every_benchmark(capsys, monkeypatch):
 def test_prompts_are_shown_before_any_model_is_loaded(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = write("mmspec-multi-turn", tmp_path / "copy")
-    assert run_cli(main, ShowConfig, "", argv=["--benchmarks", f"mmspec-multi-turn={source}", "--limit", "1"]) == 0
+    assert run_cli(main, Config, "", argv=["--benchmarks", f"mmspec-multi-turn={source}", "--limit", "1"]) == 0
     shown = capsys.readouterr().out
     assert "then: Write a poem." in shown
     assert "1 prompts, answers of at most 1024 tokens" in shown
@@ -256,7 +252,9 @@ def test_the_table_in_the_docs_is_the_table():
 @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES.values() if entry.hub])
 def test_the_hub_is_asked_for_the_right_files(load, monkeypatch, name):
     entry, asked_for = ENTRIES[name], []
-    monkeypatch.setattr("benchmarks.load.data_files", lambda *rest, **more: asked_for.append((*rest, more)) or [])
+    monkeypatch.setattr(
+        "vlm_eagle.evaluation.benchmarks.load.data_files", lambda *rest, **more: asked_for.append((*rest, more)) or []
+    )
     with pytest.raises(UserError, match="no rows"):
         load(name)
     assert asked_for == [(entry.hub, entry.split, {"config": entry.config, "files": entry.files})]
@@ -266,7 +264,7 @@ def test_no_file_of_this_machine_is_taken_for_one_of_the_hub(load, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     Path("a.png").write_bytes(png(1))
     write_jsonl(tmp_path / "rows.jsonl", [{"query": "Q", "image": "a.png"}])
-    monkeypatch.setattr("benchmarks.load.data_files", lambda *_, **__: ["rows.jsonl"])
+    monkeypatch.setattr("vlm_eagle.evaluation.benchmarks.load.data_files", lambda *_, **__: ["rows.jsonl"])
     with pytest.raises(UserError, match="not embedded"):
         load("chartqa")
 
@@ -288,7 +286,7 @@ def test_patterns_match_the_files_of_the_hub(name, path):
 
 def test_data_does_not_steer_the_terminal(tmp_path, capsys):
     write_jsonl(tmp_path / "q.jsonl", [{"question_id": "\x1b[31m[red]", "turns": ["\x1b[2Jwiped [bold]x", "\x9b1m\r"]}])
-    assert run_cli(main, ShowConfig, "", argv=["--benchmarks", f"mt-bench={tmp_path / 'q.jsonl'}"]) == 0
+    assert run_cli(main, Config, "", argv=["--benchmarks", f"mt-bench={tmp_path / 'q.jsonl'}"]) == 0
     shown = capsys.readouterr().out
     assert not set(shown) & {"\x1b", "\x9b", "\r"}
     assert "[red]" in shown

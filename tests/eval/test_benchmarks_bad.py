@@ -3,26 +3,22 @@
 import io
 import json
 import struct
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
+from benchmark_files import CEVAL_FIELDS, embedded, mmmu_row, png, write, write_csv, write_jsonl, write_parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-
-from benchmark_files import CEVAL_FIELDS, embedded, mmmu_row, png, write, write_csv, write_jsonl, write_parquet
-from benchmarks import ENTRIES, load_benchmark, load_benchmarks
-from benchmarks.pictures import read_picture
-from benchmarks.question import Question
-from benchmarks.row import Row
 from rich.console import Console
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.benchmarks import ENTRIES, load_benchmark, load_benchmarks
+from vlm_eagle.evaluation.benchmarks.pictures import read_picture
+from vlm_eagle.evaluation.benchmarks.question import Question
+from vlm_eagle.evaluation.benchmarks.row import Row
 
 
 @pytest.fixture

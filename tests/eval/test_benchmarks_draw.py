@@ -1,16 +1,12 @@
 """What is drawn from a benchmark depends on the seed and the content alone: not on the order or form of the file."""
 
 import random
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-
 from benchmark_files import CEVAL_FIELDS, asked, ceval_row, embedded, write, write_csv, write_jsonl, write_parquet
-from benchmarks import load_benchmark
+
+from vlm_eagle.evaluation.benchmarks import load_benchmark
 
 
 @pytest.fixture

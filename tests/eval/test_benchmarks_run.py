@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 from conftest import make_draft
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop" / "engines"))
 
-from acc_length import AccLengthConfig, main
 from benchmark_files import ROWS, write, write_jsonl
-from benchmarks import ENTRIES, load_benchmark
 from fake_engines import FakeSglang, FakeVllm, serving
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.score import Config, main
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, user_message
+from vlm_eagle.evaluation.benchmarks import ENTRIES, load_benchmark
 from vlm_eagle.target.load import load_target
 
 
@@ -42,7 +41,7 @@ def score(draft_folder, tmp_path, monkeypatch, capsys):
     def run(*benchmarks, options=()):
         out = tmp_path / "out.json"
         argv = ["--draft", str(draft_folder), "--draft-tokens", "4", "--max-new-tokens", "6", "--json", str(out)]
-        code = run_cli(main, AccLengthConfig, "", argv=[*argv, "--benchmarks", *map(str, benchmarks), *options])
+        code = run_cli(main, Config, "", argv=[*argv, "--benchmarks", *map(str, benchmarks), *options])
         said = capsys.readouterr()
         return code, json.loads(out.read_text()) if out.exists() else None, said.out + said.err
 

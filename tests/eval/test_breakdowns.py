@@ -1,11 +1,6 @@
 """Sums by kind of prompt and by place in the answer."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-from scores.breakdowns import answer_lengths, breakdowns, by_answer_position, stretch_name, stretch_of
+from vlm_eagle.evaluation.scores.breakdowns import answer_lengths, breakdowns, by_answer_position, stretch_name, stretch_of
 
 
 def row(id_, committed, **more):

@@ -2,23 +2,17 @@
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-import acc_length
-import speedup
-from scores.compare import significant
-from scores.names import DRAFTED, PLAIN
-from scores.results import benchmark_result, document, setting_result
-
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands import score, speedup
+from vlm_eagle.evaluation.scores.compare import significant
+from vlm_eagle.evaluation.scores.names import DRAFTED, PLAIN
+from vlm_eagle.evaluation.scores.results import benchmark_result, document, setting_result
 
 HEAD = {
     "draft": "d", "target": "t", "num_draft_tokens": 4, "num_speculative_tokens": 3, "topk": 1, "num_steps": 3,
@@ -48,10 +42,10 @@ def result(rng, chance, *, n=40, names=("a", "b"), **head):
 def judge(tmp_path, capsys):
     """Compares two lists of settings; (exit code, what was said)."""
 
-    def run(before, after, script=acc_length, **more):
+    def run(before, after, script=score, **more):
         for name, own in (("before", before), ("after", after)):
             (tmp_path / name).write_text(json.dumps(document({}, own, **{k: v[name] for k, v in more.items()})))
-        config = acc_length.AccLengthConfig if script is acc_length else speedup.SpeedupConfig
+        config = score.Config if script is score else speedup.Config
         argv = ["--compare", str(tmp_path / "before"), str(tmp_path / "after")]
         code = run_cli(script.main, config, "", argv=argv)
         said = capsys.readouterr()
@@ -128,9 +122,9 @@ def test_what_cannot_be_compared_is_said(judge, tmp_path):
     code, said = judge([some], [longer])
     assert (code, "max_new_tokens 99 and 7" in said) == (2, True)
     (tmp_path / "old").write_text(json.dumps({"settings": []}))
-    config = acc_length.AccLengthConfig
+    config = score.Config
     for files in (["old", "old"], ["old"], ["none", "none"]):
-        assert run_cli(acc_length.main, config, "", argv=["--compare", *(str(tmp_path / f) for f in files)]) == 2
+        assert run_cli(score.main, config, "", argv=["--compare", *(str(tmp_path / f) for f in files)]) == 2
 
 
 json_values = st.none() | st.booleans() | st.integers(-2, 99) | st.text(max_size=3) | st.just([]) | st.just({}) | st.just([{}])

@@ -1,30 +1,25 @@
 """The command of each founding document runs on small copies of its benchmarks, and prints the document's columns."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from benchmark_files import write
 from conftest import make_imitating_draft
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-import acc_length
-import speedup
-from benchmark_files import write
-from timing import runs as speed_runs
-
 from vlm_eagle.cli import parse, run_cli
+from vlm_eagle.commands import score, speedup
+from vlm_eagle.evaluation.timing import runs as speed_runs
 from vlm_eagle.target.load import load_target
 
 CONFIGS = Path(__file__).parents[2] / "eval" / "configs"
-SCRIPTS = {acc_length: acc_length.AccLengthConfig, speedup: speedup.SpeedupConfig}
+SCRIPTS = {score: score.Config, speedup: speedup.Config}
 SPEED = ("eagle3-qwen3-8b-zh", "angelslim-eagle3")
 
 
 def script_of(name):
-    return speedup if name in SPEED else acc_length
+    return speedup if name in SPEED else score
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +43,10 @@ def produce(tmp_path, monkeypatch, capsys):
         names = yaml.safe_load(file.read_text())["benchmarks"]
         copies = [f"{benchmark}={write(benchmark, tmp_path / benchmark)}" for benchmark in names]
         small = ["--target", "demo", "--dtype", "float32", "--max-new-tokens", "4", "--draft", *drafts, "--benchmarks", *copies]
-        small += ["--limit", "2"] if script is acc_length else ["--question-end", "1"]
+        small += ["--limit", "2"] if script is score else ["--question-end", "1"]
         assert run_cli(script.main, SCRIPTS[script], "", argv=["--config", str(file), *small, *options]) == 0
         out = parse(SCRIPTS[script], "", ["--config", str(file)])
-        written = Path(out.json) if script is acc_length else Path(out.output_dir) / "speedup.json"
+        written = Path(out.json) if script is score else Path(out.output_dir) / "speedup.json"
         return capsys.readouterr().out, json.loads(written.read_text()), names
 
     return run
@@ -71,7 +66,7 @@ def test_every_config_is_tested():
 def test_the_documents_commands_are_in_the_docs():
     docs = (CONFIGS.parents[1] / "docs" / "evaluation.md").read_text()
     for file in CONFIGS.glob("*.yaml"):
-        command = f"python eval/{script_of(file.stem).__name__}.py --config eval/configs/{file.name}"
+        command = f"python eval/{'speedup' if file.stem in SPEED else 'acc_length'}.py --config eval/configs/{file.name}"
         assert f"`{command}`" in docs
         assert f"#   {command}" in file.read_text(), "the config's own comment"
 

@@ -1,16 +1,21 @@
 """Intervals cover what they should, and depend on the units alone."""
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-from scores import intervals
-from scores.intervals import bounds, interval, mean_interval, prompt_units, quotient, ratio, resample, resample_groups
+from vlm_eagle.evaluation.scores import intervals
+from vlm_eagle.evaluation.scores.intervals import (
+    bounds,
+    interval,
+    mean_interval,
+    prompt_units,
+    quotient,
+    ratio,
+    resample,
+    resample_groups,
+)
 
 
 def prompts(rng, n, tau=3.0):

@@ -1,15 +1,9 @@
 """What is finished is kept through kills, and read by whoever goes on."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from vlm_eagle.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-from scores.journal import Journal, digest
+from vlm_eagle.evaluation.scores.journal import Journal, digest
 
 
 def test_lines_outlive_kills(tmp_path):

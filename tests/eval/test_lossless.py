@@ -2,23 +2,18 @@
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_draft
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands import lossless
+from vlm_eagle.commands.lossless import Config, Parting, _measure, main
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.demo import mix
 from vlm_eagle.target.target import Target
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-
-import lossless
-from lossless import LosslessConfig, Parting, _measure, main
 
 
 @pytest.mark.parametrize("task", ["describe", "arithmetic"])
@@ -55,7 +50,7 @@ def test_the_exit_code_says_whether_all_partings_are_ties(target, data, tmp_path
     partings = [Parting("a", lossless.SHAPES[0].label, 3, 0.0, 0.03), Parting("b", lossless.SHAPES[1].label, 1, gap, 0.03)]
     monkeypatch.setattr(lossless, "_compare", lambda *_: [(9, partings)])
     argv = ["--target", str(data / "target"), "--draft", str(tmp_path / "draft"), "--json", str(tmp_path / "out.json")]
-    assert run_cli(main, LosslessConfig, "", argv=[*argv, "--benchmarks", str(data / "held_out.jsonl")]) == code
+    assert run_cli(main, Config, "", argv=[*argv, "--benchmarks", str(data / "held_out.jsonl")]) == code
     written = json.loads((tmp_path / "out.json").read_text())
     assert [row["is_tie"] for row in written["partings"]] == [True, not code]
     assert list(written["benchmarks"][0]["differing"].values()) == [1, 1, 0]
@@ -67,7 +62,7 @@ def test_what_cannot_be_asked_is_counted_and_the_rest_compared(target, data, tmp
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     argv = ["--target", str(data / "target"), "--draft", str(tmp_path / "draft"), "--json", str(tmp_path / "out.json")]
     argv += ["--max-new-tokens", "6", "--benchmarks", "nosuch", f"gsm8k={tmp_path / 'rows.jsonl'}"]
-    assert run_cli(main, LosslessConfig, "", argv=argv) == 0
+    assert run_cli(main, Config, "", argv=argv) == 0
     (row,) = json.loads((tmp_path / "out.json").read_text())["benchmarks"]
     assert (row["prompts"], row["skipped"]) == (1, {"empty question": 1, "role marker in text": 1})
     assert set(row["differing"].values()) == {0}

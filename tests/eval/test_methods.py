@@ -1,21 +1,15 @@
 """The timed methods write the same answers and count them alike."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from conftest import make_draft
 
+from vlm_eagle.commands import speedup
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-from speedup import SpeedupConfig
-from timing.lookup import look_up
-from timing.methods import our_loop, prompt_lookup, transformers_generate
+from vlm_eagle.evaluation.lookup import look_up
+from vlm_eagle.evaluation.methods import our_loop, prompt_lookup, transformers_generate
 
 
 @pytest.mark.slow
@@ -58,9 +52,9 @@ def test_look_up_copies_what_followed_the_longest_latest_match():
 
 
 def test_eagles_names_mean_ours():
-    config = SpeedupConfig(total_token=60, depth=5, top_k=10)
+    config = speedup.Config(total_token=60, depth=5, top_k=10)
     assert (config.draft_tokens, config.num_steps, config.topk) == (60, 6, 10)
     with pytest.raises(ValueError, match="Give either"):
-        SpeedupConfig(tree=["auto"], depth=3)
+        speedup.Config(tree=["auto"], depth=3)
     with pytest.raises(ValueError, match="question_end"):
-        SpeedupConfig(question_begin=4, question_end=4)
+        speedup.Config(question_begin=4, question_end=4)

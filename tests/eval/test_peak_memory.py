@@ -1,13 +1,8 @@
-"""The meter of `eval/train_speed.py`: peaks, not sums; only what is new."""
-
-import sys
-from pathlib import Path
+"""The meter of `scripts/dev/train_speed.py`: peaks, not sums; only what is new."""
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-
-from timing.peak_memory import peak_bytes
+from vlm_eagle.evaluation.timing.peak_memory import peak_bytes
 
 
 def test_counts_what_lives_together():

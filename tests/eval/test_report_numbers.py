@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from report_results import invent, results, setting, speed, write
-from reporting import svg
-from reporting.charts import Chart, Point, Series
-from reporting.figures import by_benchmark, by_position, figures, over_answer, tree_size
-from reporting.losses import breakdowns, misses
-from reporting.read import read_results
+
+from vlm_eagle.evaluation.reporting import svg
+from vlm_eagle.evaluation.reporting.charts import Chart, Point, Series
+from vlm_eagle.evaluation.reporting.figures import by_benchmark, by_position, figures, over_answer, tree_size
+from vlm_eagle.evaluation.reporting.losses import breakdowns, misses
+from vlm_eagle.evaluation.reporting.read import read_results
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from report import ReportConfig, main
 from report_results import EVIL, hostile, invent, speed, write, write_image
-from reporting import page as page_module
-from reporting.png import COLOURS
-from reporting.samples import _shares
-from reporting.text import json_block, visible
-from reporting.thumbnails import TRIED, Thumbnails
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.report import Config, main
+from vlm_eagle.evaluation.reporting import page as page_module
+from vlm_eagle.evaluation.reporting.png import COLOURS
+from vlm_eagle.evaluation.reporting.samples import _shares
+from vlm_eagle.evaluation.reporting.text import json_block, visible
+from vlm_eagle.evaluation.reporting.thumbnails import TRIED, Thumbnails
 
 
 class Page(HTMLParser):
@@ -54,7 +53,7 @@ class Page(HTMLParser):
 
 
 def report(*files, out, options=()):
-    assert run_cli(main, ReportConfig, "", argv=["--results", *map(str, files), "--out", str(out), *options]) == 0
+    assert run_cli(main, Config, "", argv=["--results", *map(str, files), "--out", str(out), *options]) == 0
     return out.read_text(encoding="utf-8")
 
 
@@ -259,15 +258,15 @@ def test_pngs_lie_beside_the_page(made):
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
     file = invent(tmp_path, prompts=4)
-    assert run_cli(main, ReportConfig, "", argv=["--out", "x.html"]) == 2
+    assert run_cli(main, Config, "", argv=["--out", "x.html"]) == 2
     assert "Give at least one result file" in capsys.readouterr().err
-    assert run_cli(main, ReportConfig, "", argv=["--results", str(file), "--out", str(tmp_path / "x.pdf")]) == 2
+    assert run_cli(main, Config, "", argv=["--results", str(file), "--out", str(tmp_path / "x.pdf")]) == 2
     assert "does not end in .html" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    assert run_cli(main, ReportConfig, "", argv=["--results", str(file), "--out", str(tmp_path / "file" / "x.html")]) == 2
+    assert run_cli(main, Config, "", argv=["--results", str(file), "--out", str(tmp_path / "file" / "x.html")]) == 2
     assert "Cannot write" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert run_cli(main, ReportConfig, "", argv=["--results", str(file), "--out", str(tmp_path / "x.html")]) == 2
+    assert run_cli(main, Config, "", argv=["--results", str(file), "--out", str(tmp_path / "x.html")]) == 2
     assert "vlm-eagle[report]" in capsys.readouterr().err
     assert (tmp_path / "x.html").is_file()  # the page needs no matplotlib
 

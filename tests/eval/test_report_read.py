@@ -9,19 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from report_results import invent, results, setting, speed, write
-from reporting.figures import figures, over_answer
-from reporting.labels import labels, shared_facts
-from reporting.losses import breakdowns
-from reporting.read import read_results
-from reporting.records import Kind
-from reporting.samples import collect
-from scores import results as results_module
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.reporting.figures import figures, over_answer
+from vlm_eagle.evaluation.reporting.labels import labels, shared_facts
+from vlm_eagle.evaluation.reporting.losses import breakdowns
+from vlm_eagle.evaluation.reporting.read import read_results
+from vlm_eagle.evaluation.reporting.records import Kind
+from vlm_eagle.evaluation.reporting.samples import collect
+from vlm_eagle.evaluation.scores import results as results_module
 
 
 @pytest.fixture

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop" / "engines"))
 
-import acc_length
 import evaluations
-from acc_length import AccLengthConfig, main
 from fake_engines import Canned, FakeSglang, FakeVllm, serving
 
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands import score as command
+from vlm_eagle.commands.score import Config, main
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.interop.engines.vllm import VllmEngine
 
@@ -28,7 +27,7 @@ def score(data, tmp_path, monkeypatch, capsys):
         out = tmp_path / "out.json"
         argv = ["--server", fake.url, "--target", str(data / "target"), "--json", str(out)]
         argv += ["--benchmarks", str(data / "held_out.jsonl"), *options]
-        code = run_cli(main, AccLengthConfig, "", argv=argv)
+        code = run_cli(main, Config, "", argv=argv)
         said = capsys.readouterr()
         column = json.loads(out.read_text())["settings"][0] if out.exists() else None
         return code, column, said.out + said.err
@@ -105,7 +104,7 @@ def test_nothing_accepted_is_pointed_out(score):
 
 def test_later_turns_follow_the_servers_own_answers(score, monkeypatch):
     asked = evaluations.prompt("code", 2, "And the other way round?")
-    monkeypatch.setattr(acc_length, "load_benchmarks", lambda *_, **__: [Benchmark("b", [asked])])
+    monkeypatch.setattr(command, "load_benchmarks", lambda *_, **__: [Benchmark("b", [asked])])
     fake = FakeVllm()
     code, column, _ = score(fake, "--temperature", "0.7")
     assert code == 0

@@ -1,29 +1,24 @@
 """Speeds are tokens over seconds of the same prompts, and the answers behind them are those that acc_length.py scores."""
 
-import sys
-from pathlib import Path
-
 import evaluations
 import pytest
 from conftest import make_imitating_draft
 from evaluations import Evaluation, benchmarks, figures, prompt
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-import speedup
-from scores.journal import Journal
-from scores.models import processes
-from scores.names import DRAFTED, GENERATE, PLAIN
-from timing import race as race_module
-from timing import runs as speed_runs
-from timing.methods import Timed, our_loop
-from timing.race import Course, Lap, groups_of, race
-from timing.speeds import paired_batches, speed_result
-
+from vlm_eagle.commands import speedup
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.methods import Timed, our_loop
+from vlm_eagle.evaluation.scores.intervals import paired_batches
+from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.models import processes
+from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
+from vlm_eagle.evaluation.timing import race as race_module
+from vlm_eagle.evaluation.timing import runs as speed_runs
+from vlm_eagle.evaluation.timing.race import Course, Lap, groups_of, race
+from vlm_eagle.evaluation.timing.speeds import speed_result
 
 SMALL = ("--trees", "3,2,6", "--max-new-tokens", "7", "--baselines", "[]")
 
@@ -249,7 +244,7 @@ def test_prompts_are_chosen_by_number(monkeypatch, options, demo, other):
     all_of = {"code": list(range(64)), "words": list(range(30))}
     load = lambda names, limit=None, console=None: [Benchmark(name, all_of[name][:limit]) for name in names]
     monkeypatch.setattr(speedup, "load_benchmarks", load)
-    config = speedup.SpeedupConfig(benchmarks=["words", "code"], **options)
+    config = speedup.Config(benchmarks=["words", "code"], **options)
     words, code = speedup._benchmarks(config, False, processes(), None)
     assert (words.prompts, code.prompts) == (list(range(*other)), list(range(*demo)))
 
@@ -257,8 +252,8 @@ def test_prompts_are_chosen_by_number(monkeypatch, options, demo, other):
 def test_bad_choices_are_refused():
     for wrong in ({"baselines": ["vllm"]}, {"draft": ["a", "a"]}, {"trees": ["5,4,16"], "depth": 3}, {"concurrency": [0]}):
         with pytest.raises(UserError):
-            speedup.SpeedupConfig(**wrong)
+            speedup.Config(**wrong)
     for tree in ("5,4", "chain", "tree4"):
         with pytest.raises(UserError, match="is no tree"):
-            _ = speedup.SpeedupConfig(trees=[tree]).shapes
-    assert speedup.SpeedupConfig(trees=["5,4,16", "chain8"]).shapes == [TreeShape(16, 4, 5), TreeShape(8)]
+            _ = speedup.Config(trees=[tree]).shapes
+    assert speedup.Config(trees=["5,4,16", "chain8"]).shapes == [TreeShape(16, 4, 5), TreeShape(8)]

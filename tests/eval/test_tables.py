@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # its files are scripts that import each other by name
-
-from reporting.labels import labels
-from reporting.records import Kind
-from scores.names import DRAFTED, PLAIN, short_names
-from scores.table import acceptance_table, numbers_table, results_console
-from timing.table import founding_table, speed_table
+from vlm_eagle.evaluation.reporting.labels import labels
+from vlm_eagle.evaluation.reporting.records import Kind
+from vlm_eagle.evaluation.scores.names import DRAFTED, PLAIN, short_names
+from vlm_eagle.evaluation.scores.table import acceptance_table, numbers_table, results_console
+from vlm_eagle.evaluation.timing.table import founding_table, speed_table
 
 
 @pytest.mark.parametrize(

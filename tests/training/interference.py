@@ -36,7 +36,7 @@ class HeldAfter:
     prompts: int
 
     def __call__(self) -> None:
-        from scores.journal import Journal
+        from vlm_eagle.evaluation.scores.journal import Journal
 
         record, hold = Journal.record, threading.Event()
 

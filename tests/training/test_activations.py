@@ -1,18 +1,13 @@
 """The dry run's numbers for the draft, against what a real step of the engine allocates and computes."""
 
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
-
-from timing.pairs import build_pair
-from timing.peak_memory import peak_bytes
-
+from vlm_eagle.evaluation.timing.pairs import build_pair
+from vlm_eagle.evaluation.timing.peak_memory import peak_bytes
 from vlm_eagle.records import Batch
 from vlm_eagle.training import attention, chunked_loss
 from vlm_eagle.training.activations import DraftActivations

@@ -1,6 +1,5 @@
-"""`scripts/train_vlm.py --dry-run`: says what a run needs from a config.json alone, and leaves nothing behind."""
+"""`vlm-eagle train --dry-run`: says what a run needs from a config.json alone, and leaves nothing behind."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -9,27 +8,19 @@ import pytest
 from model_configs import MODELS
 from transformers import AutoConfig
 
-from vlm_eagle.cli import parse, run_cli
+from vlm_eagle.cli import CONFIGS, parse, run_cli
+from vlm_eagle.commands.train import main
 from vlm_eagle.config import DataConfig, DraftConfig, TrainCommand, TrainConfig
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.draft.vocab_file import write_vocabulary
 from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.training.dry_run import make_plan
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "scripts/configs").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("train_vlm", ROOT / "scripts/train_vlm.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+READY = sorted(CONFIGS.glob("*.yaml"))
 
 
 @pytest.fixture
-def dry_run(main, tmp_path, monkeypatch, capsys):
+def dry_run(tmp_path, monkeypatch, capsys):
     """Runs the script's main in an empty folder on a target that is only a config.json; returns exit code and words."""
     for variable in ("WORLD_SIZE", "RANK"):
         monkeypatch.delenv(variable, raising=False)
@@ -54,7 +45,7 @@ def config_json(file: Path) -> dict:
     return MODELS[name][0] if name in MODELS else json.loads((DEMO_TARGET / "config.json").read_text())
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
 def test_every_config(dry_run, file):
     code, said = dry_run(config_json(file), "--config", str(file), "--memory-gib", "1000")
     assert code == 0
@@ -62,7 +53,7 @@ def test_every_config(dry_run, file):
         assert words in said
 
 
-@pytest.mark.parametrize("file", [f for f in CONFIGS if "demo" not in f.stem], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [f for f in READY if "demo" not in f.stem], ids=lambda file: file.stem)
 def test_headers_say_what_the_dry_run_says(dry_run, monkeypatch, file):
     """The header of a ready config names its memory, the device it is for, and how much may be supervised there."""
     header = file.read_text()
@@ -75,7 +66,7 @@ def test_headers_say_what_the_dry_run_says(dry_run, monkeypatch, file):
 
 
 def test_all_models_have_a_config():
-    assert {parse(TrainCommand, "", ["--config", str(f)]).target for f in CONFIGS} >= set(MODELS)
+    assert {parse(TrainCommand, "", ["--config", str(f)]).target for f in READY} >= set(MODELS)
 
 
 def test_too_much_is_said_with_advice(dry_run):
@@ -84,7 +75,7 @@ def test_too_much_is_said_with_advice(dry_run):
         config, "--memory-gib", "24", "--batch-size", "4", "--accumulation", "2", "--supervised-fraction", "0.3"
     )
     assert code == 1
-    for words in ("It does not fit", "--batch-size 1 --accumulation 8", "--data.max-length 1024", "capture_features.py"):
+    for words in ("It does not fit", "--batch-size 1 --accumulation 8", "--data.max-length 1024", "vlm-eagle capture"):
         assert words in said
     assert "FSDP" not in said, "one device has nobody to share with"
 

@@ -203,7 +203,7 @@ def test_advice_helps_and_is_in_order():
     )
     changes = advise(large)
     words = ["--accumulation 8", "recompute", "bfloat16", "muon", "length 2048", "16000"]
-    words += ["--shard-target", "capture_features", "--shard "]
+    words += ["--shard-target", "vlm-eagle capture", "--shard "]
     assert all(word in advice.text for word, advice in zip(words, changes, strict=True))
     assert all(advice.alone.peak < large.peak for advice in changes)
     peaks = [large.peak, *(advice.so_far.peak for advice in changes)]
@@ -212,7 +212,7 @@ def test_advice_helps_and_is_in_order():
 
 def test_only_advice_that_helps_is_given():
     small = replace(PLAN, work=replace(PLAN.work, batch_size=1, max_length=512, autocast=False))
-    words = ["--draft.recompute:", "--draft.vocab-size", "scripts/capture_features.py"]
+    words = ["--draft.recompute:", "--draft.vocab-size", "vlm-eagle"]
     assert [a.text.split()[0] for a in advise(small)] == words
     offline = replace(small, work=replace(small.work, offline=True, recompute=True))
     assert [a.text.split()[0] for a in advise(offline)] == ["--draft.vocab-size"]

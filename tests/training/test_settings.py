@@ -103,14 +103,15 @@ def test_ready_settings_are_named_unless_they_are_used(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     argv = ("--dry-run", "--memory-gib", "1000", "--target", str(tmp_path))
     lines = script("train_vlm.py", *argv).stdout.splitlines()
-    assert "--config scripts/configs/qwen3_vl_2b.yaml" in lines[0]
+    assert "--config qwen3_vl_2b" in lines[0]
     assert "Draft vocabulary 32,000, max_length 2,048, 3 epochs, target in bfloat16" in lines[2]
     assert "Training needs --data.train" in lines[2]
     used = str(CONFIGS / "qwen3_vl_2b.yaml")
-    assert "ready settings" not in script("train_vlm.py", "--config", used, *argv).stdout
+    for name in (used, str(ROOT / "scripts" / "configs" / "qwen3_vl_2b.yaml"), "qwen3_vl_2b"):
+        assert "ready settings" not in script("train_vlm.py", "--config", name, *argv).stdout
     config = AutoConfig.for_model(**config)
     assert ready_line(CONFIGS, config, used) is None
-    assert "qwen3_vl_2b.yaml" in ready_line(CONFIGS, config, str(tmp_path / "mine.yaml"))
+    assert "qwen3_vl_2b" in ready_line(CONFIGS, config, str(tmp_path / "mine.yaml"))
 
 
 def test_the_settings_that_decide_are_said(data, tmp_path):
@@ -133,14 +134,13 @@ def test_the_settings_that_decide_are_said(data, tmp_path):
 def programs():
     """The options of every command that takes a target and a draft, found by looking."""
     modules = [import_module(f"vlm_eagle.commands.{name.replace('-', '_')}{'_' * (name == 'import')}") for name in COMMANDS]
-    found = [vars(module) for module in modules]
-    for room in ("scripts", "eval"):
-        sys.path.insert(0, str(ROOT / room))
-        found += [runpy.run_path(str(file)) for file in sorted((ROOT / room).glob("*.py"))]
+    scripts = [file for room in ("scripts", "scripts/dev", "eval") for file in sorted((ROOT / room).glob("*.py"))]
+    found = [*map(vars, modules), *(runpy.run_path(str(file)) for file in scripts if "__main__" in file.read_text())]
     values = [value for names in found for value in names.values() if isinstance(value, type)]
     kinds = {kind for kind in values if dataclasses.is_dataclass(kind) and not issubclass(kind, TrainConfig)}
-    fields = {kind: {field.name for field in dataclasses.fields(kind)} for kind in kinds}
-    return [(kind, names) for kind, names in fields.items() if {"target", "draft"} <= names]
+    fields = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in kinds}
+    both = [(kind, names) for kind, names in fields.items() if {"target", "draft"} <= set(names)]
+    return [(kind, set(names)) for kind, names in both if names["draft"].default is not None]  # None: the target alone
 
 
 def test_no_command_takes_the_demos_draft_for_another_target(other):

@@ -33,7 +33,7 @@ class Config:
         out: folder to write; it must not exist.
         target: folder or hub id of the target, or demo; none for the one in run.json.
         run: run.json of the training; none for the one beside the draft's folder, if there is one.
-        acc_length: results of eval/acc_length.py for the card; none for acc_length.json beside the draft's folder, likewise.
+        acc_length: results of score for the card; none for acc_length.json beside the draft's folder, likewise.
         base_model: hub id of the target for the card, where target is a folder.
         license: of the draft, as the hub writes it.
         push_to_hub: hub id to upload the folder to, with the token that Hugging Face's tools know (hf auth login, or HF_TOKEN).
@@ -78,7 +78,7 @@ def main(config: Config) -> None:
     target = read_config(name)
     differences = check_target(draft_config, target, name) + of_another
     verifier = _verifier(name, target.architectures, draft_config) if config.format == "speculators" else None
-    name = "./assets/demo-target" if name == DEMO else name
+    name = "./vlm_eagle/demo/target" if name == DEMO else name
     with new_folder(Path(config.out)) as folder:
         remarks = write_draft(folder, config.format, draft_config, tensors, verifier)
         card = model_card(

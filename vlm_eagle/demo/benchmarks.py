@@ -1,4 +1,4 @@
-"""The demo's benchmarks by name, and any JSONL file of conversations by path. (Others: `eval/benchmarks/`.)"""
+"""The demo's benchmarks by name, and any JSONL file of conversations by path. (Others: `vlm_eagle/evaluation/benchmarks/`.)"""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """The README.md of a published draft: what it is, how to serve it, how it was trained, what it accepts.
 
-Everything comes from the configuration, from the `run.json` of training and from the results of `eval/acc_length.py`; what is
+Everything comes from the configuration, from the `run.json` of training and from the results of `vlm-eagle score`; what is
 not known is left out or said to be unknown.
 """
 
@@ -74,7 +74,7 @@ def _acceptance(results: dict[str, Any] | None) -> tuple[list[dict[str, Any]], l
         found = [{row["name"]: float(row["acceptance_length"]) for row in s["benchmarks"]} for s in settings]
         return columns, [{"name": name, "lengths": [column[name] for column in found]} for name in names]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise UserError(f"These are no results of eval/acc_length.py ({error!r}).") from error
+        raise UserError(f"These are no results of vlm-eagle score ({error!r}).") from error
 
 
 def _title(setting: dict[str, Any], with_temperature: bool) -> str:

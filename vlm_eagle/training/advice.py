@@ -114,7 +114,7 @@ def _fewer_words(plan: Plan) -> tuple[str, Plan] | None:
 def _offline(plan: Plan) -> tuple[str, Plan] | None:
     if plan.work.offline:
         return None
-    return "scripts/capture_features.py first: training needs no target layers", _with(
+    return "vlm-eagle capture first: training needs no target layers", _with(
         plan, offline=True, fill=False, target_sharded=False
     )
 

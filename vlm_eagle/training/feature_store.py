@@ -46,7 +46,7 @@ class FeatureStore:
             self.manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
             self.counts: Tensor = load_file(self.folder / COUNTS)["counts"]
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder} is no feature store: {error}. Make one with scripts/capture_features.py.") from error
+            raise UserError(f"{folder} is no feature store: {error}. Make one with vlm-eagle capture.") from error
         self.index = read_index(self.folder)
         self._open: dict[Path, Any] = {}
 
@@ -76,7 +76,7 @@ class FeatureStore:
 
     def __getitem__(self, row: int) -> StoredSample | BadRow:
         if row not in self.index:
-            raise UserError(f"{self.folder} lacks data row {row}. Run scripts/capture_features.py again to complete it.")
+            raise UserError(f"{self.folder} lacks data row {row}. Run vlm-eagle capture again to complete it.")
         file, entry = self.index[row]
         if entry["reason"]:
             return BadRow(entry["id"], entry["reason"], "skipped when features were captured")
@@ -84,7 +84,7 @@ class FeatureStore:
         if checksum(tensors) != entry["crc32"]:
             raise UserError(
                 f"{file}: sample {entry['id']!r} (data row {row}) does not match its checksum. Delete this file and its "
-                ".parquet, and run scripts/capture_features.py again."
+                ".parquet, and run vlm-eagle capture again."
             )
         if "aux_scales" in tensors:
             tensors["aux_hidden"] = from_float8(tensors["aux_hidden"], tensors.pop("aux_scales"))
@@ -96,7 +96,7 @@ class FeatureStore:
             try:
                 self._open[file] = safe_open(file, "pt")
             except (OSError, SafetensorError) as error:
-                raise UserError(f"{file}: {error}. Delete its .parquet and run scripts/capture_features.py again.") from error
+                raise UserError(f"{file}: {error}. Delete its .parquet and run vlm-eagle capture again.") from error
         source, tensors = self._open[file], {}
         for name in source.keys():  # noqa: SIM118 (not a dictionary)
             start, count = entry[f"{_axis(name)}_start"], entry[f"{_axis(name)}_count"]
@@ -205,7 +205,7 @@ def read_index(folder: Path) -> dict[int, tuple[Path, dict[str, Any]]]:
         try:
             rows = pq.read_table(file, schema=_COLUMNS).to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{file}: {error}. Delete it and run scripts/capture_features.py again.") from error
+            raise UserError(f"{file}: {error}. Delete it and run vlm-eagle capture again.") from error
         index |= {entry["row"]: (file.with_suffix(".safetensors"), entry) for entry in rows}
     return index
 

@@ -1,4 +1,4 @@
-"""Runs the target over data rows and puts their features into a store: beforehand (`scripts/capture_features.py`), or while
+"""Runs the target over data rows and puts their features into a store: beforehand (`vlm-eagle capture`), or while
 the first epoch trains."""
 
 import hashlib

@@ -34,5 +34,4 @@ def ready_line(configs: Path, target: PretrainedConfig, used: str | None) -> str
     if known or (found := find_ready(configs, target)) is None:
         return None
     file, model = found
-    place = Path(*file.parts[-3:])  # as seen from the repository's root
-    return f"There are ready settings for targets of this size ({model}). Begin the options with --config {place}"
+    return f"There are ready settings for targets of this size ({model}). Begin the options with --config {file.stem}"

@@ -151,7 +151,7 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
     store = FeatureStore(folder / "train")
     if store.missing:
         raise UserError(
-            f"{folder / 'train'} lacks {len(store.missing)} of {len(store)} data rows. Run scripts/capture_features.py again."
+            f"{folder / 'train'} lacks {len(store.missing)} of {len(store)} data rows. Run vlm-eagle capture again."
         )
     held_out = FeatureStore(folder / "held_out") if (folder / "held_out" / "manifest.json").is_file() else None
     dtype = model_dtype(config.target_dtype, accelerator.device)

@@ -1,19 +1,14 @@
-"""scripts/regenerate_check.py notices what it is there to notice."""
+"""scripts/dev/regenerate_check.py notices what it is there to notice."""
 
 import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from own_chats import write
 from rich.console import Console
 
+from scripts.dev import regenerate_check as check
 from vlm_eagle.data.conversation import Conversation, Message, TextPart, user_message
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
-
-import regenerate_check as check
 
 PROMPTS = [Conversation(f"p{i}", (user_message("q"), Message("assistant", (TextPart("a"),)))) for i in range(3)]
 

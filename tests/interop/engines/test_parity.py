@@ -2,18 +2,13 @@
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from conftest import make_imitating_draft
 from fake_engines import Canned, FakeSglang, FakeVllm, serving
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
-
-from engine_parity import ParityConfig, main
-
 from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.serve_check import Config, main
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import read_conversations
 from vlm_eagle.decoding.cycle import Decoder
@@ -77,7 +72,7 @@ def measured(pair, tmp_path, nodes, spoil=lambda canned, body: canned, kind=Fake
     fake = kind(answer, k=nodes - 1) if kind is FakeVllm else kind(answer)
     with serving(fake):
         out = tmp_path / "parity.json"
-        config = ParityConfig(
+        config = Config(
             target=str(data / "target"), draft=str(data / "draft"), server=fake.url, json=str(out), max_new_tokens=12,
             benchmarks=[str(data / "held_out.jsonl")],
         )  # fmt: skip
@@ -179,5 +174,5 @@ def test_one_percent():
     "options", [[], ["--server", "http://x", "--vllm-python", "python"], ["--vllm-python", "p", "--k", "0"]]
 )
 def test_what_makes_no_sense_is_said(options, capsys):
-    assert run_cli(main, ParityConfig, "", argv=options) == 2
+    assert run_cli(main, Config, "", argv=options) == 2
     assert "error: " in capsys.readouterr().err

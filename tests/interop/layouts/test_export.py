@@ -115,7 +115,7 @@ def test_a_card_of_what_is_not_known(draft):
     assert "library_name: speculators" in card
     assert "Not measured yet." in card
     assert "Not recorded." in card
-    with pytest.raises(UserError, match="no results of eval/acc_length"):
+    with pytest.raises(UserError, match="no results of vlm-eagle score"):
         model_card(draft.config, form="vllm", target="t", draft="d", vision=False, results={"settings": [{}]})
 
 
@@ -125,7 +125,7 @@ def test_a_card_from_odd_files(draft):
     for run in ({"config": 3}, {"config": {"data": [], "optim": "x"}, "versions": 1}, {"draft_vocab_coverage": "most"}):
         assert "| Framework | vlm_eagle (versions unknown) |" in model_card(draft.config, **options, run=run)
     for results in ({"settings": 3}, {"settings": ["x"]}, {"settings": [{**column(4, 3.0, 2.0), "sampling": []}]}):
-        with pytest.raises(UserError, match="no results of eval/acc_length"):
+        with pytest.raises(UserError, match="no results of vlm-eagle score"):
             model_card(draft.config, **options, results=results)
 
 

@@ -1,1 +1,0 @@
-"""What `ablation.py` runs."""

@@ -1,0 +1,128 @@
+"""Our loop as a column of the table: one draft, one tree, one sampling."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+
+import vlm_eagle
+from vlm_eagle.config import ImageInputs
+from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.decoding.detokenize import TextStream
+from vlm_eagle.decoding.sampling import Sampling
+from vlm_eagle.decoding.tree import TreeShape
+from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.evaluation.methods import our_loop
+from vlm_eagle.evaluation.scores.scoring import Answer, Question, Skip
+from vlm_eagle.provenance import sha256
+from vlm_eagle.target.target import Target
+
+
+class OurColumn:
+    """See `scoring.Column`. Without a draft it is the target alone.
+
+    Args:
+        target: with the draft's layer ids.
+        draft: on the target's device.
+        shape: the tree.
+        sampling: how tokens are chosen.
+        names: of target and draft as the user gave them, for the results.
+        digests: of both models' files.
+        side_by_side: prompts decoded in one batch; answers do not depend on it.
+        image_inputs: what the draft reads at image tokens.
+        llm_only: prompts with images are skipped.
+        thinking: the chat template's enable_thinking.
+    """
+
+    def __init__(
+        self, target: Target, draft: Eagle3Draft | None, shape: TreeShape, sampling: Sampling, *, names: tuple[str, str | None],
+        digests: tuple[str, str | None], side_by_side: int = 1, image_inputs: ImageInputs = "token", llm_only: bool = False,
+        thinking: bool = False,
+    ):  # fmt: skip
+        self.target, self.side_by_side = target, side_by_side
+        self.method = our_loop(target, draft, shape, sampling, image_inputs)
+        self.options = {"llm_only": llm_only, "thinking": thinking}
+        self.collator = VisionCollator(target.processor, for_generation=True, **self.options)
+        chosen = {**shape_head(shape), "sampling": asdict(sampling)}
+        options = {"image_inputs": image_inputs, "thinking": thinking}
+        self.head = {"draft": names[1], "target": names[0], **chosen, "concurrency": side_by_side, **options}
+        precision = [str(target.embed_tokens.weight.dtype), target.device.type]
+        code = [code_digest(), torch.__version__, transformers.__version__]
+        self.identity = {"models": digests, **chosen, **options, "llm_only": llm_only, "precision": precision, "code": code}
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer | Skip]:
+        """All at once, those that can be read."""
+        limit = questions[0].max_new_tokens
+        self.collator.max_length = self.target.config.max_position_embeddings - limit
+        samples: list[dict[str, Any] | Skip] = [self._encode(question) for question in questions]
+        rows = [i for i, sample in enumerate(samples) if not isinstance(sample, Skip)]
+        if not rows:
+            return samples
+        batch = self.collator.stack([(str(i), samples[i]) for i in rows], {}).to(self.target.device)
+        timed = self.method(batch, [questions[i].seed for i in rows], limit)
+        answers = list(samples)
+        for i, tokens, committed, accepted in zip(rows, timed.tokens, timed.committed, timed.accepted, strict=True):
+            answers[i] = Answer(self._text(tokens), answer_row(tokens, committed, accepted))
+        return answers
+
+    def _encode(self, question: Question) -> dict[str, Any] | Skip:
+        try:
+            return self.collator.encode(question.conversation)
+        except BadRow as error:
+            return Skip(error.reason, str(error))
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.target.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def answer_row(tokens: list[int], committed: list[int], accepted: list[int]) -> dict[str, Any]:
+    """What decoding decides of a `results.PromptRow`."""
+    return {
+        "output_token_ids": tokens, "committed": committed, "accepted": accepted, "num_forwards": len(committed),
+        "num_committed": sum(committed),
+    }  # fmt: skip
+
+
+def pieces_of(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
+    """The text that each token completes: a character of several tokens comes with its last one, a special token (the end) is
+    its name. Joined they are the answer and its end."""
+    stream, special, pieces = TextStream(tokenizer), set(tokenizer.all_special_ids), []
+    for token in tokens:
+        if token in special:
+            pieces.append(stream.end() + tokenizer.convert_ids_to_tokens(token))
+        else:
+            pieces.append(stream.push([token]))
+    if pieces:
+        pieces[-1] += stream.end()
+    return pieces
+
+
+def shape_head(shape: TreeShape) -> dict[str, Any]:
+    """A tree in SGLang's words and vLLM's; the nodes of a fixed one."""
+    n = shape.num_draft_tokens
+    head = {"num_draft_tokens": n, "num_speculative_tokens": n - 1, "topk": shape.topk, "num_steps": shape.num_steps}
+    fixed = shape.paths is not None and not shape.is_chain
+    return head | ({"paths": [".".join(map(str, path)) for path in shape.paths]} if fixed else {})
+
+
+@functools.cache
+def code_digest() -> str:
+    """Of the code that answers depend on, so that what one version left is not finished by another."""
+    package = Path(vlm_eagle.__file__).parent
+    return sha256(file for part in ("data", "decoding", "draft", "target") for file in sorted((package / part).glob("*.py")))
+
+
+def model_digest(name: str, folder: Path) -> str:
+    """Of a model's weights and configuration if `folder` is one, else the commit of its copy from the hub."""
+    if folder.is_dir():
+        return sha256(sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]))
+    try:
+        return Path(snapshot_download(name, local_files_only=True, allow_patterns=["config.json"])).name
+    except (OSError, ValueError):  # not cached after all: the name alone
+        return name
