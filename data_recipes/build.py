@@ -13,8 +13,8 @@ from data_recipes.choose import choose
 from data_recipes.gather import NOT_DRAWN, gather
 from data_recipes.measure import measure
 from data_recipes.plan import Plan
+from data_recipes.row_buffer import RowBuffer
 from data_recipes.settings import Settings
-from data_recipes.spool import Spool
 from data_recipes.stream import BREAKS_OFF
 from data_recipes.summary import summarize, table
 from data_recipes.write import drop_unused_pictures, settle, write_rows
@@ -34,24 +34,24 @@ def build(plan: Plan, out: Path, settings: Settings | None = None, console: Cons
     settings, console = settings or Settings(), console or Console(quiet=True)
     with new_folder(out) as folder, _progress(console) as progress:
         scratch = folder / ".rows.jsonl"
-        spool = Spool(scratch)
+        buffer = RowBuffer(scratch)
         with (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
             tallies = []
             for i, part in enumerate(plan.parts):
                 step = _step(progress, f"read {part.recipe.name}", settings.limit)
-                tallies.append(gather(part, i, spool, rejected, folder, settings, step))
+                tallies.append(gather(part, i, buffer, rejected, folder, settings, step))
                 step(tallies[-1].read, is_end=True)
-            spool.close()
-            facts = measure(scratch, spool.offsets, spool.alive, settings.workers, _step(progress, "measure", len(spool)))
+            buffer.close()
+            facts = measure(scratch, buffer.offsets, buffer.alive, settings.workers, _step(progress, "measure", len(buffer)))
             totals = [part.total for part in plan.parts]
-            choice = choose(spool, facts.signature, totals, settings.held_out, settings.similarity)
-            settle(spool, choice, tallies, rejected)
+            choice = choose(buffer, facts.signature, totals, settings.held_out, settings.similarity)
+            settle(buffer, choice, tallies, rejected)
         if not choice.kept.any():
             raise UserError(_nothing(plan, folder / "rejected.jsonl"))
-        write_rows(folder, spool, facts, choice, _step(progress, "write", int(choice.kept.sum())))
-        pictures = drop_unused_pictures(folder, spool, choice)
+        write_rows(folder, buffer, facts, choice, _step(progress, "write", int(choice.kept.sum())))
+        pictures = drop_unused_pictures(folder, buffer, choice)
         scratch.unlink()
-        summary = summarize(plan, tallies, facts, choice, spool.parts, pictures, asdict(settings))
+        summary = summarize(plan, tallies, facts, choice, buffer.parts, pictures, asdict(settings))
         write_json(folder / "recipe.json", summary)
     console.print(table(summary))
     _warn(summary, console)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_recipes.duplicates import first_copies, near_copies
-from data_recipes.spool import Spool
+from data_recipes.row_buffer import RowBuffer
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,24 @@ class Choice:
     surplus: np.ndarray
 
 
-def choose(spool: Spool, signatures: np.ndarray, totals: Sequence[int | None], held_out: float, similarity: float) -> Choice:
+def choose(
+    buffer: RowBuffer, signatures: np.ndarray, totals: Sequence[int | None], held_out: float, similarity: float
+) -> Choice:
     """Drops duplicates, first the exact ones, then down to the totals by the order of the draw, and splits.
 
     Args:
-        spool: the rows.
+        buffer: the rows.
         signatures: (N, 128) uint16.
         totals: per part, how many conversations to keep.
         held_out: share of conversations to hold out, 0 to 1.
         similarity: from which estimated similarity on two texts count as duplicates; above 1, only exact ones do.
     """
-    alive, parts = spool.alive, spool.parts
+    alive, parts = buffer.alive, buffer.parts
     # in the order of the draw, so that which of two duplicates stays does not depend on the source's order
-    ranked = np.lexsort((spool.draw_keys, parts))
+    ranked = np.lexsort((buffer.draw_keys, parts))
     ranked = ranked[alive[ranked]]
-    copy_of, near = _copies(ranked, spool.digests, signatures, similarity)
-    surplus = np.zeros(len(spool), dtype=bool)
+    copy_of, near = _copies(ranked, buffer.digests, signatures, similarity)
+    surplus = np.zeros(len(buffer), dtype=bool)
     for number, total in enumerate(totals):
         mine = ranked[(parts[ranked] == number) & (copy_of[ranked] < 0)]
         if total is None or len(mine) <= total:
@@ -52,10 +54,10 @@ def choose(spool: Spool, signatures: np.ndarray, totals: Sequence[int | None], h
         later = ranked[parts[ranked] > number]
         if np.isin(copy_of[later], mine[total:]).any():  # a row that was drawn in reserve and is not needed ousts none
             kept = ranked[(parts[ranked] <= number) & (copy_of[ranked] < 0) & ~surplus[ranked]]
-            anew = _copies(np.concatenate([kept, later]), spool.digests, signatures, similarity)
+            anew = _copies(np.concatenate([kept, later]), buffer.digests, signatures, similarity)
             copy_of[later], near[later] = anew[0][later], anew[1][later]
     kept = alive & (copy_of < 0) & ~surplus
-    return Choice(kept, kept & is_held_out(spool.split_keys, held_out), copy_of, near, surplus)
+    return Choice(kept, kept & is_held_out(buffer.split_keys, held_out), copy_of, near, surplus)
 
 
 def _copies(rows: np.ndarray, digests: np.ndarray, signatures: np.ndarray, similarity: float) -> tuple[np.ndarray, np.ndarray]:

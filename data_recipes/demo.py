@@ -36,10 +36,10 @@ def resolve(data: DataConfig, accelerator: "Accelerator", console: Console) -> N
     if data.train is None:
         raise UserError(
             "No training data is named, and only the demo target has some of its own. Give --data.train mine.jsonl and "
-            "--data.held-out others.jsonl (docs/data.md says where from), or the word demo to train on the demo's."
+            "--data.eval others.jsonl (docs/data.md says where from), or the word demo to train on the demo's."
         )
-    if DEMO in data.train + (data.held_out or []):
+    if DEMO in data.train + (data.eval or []):
         with accelerator.main_process_first():
             folder = make(console=console)
         data.train = [str(folder / "train.jsonl") if name == DEMO else name for name in data.train]
-        data.held_out = [str(folder / "held_out.jsonl") if name == DEMO else name for name in data.held_out or []]
+        data.eval = [str(folder / "held_out.jsonl") if name == DEMO else name for name in data.eval or []]

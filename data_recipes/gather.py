@@ -15,8 +15,8 @@ from data_recipes.languages import language_of
 from data_recipes.pictures import PictureShelf
 from data_recipes.plan import Part
 from data_recipes.readers.turns import Turn, tidy
+from data_recipes.row_buffer import RowBuffer
 from data_recipes.settings import Settings
-from data_recipes.spool import Spool
 from data_recipes.stream import data_files, is_hub_id
 from vlm_eagle.data.conversation import BadRow
 
@@ -41,14 +41,14 @@ class Tally:
 
 
 def gather(
-    part: Part, number: int, spool: Spool, rejected: TextIO, folder: Path, settings: Settings, step: Callable[[int], None]
+    part: Part, number: int, buffer: RowBuffer, rejected: TextIO, folder: Path, settings: Settings, step: Callable[[int], None]
 ) -> Tally:
     """Reads one part of a plan into the spool.
 
     Args:
         part: what to read.
         number: of the part in its plan.
-        spool: takes the conversations.
+        buffer: takes the conversations.
         rejected: takes a line per row that cannot be used.
         folder: the output folder; pictures go to `images/` in it.
         settings: of the run.
@@ -59,7 +59,7 @@ def gather(
     """
     tally = Tally()
     with closing(_shelf(part, folder, settings.images)) as shelf:
-        intake = _Intake(part, number, spool, folder, shelf, settings.seed, tally)
+        intake = _Intake(part, number, buffer, folder, shelf, settings.seed, tally)
         for source, row in islice(part.recipe.stream(part.source, part.recipe.split, files=part.files), settings.limit):
             tally.read += 1
             try:
@@ -73,8 +73,8 @@ def gather(
 class _Intake:
     """One part's way into the spool."""
 
-    def __init__(self, part: Part, number: int, spool: Spool, folder: Path, shelf: PictureShelf, seed: int, tally: Tally):
-        self.part, self.number, self.spool, self.folder, self.shelf = part, number, spool, folder, shelf
+    def __init__(self, part: Part, number: int, buffer: RowBuffer, folder: Path, shelf: PictureShelf, seed: int, tally: Tally):
+        self.part, self.number, self.buffer, self.folder, self.shelf = part, number, buffer, folder, shelf
         self.seed, self.tally = seed, tally
         self.draw = Draw(None if part.total is None else part.total + int(part.total * RESERVE) + 10)
 
@@ -97,8 +97,8 @@ class _Intake:
             return
         converted = convert(turns, source, self.part.recipe.name, self.folder, self.shelf)
         converted.row["source"] = source
-        if (gone := self.draw.keep(key, self.spool.add(converted, self.number, key))) is not None:
-            self.spool.let_go(gone)
+        if (gone := self.draw.keep(key, self.buffer.add(converted, self.number, key))) is not None:
+            self.buffer.let_go(gone)
             self.tally.dropped[NOT_DRAWN] += 1
 
     def _check_language(self, turns: list[Turn], source: str) -> None:

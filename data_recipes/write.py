@@ -10,18 +10,18 @@ import numpy as np
 from data_recipes.choose import Choice
 from data_recipes.gather import NOT_DRAWN, Tally
 from data_recipes.measure import Facts
-from data_recipes.spool import Spool
+from data_recipes.row_buffer import RowBuffer
 
 
 def write_rows(
-    folder: Path, spool: Spool, facts: Facts, choice: Choice, step: Callable[[int], None] = lambda done: None
+    folder: Path, buffer: RowBuffer, facts: Facts, choice: Choice, step: Callable[[int], None] = lambda done: None
 ) -> None:
     """Writes train.jsonl and held_out.jsonl into `folder`."""
-    offsets, keys = spool.offsets, spool.draw_keys
+    offsets, keys = buffer.offsets, buffer.draw_keys
     order = np.flatnonzero(choice.kept)
     order = order[np.argsort(keys[order], kind="stable")]
     with (
-        spool.file.open("rb") as rows,
+        buffer.file.open("rb") as rows,
         (folder / "train.jsonl").open("wb") as train,
         (folder / "held_out.jsonl").open("wb") as held_out,
     ):
@@ -33,10 +33,10 @@ def write_rows(
             step(done)
 
 
-def settle(spool: Spool, choice: Choice, tallies: list[Tally], rejected: TextIO) -> None:
+def settle(buffer: RowBuffer, choice: Choice, tallies: list[Tally], rejected: TextIO) -> None:
     """Completes the tallies, and writes down the duplicates with what they repeat."""
-    offsets, parts = spool.offsets, spool.parts
-    with spool.file.open("rb") as rows:
+    offsets, parts = buffer.offsets, buffer.parts
+    with buffer.file.open("rb") as rows:
         for i in np.flatnonzero(choice.copy_of >= 0).tolist():
             row, original = json.loads(_line(rows, offsets, i)), json.loads(_line(rows, offsets, int(choice.copy_of[i])))
             reason, detail = ("near duplicate", "nearly the same as") if choice.near[i] else ("duplicate", "the same as")
@@ -47,13 +47,13 @@ def settle(spool: Spool, choice: Choice, tallies: list[Tally], rejected: TextIO)
             tally.dropped[NOT_DRAWN] += surplus
 
 
-def drop_unused_pictures(folder: Path, spool: Spool, choice: Choice) -> int:
+def drop_unused_pictures(folder: Path, buffer: RowBuffer, choice: Choice) -> int:
     """Deletes pictures of conversations that were not kept; returns how many remain."""
     images = folder / "images"
     if not images.is_dir():
         return 0
-    offsets, used = spool.offsets, set()
-    with spool.file.open("rb") as rows:
+    offsets, used = buffer.offsets, set()
+    with buffer.file.open("rb") as rows:
         for i in np.flatnonzero(choice.kept).tolist():
             for message in json.loads(_line(rows, offsets, i))["messages"]:
                 if not isinstance(message["content"], str):

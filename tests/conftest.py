@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,6 +24,7 @@ from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.target.target import Target
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it, and their children too
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 hypothesis.settings.register_profile("default", deadline=None)  # no example is too slow; `ci` has none either

@@ -28,16 +28,16 @@ class PlainReference:
         self.w["d2t"] = self.w.get("d2t", torch.zeros(self.config["draft_vocab_size"])).long()  # none: the full vocabulary
 
     @torch.no_grad()
-    def target_forward(self, ids, pixels):
+    def target_forward(self, ids, vision_inputs):
         """Logits (T, V) and aux hidden states (T, 3 D) of a whole sequence."""
         caught, hooks = {}, []
         for i in self.config["eagle_aux_hidden_state_layer_ids"]:
             hooks.append(self.layers[i].register_forward_pre_hook(lambda _, args, i=i: caught.__setitem__(i, args[0][0])))
-        if pixels:
-            types = torch.zeros_like(pixels["mm_token_type_ids"][0]).new_zeros(len(ids))
-            known = pixels["mm_token_type_ids"][0]
-            types[: len(known)] = known
-            extra = {**pixels, "mm_token_type_ids": types[None]}
+        if vision_inputs:
+            types = torch.zeros_like(vision_inputs["mm_token_type_ids"][0]).new_zeros(len(ids))
+            cached_tokens = vision_inputs["mm_token_type_ids"][0]
+            types[: len(cached_tokens)] = cached_tokens
+            extra = {**vision_inputs, "mm_token_type_ids": types[None]}
         else:
             extra = {}
         self.model.model.rope_deltas = None
@@ -93,14 +93,14 @@ class PlainReference:
         return proposed
 
     @torch.no_grad()
-    def generate(self, prompt, pixels, num_draft_tokens, max_new_tokens):
+    def generate(self, prompt, vision_inputs, num_draft_tokens, max_new_tokens):
         """(output ids, verification forwards)."""
-        logits, aux = self.target_forward(prompt, pixels)
+        logits, aux = self.target_forward(prompt, vision_inputs)
         output, forwards = [int(logits[-1].argmax())], 0
         while output[-1] not in self.eos and len(output) < max_new_tokens:
             ids = prompt + output
             proposed = self.propose(ids, aux[: len(ids) - 1], num_draft_tokens - 1)
-            logits, aux = self.target_forward(ids + proposed, pixels)
+            logits, aux = self.target_forward(ids + proposed, vision_inputs)
             forwards += 1
             choice = logits[len(ids) - 1 :].argmax(-1).tolist()
             accepted = 0

@@ -82,7 +82,7 @@ def test_an_interrupted_answer(target, capsys):
     """While the prompt is read there is nothing to keep; later what was written is kept. The next question is answered."""
     decoder = SpeculativeDecoder(target, make_draft(target), TreeShape(4), Sampler(Sampling()))
     talk = Chat(decoder, Settings(max_new_tokens=12))
-    read, cycle = talk.decoder.read, talk.decoder.cycle
+    read, cycle = talk.decoder.prefill, talk.decoder.cycle
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -91,16 +91,16 @@ def test_an_interrupted_answer(target, capsys):
         chat._answer(talk, line, (), Console())
         return " ".join(capsys.readouterr().out.split())
 
-    talk.decoder.read = interrupted
+    talk.decoder.prefill = interrupted
     assert answer("What is 1 + 2?") == "(stopped) 0 tokens, acceptance length 0.00"
     assert talk.conversation is None
-    talk.decoder.read, talk.decoder.cycle = read, interrupted
+    talk.decoder.prefill, talk.decoder.cycle = read, interrupted
     assert "(stopped) 1 tokens" in answer("What is 1 + 2?")
     assert len(talk.conversation.messages) == 2
-    talk.decoder.read = interrupted
+    talk.decoder.prefill = interrupted
     assert "(stopped) 0 tokens" in answer("And 2 + 2?")
-    assert (len(talk.conversation.messages), talk.decoder.known) == (2, [])
-    talk.decoder.read, talk.decoder.cycle = read, cycle
+    assert (len(talk.conversation.messages), talk.decoder.cached_tokens) == (2, [])
+    talk.decoder.prefill, talk.decoder.cycle = read, cycle
     assert "(stopped)" not in answer("And 2 + 2?")
     assert talk.conversation.messages[-2].content[0].text == "And 2 + 2?"
     assert len(talk.conversation.messages) == 4

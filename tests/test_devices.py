@@ -47,7 +47,7 @@ def test_a_gpu_multiplies_in_bfloat16_if_it_can(monkeypatch, fast):
 
 def test_auto_is_float32_on_a_cpu_alone(monkeypatch, caplog):
     monkeypatch.setattr(devices, "is_slow", lambda dtype: dtype == torch.bfloat16)
-    places = ("cpu", torch.device("cpu"), "cuda", "spread")
+    places = ("cpu", torch.device("cpu"), "cuda", "balanced")
     assert [model_dtype("auto", place) for place in places] == ["float32", "float32", "auto", "auto"]
     assert [model_dtype(name, "cpu") for name in ("float32", "float16")] == ["float32", "float16"]
     assert not caplog.records

@@ -153,7 +153,7 @@ def test_nothing_imports_upward_or_sideways():
         ("vlm_eagle/commands/a.py", "from scripts.dev.a import x", True),
         ("vlm_eagle/commands/a.py", "from data_recipes import x\nfrom vlm_eagle.evaluation.scores import y", False),
         ("vlm_eagle/evaluation/scores/a.py", "def f():\n    from vlm_eagle.evaluation.timing import x", True),
-        ("vlm_eagle/evaluation/scores/a.py", "from ..timing.race import x", True),
+        ("vlm_eagle/evaluation/scores/a.py", "from ..timing.benchmark import x", True),
         ("vlm_eagle/evaluation/timing/a.py", "from vlm_eagle.evaluation.scores.names import x", False),
         ("vlm_eagle/evaluation/a.py", "from vlm_eagle.commands import x", True),
         ("vlm_eagle/evaluation/a.py", "from data_recipes.stream import x", False),

@@ -68,7 +68,7 @@ def test_what_is_dropped_in_a_circle_is_seen():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{}, {"shape": TreeShape(8, 3, 3)}, {"sampling": Sampling(1.0), "drawn_drafts": True}], ids=str
+    "options", [{}, {"shape": TreeShape(8, 3, 3)}, {"sampling": Sampling(1.0), "sampled_drafts": True}], ids=str
 )
 @pytest.mark.parametrize("drafted", [False, True])
 def test_generate(target, mixed_batch, options, drafted):
@@ -86,7 +86,7 @@ def test_regenerate(data, tmp_path, monkeypatch):
     for image in list((tmp_path / "images").iterdir())[::7]:
         image.write_bytes(b"no image")
     seen = watch(monkeypatch, InProcess, "_answer")
-    options = {"target": str(data / "target"), "max_new_tokens": 3, "cut_answers": "keep", "batch_size": 2}
+    options = {"target": str(data / "target"), "max_new_tokens": 3, "truncated_answers": "keep", "batch_size": 2}
     regenerate(RegenerateConfig(data=[str(tmp_path / "rows.jsonl")], out=str(tmp_path / "out"), **options))
     assert len(seen) == TIMES
     assert_still(seen)
@@ -106,7 +106,7 @@ def test_acc_length(target):
 @pytest.mark.slow
 def test_training(data, tmp_path, monkeypatch):
     seen = watch(monkeypatch, Trainer, "_after_step")
-    trainer_for(configure(data, tmp_path, batch_size=2, max_steps=TIMES, epochs=TIMES, eval_every=20, save_every=20)).train()
+    trainer_for(configure(data, tmp_path, batch_size=2, max_steps=TIMES, epochs=TIMES, eval_steps=20, save_steps=20)).train()
     assert len(seen) == TIMES
     assert_still(seen)
 

@@ -21,7 +21,7 @@ def test_every_tensor_goes_to_the_device(record):
         old, new = getattr(record, field.name), getattr(moved, field.name)
         if isinstance(old, torch.Tensor):
             assert (new.device.type, new.shape) == ("meta", old.shape), field.name
-        elif field.name == "pixels":
+        elif field.name == "vision_inputs":
             assert old.keys() == new.keys()
             assert {t.device.type for t in new.values()} == {"meta"}
         else:

@@ -20,11 +20,11 @@ VARIANTS = {
     "EAGLE-3.1": {"fc_norm": True, "norm_output": True},
     "all norms": {"norm_before_residual": True, "norm_before_fc": True, "fc_norm": True, "norm_output": True},
     "qk_norm": {"qk_norm": True},
-    "own embeddings": {"own_embeddings": True},
+    "own embeddings": {"has_own_embed_tokens": True},
     "full vocabulary": {"draft_vocab_size": 1280},
     "M-RoPE interleaved": {"mrope_section": (6, 5, 5), "mrope_interleaved": True},
     "M-RoPE in blocks": {"mrope_section": (6, 5, 5)},
-    "M-RoPE, qk_norm": {"mrope_section": (4, 6, 6), "mrope_interleaved": True, "qk_norm": True, "own_embeddings": True},
+    "M-RoPE, qk_norm": {"mrope_section": (4, 6, 6), "mrope_interleaved": True, "qk_norm": True, "has_own_embed_tokens": True},
 }
 
 
@@ -48,10 +48,10 @@ class VariantReference(PlainReference):
         self.embedding = self.w.get("embed_tokens.weight", self.embedding)
         self.places = None  # (3, T), M-RoPE positions of the prompt
 
-    def see(self, ids, pixels):
+    def see(self, ids, vision_inputs):
         """Remembers where the target's prompt tokens stand."""
-        if "image_grid_thw" in pixels:
-            grid, types = pixels["image_grid_thw"], pixels["mm_token_type_ids"]
+        if "image_grid_thw" in vision_inputs:
+            grid, types = vision_inputs["image_grid_thw"], vision_inputs["mm_token_type_ids"]
             self.places, delta = self.model.model.get_rope_index(torch.tensor([ids]), types, image_grid_thw=grid)
             self.places, self.delta = self.places[:, 0], int(delta)
         else:

@@ -67,14 +67,14 @@ def generate(pair: Pair, prompts: Prompts | Batch, settings: Settings | None = N
     return answers
 
 
-def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, into: Generation | None = None) -> Iterator[str]:
+def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, out: Generation | None = None) -> Iterator[str]:
     """Yields one answer as text, piece by piece as it is written; joined, the pieces are the text that `generate` gives.
 
     Args:
         pair: who answers.
         prompt: one prompt.
         settings: as for `generate`.
-        into: filled with tokens and statistics while the answer is written.
+        out: filled with tokens and statistics while the answer is written.
 
     Raises:
         UserError: a prompt that cannot be used.
@@ -85,7 +85,7 @@ def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, into
         raise UserError(f"stream writes one answer, and {len(conversations)} prompts were given. Use generate for several.")
     batch = _batch(pair.target, _collator(pair.target), conversations)
     decoder = build_decoder(pair.target, pair.draft, settings)
-    answer, words, shown = into if into is not None else Generation(), TextStream(pair.target.tokenizer), 0
+    answer, words, shown = out if out is not None else Generation(), TextStream(pair.target.tokenizer), 0
     for _ in stream_with(decoder, batch, settings, [answer]):
         if text := words.push(answer.tokens[shown:]):
             yield text

@@ -10,7 +10,7 @@ Tracker = Literal[  # those of accelerate
     "none", "tensorboard", "wandb", "swanlab", "mlflow", "trackio", "comet_ml", "aim", "clearml", "dvclive",
 ]  # fmt: skip
 # what a draft reads at image tokens: the pad token's embedding (vLLM), or the projected visual embedding (SGLang)
-ImageInputs = Literal["token", "merged"]
+ImageInputs = Literal["token", "visual_embeds"]
 DEMO = "demo"  # as a target: the one in demo/target/; as data: the embedded demo data
 DEMO_TARGET = Path(__file__).resolve().parent / "demo" / "target"
 _DEMO_DRAFT = "outputs/demo/draft"
@@ -52,7 +52,7 @@ class DataConfig:
     Attributes:
         train: JSONL files of conversations, or the single word `demo` for the embedded demo data, which is the demo target's
             default; other targets have none.
-        held_out: JSONL files for held-out evaluation; `demo` and the default likewise; empty to skip evaluation.
+        eval: JSONL files for held-out evaluation; `demo` and the default likewise; empty to skip evaluation.
         max_length: longest sample in tokens, image tokens included. A longer one loses its end; where that would cut into an
             image, or leave no answer, it is skipped.
         min_pixels: upscale images that have fewer pixels than this; none for the processor's own budget.
@@ -68,7 +68,7 @@ class DataConfig:
     """
 
     train: list[str] | None = None
-    held_out: list[str] | None = None
+    eval: list[str] | None = None
     max_length: int = 2048
     min_pixels: int | None = None
     max_pixels: int | None = None
@@ -90,11 +90,13 @@ class DraftConfig:
         ttt_length: number of training-time-test steps.
         decay: step k has weight decay ** k in the loss.
         loss: soft cross-entropy, or an LK loss, which aims at the acceptance of drawn tokens (temperature > 0).
-        image_inputs: what the draft reads at image tokens: token (the pad token's embedding, as vLLM feeds it), merged (the
-            visual embedding, as SGLang feeds it), or mixed (one of the two, chosen at random for each sample).
+        image_inputs: what the draft reads at image tokens: token (the pad token's embedding, as vLLM feeds it),
+            visual_embeds (the projected visual embedding, as SGLang feeds it), or mixed (one of the two, at random for each
+            sample).
         fc_norm: RMSNorm on each aux hidden state before they are fused (EAGLE-3.1; needs vLLM 0.32 or SGLang 0.5.23).
         norm_output: pass the normed output on to the next step (EAGLE-3.1, likewise).
-        recompute: compute the activations of the TTT steps again for the gradient: less memory and a third more time.
+        gradient_checkpointing: recompute the activations of the TTT steps in the backward pass: less memory and a third more
+            time.
         layer_ids: decoder layers whose inputs feed the draft; none for a low, a middle and a high one.
         dtype: of the saved weights; training itself keeps float32 master weights.
     """
@@ -104,10 +106,10 @@ class DraftConfig:
     ttt_length: int = 7
     decay: float = 0.9
     loss: Literal["soft_cross_entropy", "lk_alpha", "lk_lambda"] = "soft_cross_entropy"
-    image_inputs: Literal["token", "merged", "mixed"] = "token"
+    image_inputs: Literal["token", "visual_embeds", "mixed"] = "token"
     fc_norm: bool = False
     norm_output: bool = False
-    recompute: bool = False
+    gradient_checkpointing: bool = False
     layer_ids: list[int] | None = None
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
@@ -120,17 +122,17 @@ class OptimConfig:
         optimizer: Muon on matrices with AdamW on the rest, or AdamW alone.
         lr: peak learning rate of both.
         schedule: after warm-up: cosine to a tenth, constant, or constant with a final linear decay (wsd).
-        warmup: share of all steps spent warming up.
+        warmup_ratio: share of all steps spent warming up.
         weight_decay: on matrices, never on norms.
-        clip: largest joint gradient norm.
+        max_grad_norm: largest joint gradient norm.
     """
 
     optimizer: Literal["muon", "adamw"] = "muon"
     lr: float = 3e-3
     schedule: Literal["cosine", "constant", "wsd"] = "cosine"
-    warmup: float = 0.05
+    warmup_ratio: float = 0.05
     weight_decay: float = 0.0
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
 
 
 @dataclass(kw_only=True)
@@ -149,11 +151,11 @@ class TrainConfig:
         max_steps: stop after this many optimizer steps; none for all epochs.
         batch_size: conversations per forward and process.
         max_tokens: instead of batch_size: batch rows of similar length, up to this many tokens including padding.
-        accumulation: forwards per optimizer step; batch 1 x 8 gives the same as batch 8 x 1.
+        gradient_accumulation_steps: forwards per optimizer step; batch 1 x 8 gives the same as batch 8 x 1.
         target_dtype: of the frozen target; auto is float32 on a CPU and the checkpoint's elsewhere.
-        eval_every: optimizer steps between held-out evaluations.
-        save_every: optimizer steps between checkpoints.
-        keep_checkpoints: number of checkpoints that stay on disk.
+        eval_steps: optimizer steps between held-out evaluations.
+        save_steps: optimizer steps between checkpoints.
+        save_total_limit: number of checkpoints that stay on disk.
         resume: continue from the last checkpoint in `out`, if there is one.
         shard: with several processes, each keeps a part of the draft's weights and optimizer state (FSDP2): less memory, same
             results.
@@ -173,11 +175,11 @@ class TrainConfig:
     max_steps: int | None = None
     batch_size: int = 8
     max_tokens: int | None = None
-    accumulation: int = 1
+    gradient_accumulation_steps: int = 1
     target_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    eval_every: int = 500
-    save_every: int = 500
-    keep_checkpoints: int = 2
+    eval_steps: int = 500
+    save_steps: int = 500
+    save_total_limit: int = 2
     resume: bool = True
     shard: bool = False
     shard_target: bool = False
@@ -186,8 +188,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive = {
-            "epochs": self.epochs, "batch_size": self.batch_size, "accumulation": self.accumulation,
-            "eval_every": self.eval_every, "save_every": self.save_every, "keep_checkpoints": self.keep_checkpoints,
+            "epochs": self.epochs, "batch_size": self.batch_size,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "eval_steps": self.eval_steps, "save_steps": self.save_steps, "save_total_limit": self.save_total_limit,
             "draft.ttt_length": self.draft.ttt_length, "draft.vocab_size": self.draft.vocab_size,
             "draft.decay": self.draft.decay, "data.max_length": self.data.max_length, "optim.lr": self.optim.lr,
             "max_tokens": 1 if self.max_tokens is None else self.max_tokens,
@@ -203,7 +206,7 @@ class TrainConfig:
         self.out = self.out or default_out(self.target)
         if is_demo(self.target):
             self.data.train = self.data.train or [DEMO]
-            self.data.held_out = [DEMO] if self.data.held_out is None else self.data.held_out
+            self.data.eval = [DEMO] if self.data.eval is None else self.data.eval
 
 
 @dataclass(kw_only=True)

@@ -60,7 +60,7 @@ def product_dtype(device: torch.device) -> torch.dtype:
 
 def model_dtype(name: str, device: torch.device | str) -> str:
     """What `auto` means on a device: float32 on a CPU, and auto, the checkpoint's own, elsewhere. Other names stay."""
-    if device == "spread" or torch.device(device).type != "cpu":
+    if device == "balanced" or torch.device(device).type != "cpu":
         return name
     warn_if_slow(name)
     return "float32" if name == "auto" else name

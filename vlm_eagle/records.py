@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Conversations as tensors, right-padded. `pixels` goes to the target untouched.
+    """Conversations as tensors, right-padded. `vision_inputs` go to the target untouched.
 
     Attributes:
         input_ids: (B, T) int64.
         attention_mask: (B, T) int64, 1 at real tokens.
-        supervised: (B, T) bool, true at p iff token p + 1 is part of an assistant's answer.
-        pixels: what the processor made of images and videos (pixel_values (P, C) concatenated along patches and never
+        loss_mask: (B, T) bool, true at p iff token p + 1 is part of an assistant's answer.
+        vision_inputs: what the processor made of images and videos (pixel_values (P, C) concatenated along patches and never
             padded, image_grid_thw, video_grid_thw, mm_token_type_ids (B, T)); empty for text.
         ids: the conversations' names, in row order.
         skipped: reason -> count of samples that could not become part of this batch.
@@ -26,8 +26,8 @@ class Batch:
 
     input_ids: Tensor
     attention_mask: Tensor
-    supervised: Tensor
-    pixels: dict[str, Tensor] = field(default_factory=dict)
+    loss_mask: Tensor
+    vision_inputs: dict[str, Tensor] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
     skipped: dict[str, int] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with every tensor on `device`."""
         moved = _tensors_to(self, device)
-        return replace(self, **moved, pixels={k: v.to(device, non_blocking=True) for k, v in self.pixels.items()})
+        return replace(self, **moved, vision_inputs={k: v.to(device, non_blocking=True) for k, v in self.vision_inputs.items()})
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class TargetFeatures:
     Attributes:
         input_ids: (B, T) int64.
         attention_mask: (B, T) int64, 1 at real tokens.
-        supervised: (B, T) bool.
+        loss_mask: (B, T) bool.
         aux_hidden: (B, T, 3 * D_target), the inputs of three decoder layers, concatenated.
-        last_hidden: (A, D_target), the normed final hidden state at the A true entries of `supervised`, in row-major order.
+        last_hidden: (A, D_target), the normed final hidden state at the A true entries of `loss_mask`, in row-major order.
         visual: (I, D_target), the projected visual embeddings at the I image and video tokens, in row-major order; None when
             the draft does not read them.
         visual_mask: (B, T) bool, where those are; None likewise.
@@ -59,7 +59,7 @@ class TargetFeatures:
 
     input_ids: Tensor
     attention_mask: Tensor
-    supervised: Tensor
+    loss_mask: Tensor
     aux_hidden: Tensor
     last_hidden: Tensor
     visual: Tensor | None = None

@@ -39,7 +39,7 @@ class Asks:
         if isinstance(conversation, BadRow):
             return Dialogue.unusable(key, self.source(key), conversation.reason, str(conversation))
         asked = self._asked(conversation, key)
-        options = {"keep_cut": self.config.cut_answers == "keep", "is_long": asked != conversation}
+        options = {"keep_cut": self.config.truncated_answers == "keep", "is_long": asked != conversation}
         return Dialogue(key, asked, seed=seed_of(self.config.seed, key), **options)
 
     def extras(self, key: Key) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class ByServer:
         self.prepare = files.prepare
         self.pool = ServerPool(
             [ChatServer(url, config, files) for url in config.server],
-            tries=config.tries, backoff=config.backoff, patience=config.patience, say=say,
+            tries=config.tries, backoff=config.backoff, server_timeout=config.server_timeout, say=say,
         )  # fmt: skip
         served = self.pool.open()
         self.made_by = {"target": config.target or served, "served_as": served}

@@ -31,7 +31,8 @@ class RegenerateConfig:
         top_k: sample among the k most probable tokens, 0 is off.
         min_p: drop tokens below this share of the best one's probability, 0 is off.
         max_new_tokens: longest answer, thoughts included.
-        cut_answers: what becomes of an answer that did not end within max_new_tokens: drop ends the conversation before it,
+        truncated_answers: what becomes of an answer that did not end within max_new_tokens: drop ends the conversation
+            before it,
             for the target never wrote the end that training would show; keep marks it.
         samples: answers per prompt, drawn independently; more than one needs a temperature.
         thinking: for targets that can think before they answer; auto leaves it to the chat template.
@@ -43,7 +44,7 @@ class RegenerateConfig:
         timeout: with servers: seconds one answer may take.
         tries: with servers: how often a request is sent before its conversation counts as failed.
         backoff: with servers: seconds before the second try, doubled before each further one, with chance added.
-        patience: with servers: seconds without any server before the run stops.
+        server_timeout: with servers: seconds without any server before the run stops.
         retry_failed: also ask again for what failed for good (a refused prompt, an empty answer).
     """
 
@@ -63,7 +64,7 @@ class RegenerateConfig:
     top_k: int = 0
     min_p: float = 0.0
     max_new_tokens: int = 2048
-    cut_answers: Literal["drop", "keep"] = "drop"
+    truncated_answers: Literal["drop", "keep"] = "drop"
     samples: int = 1
     thinking: Thinking = "off"
     long_answers: float = 0.0
@@ -73,11 +74,11 @@ class RegenerateConfig:
     timeout: float = 600.0
     tries: int = 6
     backoff: float = 1.0
-    patience: float = 300.0
+    server_timeout: float = 300.0
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "patience")
+        positive = ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be greater than 0, found {getattr(self, name)}.")
@@ -109,5 +110,5 @@ class RegenerateConfig:
 
     def answering(self) -> dict[str, Any]:
         """All that decides what an answer is, whoever writes it."""
-        names = ("max_new_tokens", "cut_answers", "thinking", "long_answers", "seed")
+        names = ("max_new_tokens", "truncated_answers", "thinking", "long_answers", "seed")
         return {"sampling": asdict(self.sampling), **{name: getattr(self, name) for name in names}}

@@ -84,7 +84,7 @@ def _train_row(asks: Asks, key: Key, outcome: Outcome, media: Media, made_by: di
     if dialogue.is_long:
         how["long_answer"] = True
     if any(reply.cut for reply in outcome.replies):
-        how["cut_answers"] = [i for i, reply in enumerate(outcome.replies) if reply.cut]
+        how["truncated_answers"] = [i for i, reply in enumerate(outcome.replies) if reply.cut]
     if outcome.reason:
         how["ended_early"] = outcome.reason
     return {**row, **asks.extras(key), "regenerated": how}

@@ -55,15 +55,15 @@ class ServerPool:
         servers: at least one.
         tries: of each request.
         backoff: seconds before the second try, doubled before each further one, times a random number from 0.5 to 1.5.
-        patience: seconds without any server, after which `ask` raises `NoServer`.
+        server_timeout: seconds without any server, after which `ask` raises `NoServer`.
         say: shows a line to the user.
     """
 
     def __init__(
-        self, servers: Sequence[ChatServer], *, tries: int, backoff: float, patience: float, say: Callable[[str], None]
+        self, servers: Sequence[ChatServer], *, tries: int, backoff: float, server_timeout: float, say: Callable[[str], None]
     ):
         self.states = [_State(server) for server in servers]
-        self.tries, self.backoff, self.patience, self.say = tries, backoff, patience, say
+        self.tries, self.backoff, self.server_timeout, self.say = tries, backoff, server_timeout, say
         self.changed = threading.Condition()
         self.gone_since: float | None = None  # when all were left out for the first time after the last answer
         self.is_closed = False
@@ -130,9 +130,10 @@ class ServerPool:
                     raise NoServer("The run is over.")
                 now = time.monotonic()
                 free = [state for state in self.states if not state.out_until]
-                if not free and now - self.gone_since > self.patience:
+                if not free and now - self.gone_since > self.server_timeout:
                     raise NoServer(
-                        f"No server has answered for {self.patience:.0f} s. Start one again; the same command then continues."
+                        f"No server has answered for {self.server_timeout:.0f} s. Start one again; the same command "
+                        "then continues."
                     )
                 due = [state for state in self.states if 0 < state.out_until <= now and not state.is_probed]
                 if due:
@@ -199,7 +200,7 @@ class ServerPool:
     def _leave_out(self, state: _State, error: Exception | None = None) -> None:
         now, state.outs = time.monotonic(), state.outs + 1
         asked = getattr(error, "wait", 0.0)
-        state.asked_until = now + min(asked, self.patience / 4)
-        state.out_until = now + min(max(self.backoff * 2**state.outs, asked), LONGEST_PAUSE, self.patience / 4)
+        state.asked_until = now + min(asked, self.server_timeout / 4)
+        state.out_until = now + min(max(self.backoff * 2**state.outs, asked), LONGEST_PAUSE, self.server_timeout / 4)
         if self.gone_since is None and all(state.out_until for state in self.states):
             self.gone_since = now

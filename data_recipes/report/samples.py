@@ -12,7 +12,7 @@ from data_recipes.report.statistics import answer_texts
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, VideoPart
 from vlm_eagle.data.images import open_image
-from vlm_eagle.data.pieces import Piece, learned_tokens, pieces
+from vlm_eagle.data.spans import Piece, learned_tokens, pieces
 
 PICTURES = 4  # of a sample; a page of a hundred samples should stay a few megabytes
 EDGE = 256  # pixels
@@ -44,8 +44,8 @@ class ShownSample:
 
 def shown(sample: Conversation, collator: VisionCollator) -> ShownSample:
     """A sample that can be used, with the pixels of its first pictures."""
-    encoded = collator.outline(sample)
-    ids, learned = encoded["input_ids"][0].tolist(), learned_tokens(encoded["supervised"][0])
+    encoded = collator.token_layout(sample)
+    ids, learned = encoded["input_ids"][0].tolist(), learned_tokens(encoded["loss_mask"][0])
     text = [Piece(_cut(piece.text), piece.count, piece.learned) for piece in pieces(ids, learned, collator.tokenizer)]
     media = [part for message in sample.messages for part in message.content if isinstance(part, (ImagePart, VideoPart))]
     images = [image for part in media for image in _images(part)]

@@ -98,14 +98,14 @@ def main(config: AblationConfig) -> None:
 def _configure(config: AblationConfig, folder: Path, name: str, seed: int) -> TrainConfig:
     arm, out = ARMS[name], Path(config.out)
     data = DataConfig(
-        train=[str(folder / "train.jsonl")], held_out=[str(folder / "held_out.jsonl")], max_length=512, workers=0,
+        train=[str(folder / "train.jsonl")], eval=[str(folder / "held_out.jsonl")], max_length=512, workers=0,
         features=str(out / ("late" if arm.peers else "exact")),
     )  # fmt: skip
     label = name.replace(", ", "-").replace(" ", "-")
     return TrainConfig(
         target_dtype="float32", out=str(out / f"{label}-{seed}"), data=data, optim=replace(arm.optim), seed=seed,
-        draft=DraftConfig(vocab_size=512, dtype="float32", **arm.draft), epochs=config.epochs, eval_every=10_000,
-        save_every=10_000, keep_checkpoints=1,
+        draft=DraftConfig(vocab_size=512, dtype="float32", **arm.draft), epochs=config.epochs, eval_steps=10_000,
+        save_steps=10_000, save_total_limit=1,
     )  # fmt: skip
 
 

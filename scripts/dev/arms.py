@@ -21,7 +21,7 @@ from vlm_eagle.training.trainer import Trainer
 
 _WAYS: dict[str, dict[str, Any]] = {
     "T=0": {},
-    "T=1": {"sampling": Sampling(temperature=1.0), "drawn_drafts": True},
+    "T=1": {"sampling": Sampling(temperature=1.0), "sampled_drafts": True},
 }
 
 
@@ -39,9 +39,9 @@ class LateMask(VisionCollator):
     def encode(self, conversation):
         """One sample with its mask two positions late."""
         encoded = super().encode(conversation)
-        mask = encoded["supervised"].roll(2, dims=1)
+        mask = encoded["loss_mask"].roll(2, dims=1)
         mask[:, :2] = mask[:, -1] = False
-        return {**encoded, "supervised": mask}
+        return {**encoded, "loss_mask": mask}
 
 
 def train(run: TrainConfig, peers: bool, accelerator: Accelerator) -> None:
@@ -55,7 +55,7 @@ def _capture(run: TrainConfig, late: bool, accelerator: Accelerator) -> None:
     data = OnlineData(run, accelerator)
     if late:
         data.collator = LateMask(data.target.processor, max_length=run.data.max_length)
-    for name, dataset in (("train", data.train), ("held_out", data.held_out)):
+    for name, dataset in (("train", data.train), ("eval", data.eval)):
         folder = Path(run.data.features) / name
         data.filler(run, folder, dataset, data.data_hash, False, accelerator).fill(range(len(dataset)), 8)
 
@@ -68,7 +68,7 @@ def score(target: Target, folder: Path, limit: int) -> dict[str, float]:
     for name in default_names(False):
         for number, prompt in enumerate(load_benchmark(name, limit).prompts):
             batch = collator([prompt.conversation]).to(target.device)
-            kind = "images" if "image_grid_thw" in batch.pixels else "text"
+            kind = "images" if "image_grid_thw" in batch.vision_inputs else "text"
             for label, options in _WAYS.items():
                 (answer,) = generate(
                     target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=160, seed=number, **options)

@@ -38,9 +38,9 @@ class DemoTargetConfig:
 
 
 def main(config: DemoTargetConfig) -> None:
-    """Builds, trains, saves, measures; `made.json` beside the weights is the record."""
+    """Builds, trains, saves, measures; `provenance.json` beside the weights is the record."""
     from vlm_eagle.demo import build_target
-    from vlm_eagle.demo.look import look
+    from vlm_eagle.demo.vision_eval import look
     from vlm_eagle.target.load import load_target
 
     console, out = Console(), Path(config.out)
@@ -52,11 +52,11 @@ def main(config: DemoTargetConfig) -> None:
             easy_batches=200 if config.start is None else 0, checkpoint=out, console=console,
         )  # fmt: skip
         build_target.save(model, processor, out)
-        earlier = json.loads((Path(config.start) / "made.json").read_text()) if config.start else []
-        write_json(out / "made.json", [*earlier, {**describe_run(config=asdict(config)), "log": log}])
+        earlier = json.loads((Path(config.start) / "provenance.json").read_text()) if config.start else []
+        write_json(out / "provenance.json", [*earlier, {**describe_run(config=asdict(config)), "log": log}])
     sight = look(load_target(str(out), dtype="float32"), config.check)
     console.print(sight)
-    write_json(out / "sight.json", {"held_out_answers": sight})
+    write_json(out / "eval.json", {"held_out_answers": sight})
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main(config: CheckConfig) -> int:
     prompts = [conversation(i) for i in range(config.conversations)]
     write_jsonl(out / "prompts.jsonl", prompts)
     # cut answers are kept and compared too; the dtype is the server's
-    common = ("--data", out / "prompts.jsonl", "--max-new-tokens", config.max_new_tokens, "--cut-answers", "keep")
+    common = ("--data", out / "prompts.jsonl", "--max-new-tokens", config.max_new_tokens, "--truncated-answers", "keep")
     common += ("--target", config.target)
     port, target = free_port(), str(DEMO_TARGET) if config.target == DEMO else config.target
     command = vllm_command(config.vllm_python, target, port=port)

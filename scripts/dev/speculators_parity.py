@@ -108,7 +108,7 @@ def our_logits(draft: "Eagle3Draft", target: "Target", ids: "Tensor", aux: "Tens
 
     from vlm_eagle.training.ttt_dense import TTTAttention
 
-    embed = draft.embed_tokens if draft.config.own_embeddings else target.embed_tokens
+    embed = draft.embed_tokens if draft.config.has_own_embed_tokens else target.embed_tokens
     attend, hidden, said = TTTAttention(), draft.fuse(aux), []
     for k in range(steps):
         shifted = torch.cat([ids[:, k:], ids.new_zeros(1, k)], dim=1)

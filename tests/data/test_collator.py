@@ -44,23 +44,23 @@ def test_a_sample_does_not_depend_on_its_neighbours(processor, samples, for_gene
     collator = VisionCollator(processor, for_generation=for_generation)
     batch, alone = collator(samples), [collator([sample]) for sample in samples]
     length = batch.input_ids.shape[1]
-    padding = {"input_ids": collator.pad_id, "attention_mask": 0, "supervised": 0, "mm_token_type_ids": 0}
+    padding = {"input_ids": collator.pad_id, "attention_mask": 0, "loss_mask": 0, "mm_token_type_ids": 0}
     for name, value in padding.items():
-        read = lambda b, name=name: b.pixels[name] if name in b.pixels else getattr(b, name)
+        read = lambda b, name=name: b.vision_inputs[name] if name in b.vision_inputs else getattr(b, name)
         for i, single in enumerate(alone):
             own = read(single)[0]
             filler = own.new_full((length - len(own),), value)
             assert torch.equal(read(batch)[i], torch.cat([own, filler])), (name, i)
     for name in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
-        parts = [single.pixels[name] for single in alone if name in single.pixels]
-        assert torch.equal(batch.pixels[name], torch.cat(parts)), name
-    assert len(batch.pixels["image_grid_thw"]) == 1 + 3 + 1 + 1
-    assert len(batch.pixels["video_grid_thw"]) == 2
+        parts = [single.vision_inputs[name] for single in alone if name in single.vision_inputs]
+        assert torch.equal(batch.vision_inputs[name], torch.cat(parts)), name
+    assert len(batch.vision_inputs["image_grid_thw"]) == 1 + 3 + 1 + 1
+    assert len(batch.vision_inputs["video_grid_thw"]) == 2
     assert (batch.ids, batch.skipped, len(batch)) == (tuple("012345"), {}, 6)
 
 
 def test_text_needs_no_pixels(collator, samples):
-    assert set(collator(samples[:1]).pixels) <= {"mm_token_type_ids"}
+    assert set(collator(samples[:1]).vision_inputs) <= {"mm_token_type_ids"}
 
 
 def test_an_image_becomes_what_the_processor_alone_makes_of_it(collator, processor):
@@ -107,7 +107,7 @@ def test_a_video_file(collator, processor, tmp_path):
     assert all(f"<{seconds} seconds>" in text for seconds in ("0.2", "1.2"))  # the middles of pairs at 2 fps
     brightness = encoded["pixel_values_videos"].reshape(t, -1).mean(1)
     assert brightness[1] > brightness[0] + 0.2
-    assert supervised_text(processor.tokenizer, encoded["input_ids"][0], encoded["supervised"][0]) == "A kettle.<|im_end|>"
+    assert supervised_text(processor.tokenizer, encoded["input_ids"][0], encoded["loss_mask"][0]) == "A kettle.<|im_end|>"
 
 
 def test_prompts_for_generation(processor, samples):
@@ -117,17 +117,17 @@ def test_prompts_for_generation(processor, samples):
     assert all(text.endswith("<|im_end|>\n<|im_start|>assistant\n") for text in texts)
     assert [text.count("<|im_start|>assistant\n") for text in texts] == [1, 1, 1, 1, 1, 2]  # earlier answers stay
     assert not any("A kettle." in text for text in texts)
-    assert batch.supervised[:-1].sum() == 0
+    assert batch.loss_mask[:-1].sum() == 0
     assert batch.attention_mask[:, 0].all(), "padding stands on the right"
 
 
 def test_llm_only_skips_media(processor, samples):
     batch = VisionCollator(processor, llm_only=True)(samples)
     assert (batch.ids, batch.skipped) == (("0",), {"has media": 5})
-    assert batch.pixels == {}
+    assert batch.vision_inputs == {}
 
 
 def test_a_text_only_tokenizer(processor, collator, samples):
     batch, usual = VisionCollator(processor.tokenizer)(samples), collator(samples[:1])
-    assert (batch.ids, batch.skipped, batch.pixels) == (("0",), {"has media": 5}, {})
-    assert all(torch.equal(getattr(batch, f), getattr(usual, f)) for f in ("input_ids", "attention_mask", "supervised"))
+    assert (batch.ids, batch.skipped, batch.vision_inputs) == (("0",), {"has media": 5}, {})
+    assert all(torch.equal(getattr(batch, f), getattr(usual, f)) for f in ("input_ids", "attention_mask", "loss_mask"))

@@ -40,7 +40,7 @@ def outcome(make, conversation: Conversation):
         encoded = make(conversation)
     except BadRow as error:
         return error.reason
-    return encoded["input_ids"][0].tolist(), encoded["supervised"][0].tolist()
+    return encoded["input_ids"][0].tolist(), encoded["loss_mask"][0].tolist()
 
 
 def blank(width: int, height: int) -> Image.Image:
@@ -57,7 +57,7 @@ def blank(width: int, height: int) -> Image.Image:
 def test_images_of_any_size_in_any_budget(processor, sizes, budget):
     collator = collator_for(processor, *budget)
     conversation = about(*(blank(*size) for size in sizes))
-    assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
+    assert outcome(collator.token_layout, conversation) == outcome(collator.encode, conversation)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_images_of_any_size_in_any_budget(processor, sizes, budget):
 def test_frame_lists_of_any_size_in_any_budget(processor, size, frames, fps, budget, video_pixels):
     collator = collator_for(processor, *budget, video_pixels=video_pixels)
     conversation = about(VideoPart(tuple(blank(*size) for _ in range(frames)), fps), blank(50, 70))
-    assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
+    assert outcome(collator.token_layout, conversation) == outcome(collator.encode, conversation)
 
 
 @pytest.mark.skipif(not hasattr(Qwen3VLVideoProcessor, "get_num_of_video_patches"), reason="transformers before 5.17")
@@ -100,8 +100,8 @@ def test_long_videos_share_a_budget(processor, monkeypatch):
     tokens = []
     for frames in (2, 6):
         conversation = about(VideoPart((blank(600, 600),) * frames))
-        assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
-        ids = collator.outline(conversation)["input_ids"]
+        assert outcome(collator.token_layout, conversation) == outcome(collator.encode, conversation)
+        ids = collator.token_layout(conversation)["input_ids"]
         tokens.append(int((ids == collator.media_ids[1]).sum()) / frames)
     assert tokens[1] < tokens[0]
 
@@ -113,17 +113,19 @@ def test_images_and_videos_in_several_turns(processor):
     answer = chat("x", "Yes.").messages[1]
     conversation = Conversation("c", (first, answer, second, answer))
     collator = collator_for(processor)
-    ids, mask = outcome(collator.outline, conversation)
+    ids, mask = outcome(collator.token_layout, conversation)
     assert (ids, mask) == outcome(collator.encode, conversation)
     assert sum(mask) == 2 * len(processor.tokenizer.encode("Yes.<|im_end|>"))
     for limit in range(1, len(ids) + 2, 7):  # also where it has to be cut, or dropped
         short = collator_for(processor, max_length=limit)
-        assert outcome(short.outline, conversation) == outcome(short.encode, conversation)
+        assert outcome(short.token_layout, conversation) == outcome(short.encode, conversation)
 
 
 def test_a_smaller_budget_costs_fewer_tokens(processor):
     conversation = about(blank(512, 512))
-    lengths = [len(outcome(collator_for(processor, None, most).outline, conversation)[0]) for most in (262_144, 65_536, 1024)]
+    lengths = [
+        len(outcome(collator_for(processor, None, most).token_layout, conversation)[0]) for most in (262_144, 65_536, 1024)
+    ]
     assert lengths[0] - lengths[1] == (262_144 - 65_536) // 1024
     assert lengths[1] - lengths[2] == (65_536 - 1024) // 1024
 
@@ -131,7 +133,7 @@ def test_a_smaller_budget_costs_fewer_tokens(processor):
 def test_frames_of_different_sizes_are_refused_both_ways(processor):
     conversation = about(VideoPart((blank(300, 100), blank(100, 300))))
     collator = collator_for(processor)
-    assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation) == "video broken"
+    assert outcome(collator.token_layout, conversation) == outcome(collator.encode, conversation) == "video broken"
 
 
 def test_a_video_file(processor, tmp_path):
@@ -141,7 +143,7 @@ def test_a_video_file(processor, tmp_path):
         for packet in [packet for frame in [*frames, None] for packet in stream.encode(frame)]:
             container.mux(packet)
     conversation, collator = about(VideoPart(tmp_path / "clip.mp4")), collator_for(processor)
-    assert outcome(collator.outline, conversation) == outcome(collator.encode, conversation)
+    assert outcome(collator.token_layout, conversation) == outcome(collator.encode, conversation)
     (before,) = read_headers(conversation)
     (tmp_path / "clip.mp4").write_bytes((tmp_path / "clip.mp4").read_bytes() + b"\0")
     assert read_headers(conversation) != (before,)
@@ -154,7 +156,7 @@ def test_bad_media_have_the_same_reason(processor, tmp_path):
     for part in (tmp_path / "none.png", tmp_path / "broken.png", blank(500, 2), *map(VideoPart, (
         tmp_path / "none.mp4", tmp_path / "broken.mp4", (tmp_path / "none.png",),
     ))):  # fmt: skip
-        reason = outcome(collator.outline, about(part))
+        reason = outcome(collator.token_layout, about(part))
         assert isinstance(reason, str)
         assert reason == outcome(collator.encode, about(part))
 
@@ -212,7 +214,7 @@ def test_no_pixel_is_decoded(processor, tmp_path, monkeypatch):
 
     for kind in {type(Image.open(file)) for file in files} | {Image.Image}:
         monkeypatch.setattr(kind, "load", refuse)
-    assert outcome(collator_for(processor).outline, about(*files)) == expected
+    assert outcome(collator_for(processor).token_layout, about(*files)) == expected
 
 
 @pytest.mark.parametrize("budget", [(0, 5000), (9000, 5000), (1, 1000), (None, 0), (300_000, None)])

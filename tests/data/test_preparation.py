@@ -60,7 +60,7 @@ def by_encoding(dataset: ConversationDataset, collator: VisionCollator) -> list[
         except BadRow as error:
             rows.append((error.reason, 0, 0, 0, {}))
             continue
-        ids, mask = encoded["input_ids"][0], encoded["supervised"][0]
+        ids, mask = encoded["input_ids"][0], encoded["loss_mask"][0]
         learned = Counter(ids[1:][mask[:-1]].tolist())
         media = sum(int((ids == token).sum()) for token in collator.media_ids[:2])
         rows.append((None, len(ids), int(mask.sum()), media, dict(learned)))

@@ -68,7 +68,7 @@ def test_numbers_are_those_of_encoded_samples(dataset, collator, found):
     good = [sample for sample in (dataset[i] for i in range(len(dataset) - 3)) if not isinstance(sample, BadRow)]
     encoded = [collator.encode(sample) for sample in good]
     lengths = [one["input_ids"].shape[1] for one in encoded]
-    learned = torch.cat([one["input_ids"][0, 1:][one["supervised"][0, :-1]] for one in encoded])
+    learned = torch.cat([one["input_ids"][0, 1:][one["loss_mask"][0, :-1]] for one in encoded])
     summary = summarise(found, [100, 5000])
     assert (summary["read"], summary["kept"]) == (21, 18)
     assert summary["dropped"] == {"bad JSON": 1, "nothing to learn": 1, "image missing": 1}

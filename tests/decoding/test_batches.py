@@ -35,8 +35,17 @@ def test_batch_equals_each_prompt_alone(target, draft, prompts, shape):
         assert answer.tokens == generate(target, prompt, settings=Settings(max_new_tokens=14))[0].tokens
 
 
+def test_a_ragged_batch_without_a_draft_is_what_transformers_writes(target, prompts):
+    together, alone = prompts
+    answers = generate(target, together, settings=Settings(max_new_tokens=14))
+    for answer, prompt in zip(answers, alone, strict=True):
+        inputs = {"input_ids": prompt.input_ids, "attention_mask": prompt.attention_mask, **prompt.vision_inputs}
+        whole = target.model.generate(**inputs, max_new_tokens=14, do_sample=False)[0].tolist()
+        assert answer.tokens == whole[prompt.input_ids.shape[1] :]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"drawn_drafts": True}], ids=["argmax drafts", "drawn drafts"])
+@pytest.mark.parametrize("options", [{}, {"sampled_drafts": True}], ids=["argmax drafts", "drawn drafts"])
 def test_sampling_does_not_depend_on_the_batch(target, draft, prompts, options):
     together, alone = prompts
     options |= {"sampling": Sampling(temperature=0.9, top_p=0.9), "max_new_tokens": 10}
@@ -96,18 +105,18 @@ def test_turns_share_caches_and_change_nothing(target, task, shape):
         conversation, earlier = mix.sample(task, 4).prompt(), 0
         for turn in range(3):
             prompt = collate([conversation])
-            into = [Generation()]
+            out = [Generation()]
             read.clear()
-            for _ in stream_with(decoder, prompt, settings, into):
+            for _ in stream_with(decoder, prompt, settings, out):
                 pass
             first_read, seen = read[0], len(looked)
             (expected,) = generate(target, prompt, draft, Settings(shape=settings.shape, max_new_tokens=9))
             del looked[seen:]
-            assert into[0].tokens == expected.tokens
+            assert out[0].tokens == expected.tokens
             if turn:
                 assert first_read <= prompt.input_ids.shape[1] - earlier + 1, "the last turn's prompt was read again"
             earlier = prompt.input_ids.shape[1]
-            text = target.tokenizer.decode(into[0].tokens, skip_special_tokens=True)
+            text = target.tokenizer.decode(out[0].tokens, skip_special_tokens=True)
             conversation = conversation.answered(text).asked(f"And number {turn}?")
         assert len(looked) == (task == "multi-image"), "an image was read again"
     finally:
@@ -120,10 +129,10 @@ def test_caches_are_allocated_once(target, draft, prompts):
     decoder = SpeculativeDecoder(target, draft, TreeShape(8, 3, 3), Sampler(Sampling()))
     steps = stream_with(decoder, prompts[1][0], Settings(shape=decoder.shape, max_new_tokens=40))
     next(steps)
-    before = [layer.keys.data_ptr() for layer in decoder.cache.layers] + [decoder.drafter.rows.keys.data_ptr()]
+    before = [layer.keys.data_ptr() for layer in decoder.cache.layers] + [decoder.drafter.cache.keys.data_ptr()]
     for _ in steps:
         pass
-    after = [layer.keys.data_ptr() for layer in decoder.cache.layers] + [decoder.drafter.rows.keys.data_ptr()]
+    after = [layer.keys.data_ptr() for layer in decoder.cache.layers] + [decoder.drafter.cache.keys.data_ptr()]
     assert before == after
 
 
@@ -141,11 +150,11 @@ def test_one_host_read_per_cycle(target, draft, prompts):
 
     for shape in SHAPES[1:]:
         decoder = SpeculativeDecoder(target, draft, shape, Sampler(Sampling()))
-        decoder.read(prompts[0], 20, [0] * 4)
+        decoder.prefill(prompts[0], 20, [0] * 4)
         with CountReads() as counter:
             for _ in range(3):
                 verdict = decoder.cycle(torch.ones(4, dtype=torch.bool))
-                decoder.longest += shape.num_steps + 1  # what the host would learn from its one read
+                decoder.max_seq_len += shape.num_steps + 1  # what the host would learn from its one read
         assert counter.reads == 0, shape
         assert verdict.counts.shape == (4,)
 
@@ -158,7 +167,7 @@ def fx_recording(action, reset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"drawn_drafts": True}], ids=["argmax drafts", "drawn drafts"])
+@pytest.mark.parametrize("options", [{}, {"sampled_drafts": True}], ids=["argmax drafts", "drawn drafts"])
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_a_recorded_cycle_can_be_replayed(target, draft, prompts, shape, options):
     """Whatever a cycle does it does to the same tensors and without Python values that change between cycles, over several
@@ -173,10 +182,10 @@ def test_a_recorded_cycle_can_be_replayed(target, draft, prompts, shape, options
     for prompt in (*short, short[0]):
         answers = []
         for decoder in (plain, replayed):
-            into = [Generation() for _ in range(4)]
-            for _ in stream_with(decoder, prompt, settings, into):
+            out = [Generation() for _ in range(4)]
+            for _ in stream_with(decoder, prompt, settings, out):
                 pass
-            answers.append(into)
+            answers.append(out)
         assert answers[0] == answers[1]
     assert replayed.recorded.usable
     assert replayed.recorded.recordings
@@ -188,10 +197,10 @@ def test_a_failed_recording_is_said_and_survived(target, draft, prompts, caplog)
         raise RuntimeError("operation not permitted")
 
     decoder = SpeculativeDecoder(target, draft, TreeShape(5), Sampler(Sampling()))
-    decoder.recorded, into = RecordedCycles(fail), [Generation()]
-    for _ in stream_with(decoder, prompts[1][0], Settings(shape=TreeShape(5), max_new_tokens=12), into):
+    decoder.recorded, out = RecordedCycles(fail), [Generation()]
+    for _ in stream_with(decoder, prompts[1][0], Settings(shape=TreeShape(5), max_new_tokens=12), out):
         pass
     assert [r.getMessage() for r in caplog.records] == [
         "Cycles are not recorded as graphs and run slower: operation not permitted"
     ]
-    assert into == generate(target, prompts[1][0], draft, Settings(shape=TreeShape(5), max_new_tokens=12))
+    assert out == generate(target, prompts[1][0], draft, Settings(shape=TreeShape(5), max_new_tokens=12))

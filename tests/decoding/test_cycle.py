@@ -35,12 +35,12 @@ def test_a_paused_row_goes_on_where_it_stood(target, shape):
     written = []
     for paused in ((), (1, 2, 4)):
         decoder = decoder_for(target, draft, shape)
-        answers = [[token] for token in decoder.read(prompts, 60, [0, 0]).tolist()]
+        answers = [[token] for token in decoder.prefill(prompts, 60, [0, 0]).tolist()]
         for number in range(9):
-            going = torch.tensor([True, number not in paused])
+            active = torch.tensor([True, number not in paused])
             before = [t[1].clone() for t in (decoder.state.lengths, decoder.state.root)]
-            committed = decoder.cycle(going).to_host()
-            decoder.note(committed)
+            committed = decoder.cycle(active).to_host()
+            decoder.on_commit(committed)
             if number in paused:
                 assert committed[1] == []
                 assert [t[1] for t in (decoder.state.lengths, decoder.state.root)] == before
@@ -64,7 +64,7 @@ def test_an_interrupted_reading_leaves_no_half_state(target, draft):
     list(stream_with(decoder, first, settings))
     hook = target.decoder.layers[3].register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        decoder.read(other, 8, [0])
+        decoder.prefill(other, 8, [0])
     hook.remove()
     tokens = [token for (piece,) in stream_with(decoder, first, settings) for token in piece]
     assert tokens == generate(target, first, draft, Settings(shape=SHAPE, max_new_tokens=8))[0].tokens
@@ -75,14 +75,14 @@ def test_a_picture_is_told_from_the_one_before(target, draft):
     """Two pictures of one size under the same words, in turn; and `forget` has everything read again."""
     decoder, settings = decoder_for(target, draft), Settings(shape=SHAPE, max_new_tokens=6)
     one = prompts_of(target, "describe")
-    other = replace(one, pixels={**one.pixels, "pixel_values": one.pixels["pixel_values"].flip(0)})
+    other = replace(one, vision_inputs={**one.vision_inputs, "pixel_values": one.vision_inputs["pixel_values"].flip(0)})
     expected = [generate(target, prompt, draft, Settings(shape=SHAPE, max_new_tokens=6))[0].tokens for prompt in (one, other)]
     looked = []
     hook = target.model.model.visual.register_forward_pre_hook(lambda *_: looked.append(1))
     for prompt, tokens in zip((one, other, one, one), (*expected, *expected[:1] * 2), strict=True):
         assert [token for (piece,) in stream_with(decoder, prompt, settings) for token in piece] == tokens
     assert len(looked) == 3
-    decoder.forget()
+    decoder.reset_cache()
     list(stream_with(decoder, one, settings))
     hook.remove()
     assert len(looked) == 4
@@ -115,7 +115,7 @@ def test_what_the_limit_cuts_off_was_not_accepted(target):
 def test_every_cycle_has_random_numbers_of_its_own(target, draft):
     """The prefill, and each cycle after it."""
     decoder, seen = decoder_for(target, draft, sampling=Sampling(temperature=1.0)), []
-    decoder.read(prompts_of(target, "arithmetic"), 20, [7])
+    decoder.prefill(prompts_of(target, "arithmetic"), 20, [7])
     seen.append(decoder.state.uniform[0].clone())
     for _ in range(3):
         decoder.cycle(torch.ones(1, dtype=torch.bool))
@@ -126,8 +126,8 @@ def test_every_cycle_has_random_numbers_of_its_own(target, draft):
 
 def test_drafts_are_drawn_as_the_target_draws(target, draft):
     """Under the same sampling parameters: a token that the target may not say is not worth proposing."""
-    decoder = SpeculativeDecoder(target, draft, SHAPE, Sampler(Sampling(temperature=0.7, top_k=3)), drawn_drafts=True)
-    decoder.read(prompts_of(target, "arithmetic"), 20, [7])
+    decoder = SpeculativeDecoder(target, draft, SHAPE, Sampler(Sampling(temperature=0.7, top_k=3)), sampled_drafts=True)
+    decoder.prefill(prompts_of(target, "arithmetic"), 20, [7])
     decoder.cycle(torch.ones(1, dtype=torch.bool))
     assert (decoder.tree.proposals > 0).sum(-1).tolist() == [[3] * 4]
 

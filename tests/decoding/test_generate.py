@@ -26,7 +26,7 @@ def prompt_of(target, task, seed=1):
 
 def hf_greedy(target, batch, max_new_tokens):
     output = target.model.generate(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.pixels,
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.vision_inputs,
         max_new_tokens=max_new_tokens, do_sample=False,
     )  # fmt: skip
     return output[0, batch.input_ids.shape[1] :].tolist()
@@ -72,10 +72,10 @@ def test_stops_exactly(target, draft):
 
 
 def test_stream_yields_what_generate_returns(target, draft):
-    batch, into = prompt_of(target, "describe"), Generation()
-    pieces = list(stream(target, batch, draft, Settings(max_new_tokens=15), into=[into]))
-    assert [token for (piece,) in pieces for token in piece] == into.tokens
-    assert len(pieces) == into.stats.forwards + 1
+    batch, out = prompt_of(target, "describe"), Generation()
+    pieces = list(stream(target, batch, draft, Settings(max_new_tokens=15), out=[out]))
+    assert [token for (piece,) in pieces for token in piece] == out.tokens
+    assert len(pieces) == out.stats.forwards + 1
 
 
 def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
@@ -85,7 +85,7 @@ def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
     with pytest.raises(UserError, match="2 seeds for 1 prompts"):
         generate(target, batch, settings=Settings(seed=[1, 2]))
     with pytest.raises(UserError, match="temperature above 0"):
-        Settings(drawn_drafts=True)
+        Settings(sampled_drafts=True)
     with pytest.raises(UserError, match="context of 4096"):
         generate(target, batch, settings=Settings(max_new_tokens=5000))
     with pytest.raises(UserError, match="An empty stop string"):
@@ -93,7 +93,7 @@ def test_bad_prompts_and_drafts_are_refused(target, text_target, draft):
     with pytest.raises(UserError, match="Give a list"):
         Settings(stop_strings="x")
     with pytest.raises(UserError, match="and a chain"):
-        Settings(drawn_drafts=True, sampling=Sampling(temperature=1.0), shape=TreeShape(4, 2, 2))
+        Settings(sampled_drafts=True, sampling=Sampling(temperature=1.0), shape=TreeShape(4, 2, 2))
     with pytest.raises(UserError, match="aux layer ids"):
         generate(target, batch, make_draft(text_target))
     for change, said in (
@@ -141,7 +141,7 @@ def count_forwards(target, folders, max_new_tokens=16):
         batch = prompt_of(target, task, seed=2)
         (answer,) = generate(target, batch, draft, Settings(shape=TreeShape(4), max_new_tokens=max_new_tokens))
         ours.append((answer.tokens, answer.stats.forwards))
-        theirs.append(plain.generate(batch.input_ids[0].tolist(), batch.pixels, 4, max_new_tokens))
+        theirs.append(plain.generate(batch.input_ids[0].tolist(), batch.vision_inputs, 4, max_new_tokens))
     return ours, theirs
 
 

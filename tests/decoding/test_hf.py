@@ -18,10 +18,14 @@ def left_padded(target, tasks):
     collate = VisionCollator(target.processor, for_generation=True)
     batch = collate([mix.sample(task, 2) for task in tasks])
     order = batch.attention_mask.argsort(dim=1, stable=True)
-    pixels = dict(batch.pixels)
-    if "mm_token_type_ids" in pixels:
-        pixels["mm_token_type_ids"] = pixels["mm_token_type_ids"].gather(1, order)
-    return {"input_ids": batch.input_ids.gather(1, order), "attention_mask": batch.attention_mask.gather(1, order), **pixels}
+    vision_inputs = dict(batch.vision_inputs)
+    if "mm_token_type_ids" in vision_inputs:
+        vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
+    return {
+        "input_ids": batch.input_ids.gather(1, order),
+        "attention_mask": batch.attention_mask.gather(1, order),
+        **vision_inputs,
+    }
 
 
 @pytest.mark.parametrize("tasks", [("describe",), ("describe", "arithmetic", "multi-image")])
@@ -71,7 +75,7 @@ def test_stop_strings(target, draft):
 
 
 def test_sampling_follows_the_global_seed(text_target):
-    inputs, ours = left_padded(text_target, ("arithmetic",)), custom_generate(make_draft(text_target), drawn_drafts=True)
+    inputs, ours = left_padded(text_target, ("arithmetic",)), custom_generate(make_draft(text_target), sampled_drafts=True)
     runs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -91,11 +95,11 @@ SAMPLED = [
 def test_sampling_parameters_are_those_of_generate(text_target, monkeypatch, options, expected):
     inputs, asked = left_padded(text_target, ("arithmetic",)), []
     monkeypatch.setattr(hf, "stream", lambda *given, **_: asked.append(given[3]) or iter(()))
-    drawn, ours = (custom_generate(make_draft(text_target), drawn_drafts=drawn) for drawn in (True, False))
+    drawn, ours = (custom_generate(make_draft(text_target), sampled_drafts=drawn) for drawn in (True, False))
     text_target.model.generate(**inputs, max_new_tokens=3, do_sample=True, custom_generate=drawn, **options)
     text_target.model.generate(**inputs, max_new_tokens=3, do_sample=False, custom_generate=ours)
     assert [settings.sampling for settings in asked] == [expected, Sampling()]
-    assert asked[0].drawn_drafts
+    assert asked[0].sampled_drafts
 
 
 def test_streamer(text_target):

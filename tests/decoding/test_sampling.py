@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from vlm_eagle.data.collator import VisionCollator
+from vlm_eagle.decoding.acceptance import accept
 from vlm_eagle.decoding.generate import Generation, Settings, generate, stream_with
-from vlm_eagle.decoding.rejection import accept_drawn
+from vlm_eagle.decoding.rejection import accept_sampled
 from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
-from vlm_eagle.decoding.verify import accept
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
-from vlm_eagle.target.cache import TreeCache
+from vlm_eagle.target.kv_cache import TreeKVCache
 
 VOCABULARY, LENGTH, RUNS = 5, 3, 6_000
 DRAFT_IDS = torch.tensor([0, 2, 3])
@@ -115,7 +115,7 @@ def chain_walk(context, sampler, runs, generator, residual=True):
     logits = torch.stack([torch.stack([logits_after(c[: len(context) + i]) for i in range(3)]) for c in contexts])
     parents = torch.tensor([[-1, 0, 1]]).expand(runs, -1)
     tree = DraftTree.from_parents(stacked, parents, 2, proposals=torch.stack(proposals, 1))
-    return committed_by(accept_drawn(tree, sampler.probabilities(logits), DRAFT_IDS, uniform))
+    return committed_by(accept_sampled(tree, sampler.probabilities(logits), DRAFT_IDS, uniform))
 
 
 def careless_walk(*arguments):
@@ -172,7 +172,7 @@ def test_the_real_loop_samples_the_targets_distribution(target, draft):
     state = target.prefill(batch)
     first = sampler.probabilities(state.logits)[0]
     for token in first.nonzero().flatten():
-        state = target.prefill(batch, TreeCache(target.config.num_hidden_layers, batch.input_ids.shape[1] + 1))
+        state = target.prefill(batch, TreeKVCache(target.config.num_hidden_layers, batch.input_ids.shape[1] + 1))
         one, depth = torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long)
         logits, _ = target.verify(
             state.cache, token.view(1, 1), depth, one, state.lengths, int(state.lengths), state.rope_delta
@@ -214,8 +214,8 @@ def test_the_real_loop_uses_every_random_number_once(target, drawn):
             state = target.prefill(Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool)))
             q = sampler.probabilities(state.logits)[0]
             exact |= {(*answer, token): p * float(q[token]) for token in q.nonzero().flatten().tolist()}
-    many = Batch(*(t.expand(rows, -1) for t in (one.input_ids, one.attention_mask, one.supervised)))
-    decoder = SpeculativeDecoder(target, draft, TreeShape(3), sampler, drawn_drafts=drawn)
+    many = Batch(*(t.expand(rows, -1) for t in (one.input_ids, one.attention_mask, one.loss_mask)))
+    decoder = SpeculativeDecoder(target, draft, TreeShape(3), sampler, sampled_drafts=drawn)
     counts, accepted = Counter(), Counter()
     for seed in range(0, runs, rows):
         answers = [Generation() for _ in range(rows)]

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from vlm_eagle.decoding.acceptance import accept
 from vlm_eagle.decoding.drafter import Drafter
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
-from vlm_eagle.decoding.verify import accept
 from vlm_eagle.errors import UserError
 
 
@@ -155,13 +155,13 @@ def test_trees_equal_a_plain_search(target, shape):
     torch.manual_seed(3)
     aux, tokens = torch.randn(2, 6, 3 * target.config.hidden_size), torch.randint(0, 1000, (2, 6))
     drafter = Drafter(draft, target.embed_tokens, shape, 16)
-    drafter.read(aux[:, :4], drafter.embed_tokens(tokens[:, :4]), torch.tensor([4, 3]))
-    drafter.grow(torch.tensor([5, 6]), torch.tensor([4, 3]), 4)
+    drafter.prefill(aux[:, :4], drafter.embed_tokens(tokens[:, :4]), torch.tensor([4, 3]))
+    drafter.propose(torch.tensor([5, 6]), torch.tensor([4, 3]), 4)
     counts = torch.tensor([2, 1])
     aux[1, 3], tokens[1, 3] = aux[1, 4], tokens[1, 4]
     drafter.extend(aux[:, 4:], tokens[:, 4:], torch.tensor([4, 3]), counts, 4)
     lengths = torch.tensor([6, 4])
-    tree = drafter.grow(tokens.gather(1, lengths[:, None] - 1)[:, 0], lengths, 6)
+    tree = drafter.propose(tokens.gather(1, lengths[:, None] - 1)[:, 0], lengths, 6)
     for b, length in enumerate(lengths.tolist()):
         with torch.no_grad():
             expected = plain_tree(draft, target, aux[b, :length], tokens[b, :length], shape)
@@ -176,7 +176,7 @@ def test_children_of_a_node_differ_and_parents_come_first(target):
     draft = make_draft(target, draft_vocab_size=16)
     drafter = Drafter(draft, target.embed_tokens, TreeShape(20, 4, 3), 8)
     lengths = read(drafter, torch.randn(3, 3 * target.config.hidden_size), torch.tensor([5, 6, 7]))
-    tree = drafter.grow(torch.tensor([7]), lengths, 3)
+    tree = drafter.propose(torch.tensor([7]), lengths, 3)
     pairs = list(zip(tree.parents[0].tolist(), tree.tokens[0].tolist(), strict=True))
     assert len(set(pairs)) == len(pairs)
     assert all(parent < node for node, parent in enumerate(tree.parents[0].tolist()))

@@ -46,12 +46,12 @@ def test_proposals_are_those_of_the_plain_formulas(target, pair, name):
     for task in ("describe", "arithmetic"):
         batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 2)])
         prompt = batch.input_ids[0].tolist()
-        plain.see(prompt, batch.pixels)
+        plain.see(prompt, batch.vision_inputs)
         seen = proposals(target, draft, batch, TreeShape(4))
         assert len(seen) >= 2
         for answer, proposed in seen:
             ids = prompt + answer
-            _, aux = plain.target_forward(ids, batch.pixels)
+            _, aux = plain.target_forward(ids, batch.vision_inputs)
             assert proposed == plain.propose(ids, aux, 3), (task, len(answer))
 
 
@@ -84,7 +84,7 @@ def test_mrope_in_a_ragged_batch_and_a_second_turn(target):
     list(stream_with(decoder, first, settings))
     for forget in (False, True):
         if forget:
-            decoder.forget()
+            decoder.reset_cache()
         list(zip(stream_with(decoder, longer, settings), range(2), strict=False))
         rows.append(decoder.drafter.hidden.clone())
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-4, atol=1e-4)
@@ -100,5 +100,5 @@ def test_equal_coordinates_are_one_dimension(text_target):
 def test_own_embeddings_cannot_read_merged_ones(target):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 2)])
     with pytest.raises(UserError, match="brings its own embeddings"):
-        generate(target, batch, make_variant(target, own_embeddings=True), Settings(image_inputs="merged"))
-    generate(target, batch, make_draft(target), Settings(image_inputs="merged", max_new_tokens=2))
+        generate(target, batch, make_variant(target, has_own_embed_tokens=True), Settings(image_inputs="visual_embeds"))
+    generate(target, batch, make_draft(target), Settings(image_inputs="visual_embeds", max_new_tokens=2))

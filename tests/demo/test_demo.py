@@ -19,9 +19,9 @@ from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix, questions
 from vlm_eagle.demo.build_target import TRAIN_SEEDS
 from vlm_eagle.demo.data import BENCHMARK_START, HELD_OUT_START, TRAIN_START, DemoSizes, ensure_demo_data, write_jsonl
-from vlm_eagle.demo.look import attributes, look
 from vlm_eagle.demo.scenes import Scene, Thing, draw, random_scene
 from vlm_eagle.demo.text_target import make_text_target
+from vlm_eagle.demo.vision_eval import attributes, look
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.training.setup import build_run
@@ -70,7 +70,7 @@ def test_the_shipped_target_sees(demo_target):
     sight = look(demo_target, 24)
     for task in ("describe", "vqa", "chinese-image", "multi-image"):
         assert sight[task]["attributes_right"] > 0.9, (task, sight[task])
-    recorded = json.loads((DEMO_TARGET / "sight.json").read_text())["held_out_answers"]
+    recorded = json.loads((DEMO_TARGET / "eval.json").read_text())["held_out_answers"]
     assert min(recorded[task]["attributes_right"] for task in ("describe", "vqa", "chinese-image", "multi-image")) > 0.9
 
 
@@ -106,8 +106,8 @@ def test_training_makes_decoding_accept(demo_target, tmp_path):
     samples = [mix.sample(task, TRAIN_START + i) for i in range(6) for task in ("describe", "code")]
     write_jsonl(tmp_path / "train.jsonl", samples)
     config = TrainConfig(
-        target="demo", out=str(tmp_path), target_dtype="float32", epochs=30, batch_size=6, eval_every=1000, save_every=1000,
-        data=DataConfig(train=[str(tmp_path / "train.jsonl")], held_out=[], workers=0),
+        target="demo", out=str(tmp_path), target_dtype="float32", epochs=30, batch_size=6, eval_steps=1000, save_steps=1000,
+        data=DataConfig(train=[str(tmp_path / "train.jsonl")], eval=[], workers=0),
         draft=DraftConfig(vocab_size=256, ttt_length=4, dtype="float32"),
     )  # fmt: skip
     accelerator = Accelerator(cpu=True)

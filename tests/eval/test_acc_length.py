@@ -35,7 +35,7 @@ def evaluate(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inputs", ["token", "merged"])
+@pytest.mark.parametrize("inputs", ["token", "visual_embeds"])
 def test_rows_are_what_generate_writes_turn_by_turn(evaluate, folder, target, inputs):
     """Every turn is decoded again alone, by the public API, each after the answer that stands in the row before."""
     code, result = evaluate(*SMALL, "--trees", *SHAPES, "--image-inputs", inputs)
@@ -178,7 +178,7 @@ def test_an_interrupted_evaluation_goes_on(evaluate, monkeypatch, options):
 
 OTHERS = (
     "--max-new-tokens 6",
-    "--image-inputs merged",
+    "--image-inputs visual_embeds",
     "--temperature 1",
     "--seed 1",
     "--trees chain4",
@@ -341,7 +341,7 @@ def test_a_prompt_twice_in_a_file_is_asked_once_and_counted_twice(evaluate, monk
 
 
 def test_groups_are_of_one_kind():
-    column = lambda n: type("Column", (), {"side_by_side": n})()
+    column = lambda n: type("Column", (), {"batch_size": n})()
     a, b = column(2), column(3)
     task = lambda c, limit: scoring.Task(c, None, "", limit, 0)
     tasks = [task(a, 9), task(a, 9), task(a, 9), task(a, 7), task(b, 7), task(b, 7), task(b, 7), task(b, 7)]

@@ -23,10 +23,12 @@ def test_partings_are_measured_at_the_right_place(target, task):
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample(task, 1)])
     alone = generate(target, batch, settings=Settings(max_new_tokens=8))[0].tokens
     ids = torch.cat([batch.input_ids, torch.tensor([alone[:5]])], dim=1)
-    types = {k: torch.cat([v, torch.zeros(1, 5, dtype=v.dtype)], dim=1) for k, v in batch.pixels.items() if k.startswith("mm")}
+    types = {
+        k: torch.cat([v, torch.zeros(1, 5, dtype=v.dtype)], dim=1) for k, v in batch.vision_inputs.items() if k.startswith("mm")
+    }
     with torch.no_grad():
-        logits = target.model(input_ids=ids, **{**batch.pixels, **types}).logits[0, -1]
-        logits16 = rounded.model(input_ids=ids, **{**batch.pixels, **types}).logits[0, -1].float()
+        logits = target.model(input_ids=ids, **{**batch.vision_inputs, **types}).logits[0, -1]
+        logits16 = rounded.model(input_ids=ids, **{**batch.vision_inputs, **types}).logits[0, -1].float()
     assert int(logits.argmax()) == alone[5]
     worst, second = int(logits.argmin()), int(logits.topk(2).indices[1])
     for other in (worst, second):

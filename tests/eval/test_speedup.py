@@ -15,9 +15,9 @@ from vlm_eagle.evaluation.scores.intervals import paired_batches
 from vlm_eagle.evaluation.scores.journal import Journal
 from vlm_eagle.evaluation.scores.models import processes
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
-from vlm_eagle.evaluation.timing import race as race_module
+from vlm_eagle.evaluation.timing import benchmark as benchmark_module
 from vlm_eagle.evaluation.timing import runs as speed_runs
-from vlm_eagle.evaluation.timing.race import Course, Lap, groups_of, race
+from vlm_eagle.evaluation.timing.benchmark import Timing, Workload, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import speed_result
 
 SMALL = ("--trees", "3,2,6", "--max-new-tokens", "7", "--baselines", "[]")
@@ -34,18 +34,18 @@ def evaluate(folder, tmp_path, monkeypatch):
     return Evaluation(folder, tmp_path, monkeypatch)
 
 
-def lap(benchmark, ids, method, seconds, first, lengths, forwards=None, repeat=0):
+def timing(benchmark, ids, method, seconds, first, lengths, forwards=None, repeat=0):
     """Answers of 9s; a forward commits as many tokens as fit evenly."""
     tokens = [[9] * n for n in lengths]
     committed = [[(n - 1) // f] * f for n, f in zip(lengths, forwards, strict=True)] if forwards else []
     accepted = [[c - 1 for c in row] for row in committed]
-    return Lap(benchmark, tuple((i, 0) for i in ids), method, repeat, Timed(tokens, first, seconds, committed, accepted))
+    return Timing(benchmark, tuple((i, 0) for i in ids), method, repeat, Timed(tokens, first, seconds, committed, accepted))
 
 
 LAPS = [
-    lap("one", "ab", "plain", 4.0, 1.0, (9, 5), (8, 4)), lap("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2)),
-    lap("one", "c", "plain", 6.0, 1.0, (11,), (10,)), lap("one", "c", "drafted", 1.0, 0.5, (11,), (2,)),
-    lap("two", "d", "plain", 3.0, 1.0, (7,), (6,)), lap("two", "d", "drafted", 3.0, 1.0, (7,), (6,)),
+    timing("one", "ab", "plain", 4.0, 1.0, (9, 5), (8, 4)), timing("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2)),
+    timing("one", "c", "plain", 6.0, 1.0, (11,), (10,)), timing("one", "c", "drafted", 1.0, 0.5, (11,), (2,)),
+    timing("two", "d", "plain", 3.0, 1.0, (7,), (6,)), timing("two", "d", "drafted", 3.0, 1.0, (7,), (6,)),
 ]  # fmt: skip
 NAMES = {"plain": PLAIN, "drafted": DRAFTED}
 
@@ -67,7 +67,7 @@ def test_sums_are_divided_not_ratios_averaged():
 
 
 def test_equal_answers_are_counted_by_batch_and_only_where_they_must_be():
-    changed = lap("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2))
+    changed = timing("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2))
     changed.timed.tokens[1][4] = 8
     speed = speed_result({}, [LAPS[0], changed, *LAPS[2:]], NAMES, greedy=True)
     assert [b["methods"][DRAFTED]["equal_to_target_alone"] for b in speed["benchmarks"]] == [2, 1]
@@ -77,7 +77,7 @@ def test_equal_answers_are_counted_by_batch_and_only_where_they_must_be():
 
 
 def test_repeats_are_one_unit():
-    again = [lap("one", "c", "plain", 2.0, 1.0, (11,), (10,), 1), lap("one", "c", "drafted", 3.0, 0.5, (11,), (2,), 1)]
+    again = [timing("one", "c", "plain", 2.0, 1.0, (11,), (10,), 1), timing("one", "c", "drafted", 3.0, 0.5, (11,), (2,), 1)]
     (one, _) = speed_result({}, LAPS + again, NAMES, greedy=True)["benchmarks"]
     pairs = paired_batches(one["batches"], PLAIN)
     assert sorted(pairs.values()) == [(14, 2.0, 14, 4.0), (22, 4.0, 22, 8.0)]
@@ -87,7 +87,7 @@ def test_repeats_are_one_unit():
 
 def test_speedups_are_against_the_faster_way_to_do_without_a_draft():
     """Of both ways and of all prompts, end to end and in decoding apart."""
-    fast = [lap(plain.benchmark, [i for i, _ in plain.turns], "generate", plain.timed.total - 0.5, plain.timed.first - 0.8,
+    fast = [timing(plain.benchmark, [i for i, _ in plain.turns], "generate", plain.timed.total - 0.5, plain.timed.first - 0.8,
                 [len(t) for t in plain.timed.tokens]) for plain in LAPS[::2]]  # fmt: skip
     speed = speed_result({}, LAPS + fast, {**NAMES, "generate": GENERATE}, greedy=True)
     assert speed["baselines"] == {"end_to_end": GENERATE, "decode": PLAIN}
@@ -113,14 +113,16 @@ def test_every_method_meets_the_same_prompts_in_a_changing_order(target, tmp_pat
 
         return timed
 
-    course = Course(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
-    turns = [turn for b in benchmarks() for turn in course.turns(b, b.prompts, 6)]
+    workload = Workload(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
+    turns = [turn for b in benchmarks() for turn in workload.turns(b, b.prompts, 6)]
     groups = groups_of(turns, 2)
     assert [len(group) for group in groups] == [2, 2, 1, 2, 2, 1]
-    laps = race({"a": method("a"), "b": method("b")}, course, groups, 2, lambda: None, Journal(tmp_path / "x.json"), "")
+    timings = run_benchmark(
+        {"a": method("a"), "b": method("b")}, workload, groups, 2, lambda: None, Journal(tmp_path / "x.json"), ""
+    )
     warm, timed = seen[:4], seen[4:]
     assert {len(ids) for _, ids, *_ in warm} == {1, 2}
-    assert len(timed) == len(laps) == 2 * 2 * len(groups)
+    assert len(timed) == len(timings) == 2 * 2 * len(groups)
     assert sorted(row[1:] for row in timed if row[0] == "a") == sorted(row[1:] for row in timed if row[0] == "b")
     assert len({row[2] for row in timed}) == len(groups)
     starts = [name for name, *_ in timed[::2]]
@@ -134,8 +136,8 @@ def test_later_turns_follow_one_answer(target, temperature):
     draft = make_imitating_draft(target)
     asked = [prompt("code", 2, "And the other way round?")]
     courses = [
-        Course(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
-        Course(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
+        Workload(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
+        Workload(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
     ]
     first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in courses)
     assert len(first) == 2
@@ -147,7 +149,7 @@ def test_later_turns_follow_one_answer(target, temperature):
 
 @pytest.mark.slow
 def test_answers_are_those_of_acc_length(evaluate):
-    options = ("--samplings", "greedy", "sampled", "--seed", "3", "--image-inputs", "merged")
+    options = ("--samplings", "greedy", "sampled", "--seed", "3", "--image-inputs", "visual_embeds")
     code, timed = evaluate(*SMALL, *options, "--concurrency", "1", "3", script=speedup)
     assert code == 0
     _, scored = evaluate("--trees", "3,2,6", "--max-new-tokens", "7", *options)
@@ -171,15 +173,15 @@ def test_answers_are_those_of_acc_length(evaluate):
 
 @pytest.mark.slow
 def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
-    run, count = race_module._run, []
+    run, count = benchmark_module._run, []
 
-    def counted(method, course, group):
+    def counted(method, workload, group):
         count.append([(turn.prompt.id, turn.number) for turn in group])
         if len(count) == limit:
             raise KeyboardInterrupt
-        return run(method, course, group)
+        return run(method, workload, group)
 
-    monkeypatch.setattr(race_module, "_run", counted)
+    monkeypatch.setattr(benchmark_module, "_run", counted)
     limit, few = 8, [Benchmark("words", [prompt("code", i) for i in range(5)])]
     assert evaluate(*SMALL, on=few, script=speedup) == (130, None)  # 2 to get warm, 2 x 2 timed, half of the third
     count.clear()
@@ -196,18 +198,20 @@ def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other", ["--samplings sampled", "--trees chain4", "--image-inputs merged", "--max-new-tokens 5"])
+@pytest.mark.parametrize(
+    "other", ["--samplings sampled", "--trees chain4", "--image-inputs visual_embeds", "--max-new-tokens 5"]
+)
 def test_a_race_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
-    run, count, few = race_module._run, [], [Benchmark("words", [prompt("code", 1), prompt("code", 2)])]
+    run, count, few = benchmark_module._run, [], [Benchmark("words", [prompt("code", 1), prompt("code", 2)])]
 
-    def counted(method, course, group):
+    def counted(method, workload, group):
         count.append(group)
         if len(count) == 5:  # 2 to get warm, 2 timed
             raise KeyboardInterrupt
-        return run(method, course, group)
+        return run(method, workload, group)
 
     with monkeypatch.context() as patch:
-        patch.setattr(race_module, "_run", counted)
+        patch.setattr(benchmark_module, "_run", counted)
         assert evaluate(*SMALL, on=few, script=speedup)[0] == 130
         assert evaluate(*SMALL, *other.split(), on=few, script=speedup)[0] == 0
     assert len(count) == 5 + 2 + 2 * 2

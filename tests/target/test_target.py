@@ -11,7 +11,7 @@ from vlm_eagle.decoding.tree import DraftTree
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
-from vlm_eagle.target.cache import TreeCache
+from vlm_eagle.target.kv_cache import TreeKVCache
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
@@ -27,8 +27,10 @@ def plain_layer_inputs(target, batch):
     inner, decoder = target.model.model, target.decoder
     embeds = decoder.embed_tokens(batch.input_ids)
     visual = None
-    if "pixel_values" in batch.pixels:
-        output = inner.get_image_features(batch.pixels["pixel_values"], batch.pixels["image_grid_thw"], return_dict=True)
+    if "pixel_values" in batch.vision_inputs:
+        output = inner.get_image_features(
+            batch.vision_inputs["pixel_values"], batch.vision_inputs["image_grid_thw"], return_dict=True
+        )
         visual = batch.input_ids == target.model.config.image_token_id
         embeds = embeds.clone()
         embeds[visual] = torch.cat(output.pooler_output)
@@ -54,7 +56,7 @@ def test_captures_layer_inputs_with_deepstack(target, task):
         inputs, last = plain_layer_inputs(target, batch)
     expected = torch.cat([inputs[i] for i in target.layer_ids], dim=-1)
     torch.testing.assert_close(features.aux_hidden, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(features.last_hidden, last[batch.supervised], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features.last_hidden, last[batch.loss_mask], rtol=1e-4, atol=1e-4)
 
 
 def test_features_do_not_depend_on_the_batch(target, mixed_batch):
@@ -82,7 +84,7 @@ TREE = DraftTree.from_parents(torch.tensor([[5, 9, 11, 9, 14, 20, 21]]), torch.t
 
 def prefilled(model, batch, room=16):
     """A prompt in a cache with room for more."""
-    return model.prefill(batch, TreeCache(model.config.num_hidden_layers, batch.input_ids.shape[1] + room))
+    return model.prefill(batch, TreeKVCache(model.config.num_hidden_layers, batch.input_ids.shape[1] + room))
 
 
 def read_branch(model, state, tokens):
@@ -140,7 +142,7 @@ def test_cache_keeps_an_arbitrary_path(target):
     batch, path = prompt_of(target, "describe"), torch.tensor([[0, 1, 4, 6]])
     state, plain = prefilled(target, batch), prefilled(target, batch)
     verify_tree(target, state, TREE)
-    state.cache.keep(state.lengths, path)
+    state.cache.compact(state.lengths, path)
     chain = DraftTree.from_parents(TREE.tokens[:, path[0]], torch.tensor([[-1, 0, 1, 2]]), 3)
     verify_tree(target, plain, chain)
     end = int(state.lengths) + 4
@@ -178,7 +180,7 @@ def test_common_prefix_looks_at_pictures(target):
 def test_a_video_is_read_again(target):
     """Its frames lie in several blocks; the tokens between them tell nothing of what is shown."""
     batch = prompt_of(target, "describe")
-    video = replace(batch, pixels={**batch.pixels, "video_grid_thw": batch.pixels["image_grid_thw"]})
+    video = replace(batch, vision_inputs={**batch.vision_inputs, "video_grid_thw": batch.vision_inputs["image_grid_thw"]})
     assert common_prefix(video, target.model.config, batch.input_ids[0].tolist(), image_digests(batch)) == 0
 
 
@@ -187,7 +189,7 @@ def test_images_and_video_frames_are_visual(target):
     ids = torch.tensor([[500, config.image_token_id, 501, config.video_token_id]])
     batch = Batch(ids, torch.ones_like(ids), ids > 0, {"pixel_values": torch.zeros(1)})
     assert target.visual_mask(batch).tolist() == [[False, True, False, True]]
-    assert target.visual_mask(replace(batch, pixels={})) is None
+    assert target.visual_mask(replace(batch, vision_inputs={})) is None
 
 
 def test_a_fingerprint_is_of_both_tables_and_the_sizes(text_target):

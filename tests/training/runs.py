@@ -12,10 +12,10 @@ from vlm_eagle.training.trainer import Trainer
 def configure(data, out, **options):
     return TrainConfig(
         target=str(data / "target"), out=str(out), target_dtype="float32", batch_size=options.pop("batch_size", 4),
-        data=DataConfig(train=[str(data / "train.jsonl")], held_out=[str(data / "held_out.jsonl")], workers=0),
+        data=DataConfig(train=[str(data / "train.jsonl")], eval=[str(data / "held_out.jsonl")], workers=0),
         draft=DraftConfig(vocab_size=300, ttt_length=3, dtype="float32"),
         optim=OptimConfig(lr=options.pop("lr", 3e-3), optimizer=options.pop("optimizer", "muon")),
-        **{"max_steps": 4, "epochs": 10, "eval_every": 2, "save_every": 2, **options},
+        **{"max_steps": 4, "epochs": 10, "eval_steps": 2, "save_steps": 2, **options},
     )  # fmt: skip
 
 
@@ -25,4 +25,4 @@ def trainer_for(config):
 
 
 def weights(trainer):
-    return torch.cat([p.detach().flatten() for p in trainer.run_.draft.parameters()])
+    return torch.cat([p.detach().flatten() for p in trainer.run.draft.parameters()])

@@ -22,7 +22,8 @@ SMALL, LARGE = (2**18, 64), (2**21, 1024)  # chunks: logits of both models, quer
 
 def workload(length, fraction, **settings):
     return Workload(
-        batch_size=1, accumulation=1, max_length=length, ttt_length=7, supervised_fraction=fraction, device="cpu",
+        batch_size=1, gradient_accumulation_steps=1, max_length=length, ttt_length=7, supervised_fraction=fraction,
+        device="cpu",
         **{"autocast": False, **settings},
     )  # fmt: skip
 
@@ -46,7 +47,12 @@ def step(target, draft, work):
     supervised = torch.zeros_like(ids, dtype=torch.bool)
     supervised[:, -1 - work.anchors : -1] = True
     features = target.features(Batch(ids, torch.ones_like(ids), supervised))
-    settings = {"ttt_length": work.ttt_length, "decay": 0.9, "loss": work.loss, "recompute": work.recompute}
+    settings = {
+        "ttt_length": work.ttt_length,
+        "decay": 0.9,
+        "loss": work.loss,
+        "gradient_checkpointing": work.gradient_checkpointing,
+    }
 
     def run():
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=work.autocast), warnings.catch_warnings():
@@ -62,26 +68,26 @@ def worst(activations):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("fraction", [0.12, 0.6])
 @pytest.mark.parametrize("chunks", [SMALL, LARGE], ids=["small", "large"])
-def test_memory_of_the_draft(pair, monkeypatch, recompute, fraction, chunks):
+def test_memory_of_the_draft(pair, monkeypatch, gradient_checkpointing, fraction, chunks):
     target, draft, autocast = pair
     monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", chunks[0])
     monkeypatch.setitem(attention.CHUNK, "cpu", chunks[1])
-    work = workload(1024, fraction, recompute=recompute, autocast=autocast)
+    work = workload(1024, fraction, gradient_checkpointing=gradient_checkpointing, autocast=autocast)
     measured = peak_bytes(step(target, draft, work), CPU)
     assert worst(DraftActivations(draft_sizes(draft.config), work)) == pytest.approx(measured, rel=0.15)
 
 
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("length", [64, 256])
-def test_memory_with_a_large_head(pair, monkeypatch, recompute, length):
+def test_memory_with_a_large_head(pair, monkeypatch, gradient_checkpointing, length):
     """Where the head's own gradient decides."""
     *_, autocast = pair
     target, draft, _ = build(autocast, width=4000)
     monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", 2**17)
-    work = workload(length, 0.12, recompute=recompute, autocast=autocast)
+    work = workload(length, 0.12, gradient_checkpointing=gradient_checkpointing, autocast=autocast)
     measured = peak_bytes(step(target, draft, work), CPU)
     assert worst(DraftActivations(draft_sizes(draft.config), work)) == pytest.approx(measured, rel=0.1)
 
@@ -91,25 +97,27 @@ def test_memory_with_a_large_head(pair, monkeypatch, recompute, length):
 def test_memory_of_lk_losses(pair, monkeypatch, loss):
     target, draft, autocast = pair
     monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", 2**20)
-    work = workload(512, 0.6, recompute=True, autocast=autocast, loss=loss)
+    work = workload(512, 0.6, gradient_checkpointing=True, autocast=autocast, loss=loss)
     measured = peak_bytes(step(target, draft, work), CPU)
     assert worst(DraftActivations(draft_sizes(draft.config), work)) == pytest.approx(measured, rel=0.15)
 
 
 def test_recomputing_keeps_less_and_only_there():
     sizes = draft_sizes(build(False)[1].config)
-    kept, again = (DraftActivations(sizes, workload(1024, 0.6, recompute=r)) for r in (False, True))
+    kept, again = (DraftActivations(sizes, workload(1024, 0.6, gradient_checkpointing=r)) for r in (False, True))
     assert worst(again) < worst(kept) / 1.5
     assert dict(again.loss())["logits of a chunk"] == dict(kept.loss())["logits of a chunk"]
     assert total(again.gradient()) < total(kept.gradient())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("fraction", [0.12, 1.0])
-def test_arithmetic_of_the_draft(recompute, fraction):
+def test_arithmetic_of_the_draft(gradient_checkpointing, fraction):
     target, draft, _ = build(False)
-    work = workload(512, (round(fraction * 512) - 1) / 512, recompute=recompute, optimizer="adamw", offline=True)
+    work = workload(
+        512, (round(fraction * 512) - 1) / 512, gradient_checkpointing=gradient_checkpointing, optimizer="adamw", offline=True
+    )
     run = step(target, draft, work)
     with FlopCounterMode(display=False) as counter:
         run()

@@ -72,10 +72,15 @@ def test_all_models_have_a_config():
 def test_too_much_is_said_with_advice(dry_run):
     config = MODELS["Qwen/Qwen3-8B"][0]
     code, said = dry_run(
-        config, "--memory-gib", "24", "--batch-size", "4", "--accumulation", "2", "--supervised-fraction", "0.3"
+        config, "--memory-gib", "24", "--batch-size", "4", "--gradient-accumulation-steps", "2", "--supervised-fraction", "0.3"
     )
     assert code == 1
-    for words in ("It does not fit", "--batch-size 1 --accumulation 8", "--data.max-length 1024", "vlm-eagle capture"):
+    for words in (
+        "It does not fit",
+        "--batch-size 1 --gradient-accumulation-steps 8",
+        "--data.max-length 1024",
+        "vlm-eagle capture",
+    ):
         assert words in said
     assert "FSDP" not in said, "one device has nobody to share with"
 
@@ -96,16 +101,20 @@ def test_precision_is_that_of_the_launch(dry_run, monkeypatch):
     ("argv", "words", "absent"),
     [
         ([], ["Features from the target.", "draft at anchors", "pixels"], ["computed again", "visual embeddings"]),
-        (["--draft.recompute", "true"], ["inputs of the steps", "computed again for the gradient"], ["draft at anchors"]),
+        (
+            ["--draft.gradient-checkpointing", "true"],
+            ["inputs of the steps", "computed again for the gradient"],
+            ["draft at anchors"],
+        ),
         (["--data.features", "f"], ["Features from a store.", "aux hidden states"], ["captured hidden", "pixels"]),
         (["--data.features", "f", "--data.fill", "true"], ["then a store", "aux hidden states", "captured hidden"], []),
         (["--draft.image-inputs", "mixed"], ["visual embeddings"], []),
     ],
-    ids=["online", "recompute", "offline", "fill", "mixed"],
+    ids=["online", "gradient_checkpointing", "offline", "fill", "mixed"],
 )
 def test_settings_that_change_what_is_held(dry_run, argv, words, absent):
     config = MODELS["Qwen/Qwen3-VL-2B-Instruct"][0]
-    code, said = dry_run(config, "--batch-size", "1", "--accumulation", "8", "--memory-gib", "80", *argv)
+    code, said = dry_run(config, "--batch-size", "1", "--gradient-accumulation-steps", "8", "--memory-gib", "80", *argv)
     said = " ".join(said.split())
     assert code == 0
     assert [w for w in words if w not in said] == []

@@ -24,7 +24,9 @@ from vlm_eagle.training.optim import build_optimizers
 from vlm_eagle.training.sizes import draft_sizes, target_sizes
 from vlm_eagle.training.workload import Workload, total
 
-WORK = Workload(batch_size=1, accumulation=1, max_length=256, ttt_length=7, supervised_fraction=0.15, autocast=False)
+WORK = Workload(
+    batch_size=1, gradient_accumulation_steps=1, max_length=256, ttt_length=7, supervised_fraction=0.15, autocast=False
+)
 
 
 def config_of(name):
@@ -177,13 +179,17 @@ def test_features_and_pixels_on_the_device(target, mixed_batch):
     (b, t), images = features.input_ids.shape, int(features.visual_mask.sum())
     work = replace(
         WORK, batch_size=b, max_length=t, supervised_fraction=len(features.last_hidden) / (b * t), visual=True,
-        image_fraction=images / (b * t), accumulation=4,
+        image_fraction=images / (b * t), gradient_accumulation_steps=4,
     )  # fmt: skip
     estimate = lambda **how: estimate_memory(sizes, draft_sizes(make_draft(target).config), replace(work, **how))
-    pixels = mixed_batch.pixels["pixel_values"].nbytes
+    pixels = mixed_batch.vision_inputs["pixel_values"].nbytes
     one = sum(x.nbytes for x in (features.aux_hidden, features.last_hidden, features.visual))
     for how, inputs in (({}, pixels), ({"offline": True}, one), ({"fill": True}, one)):
-        gpu, cpu, alone = estimate(**how, device="cuda"), estimate(**how, device="cpu"), estimate(**how, accumulation=1)
+        gpu, cpu, alone = (
+            estimate(**how, device="cuda"),
+            estimate(**how, device="cpu"),
+            estimate(**how, gradient_accumulation_steps=1),
+        )
         assert total(cpu.held) - total(gpu.held) == 3 * inputs
         assert gpu.held == alone.held
         names = ("aux hidden states", "last hidden states where supervised", "visual embeddings")
@@ -199,10 +205,10 @@ def test_advice_helps_and_is_in_order():
     large = replace(
         PLAN,
         target=replace(PLAN.target, value_bytes=4),
-        work=replace(PLAN.work, optimizer="adamw", processes=4, accumulation=2, supervised_fraction=0.3),
+        work=replace(PLAN.work, optimizer="adamw", processes=4, gradient_accumulation_steps=2, supervised_fraction=0.3),
     )
     changes = advise(large)
-    words = ["--accumulation 8", "recompute", "bfloat16", "muon", "length 2048", "16000"]
+    words = ["--gradient-accumulation-steps 8", "gradient-checkpointing", "bfloat16", "muon", "length 2048", "16000"]
     words += ["--shard-target", "vlm-eagle capture", "--shard "]
     assert all(word in advice.text for word, advice in zip(words, changes, strict=True))
     assert all(advice.alone.peak < large.peak for advice in changes)
@@ -212,9 +218,9 @@ def test_advice_helps_and_is_in_order():
 
 def test_only_advice_that_helps_is_given():
     small = replace(PLAN, work=replace(PLAN.work, batch_size=1, max_length=512, autocast=False))
-    words = ["--draft.recompute:", "--draft.vocab-size", "vlm-eagle"]
+    words = ["--draft.gradient-checkpointing:", "--draft.vocab-size", "vlm-eagle"]
     assert [a.text.split()[0] for a in advise(small)] == words
-    offline = replace(small, work=replace(small.work, offline=True, recompute=True))
+    offline = replace(small, work=replace(small.work, offline=True, gradient_checkpointing=True))
     assert [a.text.split()[0] for a in advise(offline)] == ["--draft.vocab-size"]
 
 
@@ -246,7 +252,7 @@ def test_a_shared_draft_is_held_in_parts():
 
 def test_accumulation_costs_arithmetic_alone():
     """Memory of a GPU does not depend on it."""
-    once, often = PLAN, replace(PLAN, work=replace(PLAN.work, accumulation=8))
+    once, often = PLAN, replace(PLAN, work=replace(PLAN.work, gradient_accumulation_steps=8))
     memories = [estimate_memory(p.target, p.draft, p.work) for p in (once, often)]
     assert memories[0] == memories[1]
     flops = [estimate_arithmetic(p.target, p.draft, p.work) for p in (once, often)]

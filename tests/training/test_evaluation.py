@@ -21,12 +21,12 @@ def test_the_loss_is_a_sum_of_steps_per_first_row(data, tmp_path, batch_size):
     """Every step's sum is divided by the rows of the first, so that batches can be added up."""
     trainer = trainer_for(configure(data, tmp_path, batch_size=batch_size))
     loss, acceptance = trainer.evaluate()
-    source, target, settings = trainer.run_.held_out, trainer.run_.target, trainer.config.draft
+    source, target, settings = trainer.run.eval, trainer.run.target, trainer.config.draft
     features = target.features(source.collate([source.dataset[i] for i in range(len(source.dataset))]))
     rows = acceptance.rows[:1].expand(settings.ttt_length)
     how = {"ttt_length": settings.ttt_length, "decay": settings.decay, "rows": rows}
     with torch.no_grad():
-        expected = ttt_loss(trainer.run_.draft, features, target.embed_tokens, target.logits, **how)
+        expected = ttt_loss(trainer.run.draft, features, target.embed_tokens, target.logits, **how)
     assert loss == pytest.approx(float(expected.loss), rel=1e-4)
     assert acceptance.rows.tolist() == expected.rows.tolist()
     assert acceptance.correct.tolist() == expected.correct.tolist()
@@ -37,7 +37,7 @@ def scripted(trainer, lengths, seen):
     lengths = iter(lengths)
 
     def evaluate():
-        seen.append(trainer.run_.draft.fc.weight.detach().clone())
+        seen.append(trainer.run.draft.fc.weight.detach().clone())
         return 1.0, StepAcceptance(torch.tensor([round(100 * (next(lengths) - 1)), 0, 0]), torch.tensor([100] * 3))
 
     trainer.evaluate = evaluate
@@ -47,7 +47,7 @@ def scripted(trainer, lengths, seen):
 @pytest.mark.slow
 def test_the_best_draft_stays_and_is_remembered(data, tmp_path):
     """1.7 at step 2 is the best, and 1.6 after an interruption at step 4 is no better."""
-    config, seen = configure(data, tmp_path, max_steps=7, eval_every=2, save_every=5), []
+    config, seen = configure(data, tmp_path, max_steps=7, eval_steps=2, save_steps=5), []
     first = scripted(trainer_for(config), [1.7, 1.5], seen)
     step = first._optimizer_step
 
@@ -76,23 +76,23 @@ def test_a_step_counts_tokens_and_no_padding(data, tmp_path):
     ((window, line),) = seen
     lengths = [int(mask.nonzero().max()) + 1 for batch in window for mask in batch.attention_mask]
     assert line["tokens"] == sum(lengths) < sum(batch.input_ids.numel() for batch in window)
-    assert line["supervised"] == sum(int(batch.supervised.sum()) for batch in window) < line["tokens"]
+    assert line["supervised"] == sum(int(batch.loss_mask.sum()) for batch in window) < line["tokens"]
 
 
 @pytest.mark.slow
 def test_without_held_out_data_the_last_draft_is_kept(data, tmp_path):
     config = configure(data, tmp_path, max_steps=3)
-    trainer = trainer_for(replace(config, data=replace(config.data, held_out=[])))
+    trainer = trainer_for(replace(config, data=replace(config.data, eval=[])))
     assert trainer.train()
-    assert torch.equal(Eagle3Draft.from_pretrained(tmp_path / "draft").fc.weight, trainer.run_.draft.fc.weight)
+    assert torch.equal(Eagle3Draft.from_pretrained(tmp_path / "draft").fc.weight, trainer.run.draft.fc.weight)
 
 
 @pytest.mark.slow
 def test_the_coin_is_thrown_anew_in_every_epoch(data, tmp_path, monkeypatch):
     """By seed and epoch in training; in evaluations always the same, so that they can be compared."""
-    turns, throw = [], module.merged_samples
+    turns, throw = [], module.visual_samples_of
     monkeypatch.setattr(module, "merged_samples", lambda how, ids, turn: turns.append(turn) or throw(how, ids, turn))
-    config = configure(data, tmp_path, max_steps=5, eval_every=5, seed=3)
+    config = configure(data, tmp_path, max_steps=5, eval_steps=5, seed=3)
     assert trainer_for(replace(config, draft=replace(config.draft, image_inputs="mixed"))).train()
     assert turns == ["3 0"] * 3 + ["3 1"] * 2 + ["3 0"], "12 rows in batches of 4"
 
@@ -114,4 +114,4 @@ def test_a_run_is_known_by_its_data_and_processes(data, tmp_path):
     anew = trainer_for(replace(turned, resume=False))
     assert anew.train()
     assert [row["step"] for row in map(json.loads, (tmp_path / "log.jsonl").open()) if "loss" in row] == [1, 2]
-    assert not torch.equal(anew.run_.draft.fc.weight, trainer.run_.draft.fc.weight)
+    assert not torch.equal(anew.run.draft.fc.weight, trainer.run.draft.fc.weight)

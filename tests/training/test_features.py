@@ -12,7 +12,7 @@ from runs import configure, trainer_for, weights
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.heads import load_heads
+from vlm_eagle.target.embeddings import load_embeddings
 from vlm_eagle.target.load import load_target
 from vlm_eagle.training.feature_format import from_float8, join, split, to_float8
 from vlm_eagle.training.feature_store import FeatureStore
@@ -25,7 +25,7 @@ def capture(data, folder, rows=None, shard_bytes=200_000, **options):
         setattr(config.data, name, value)
     accelerator = Accelerator(cpu=True)
     online = OnlineData(config, accelerator)
-    for name, dataset in (("train", online.train), ("held_out", online.held_out)):
+    for name, dataset in (("train", online.train), ("eval", online.eval)):
         filler = online.filler(config, folder / name, dataset, online.data_hash, True, accelerator)
         filler.writer.shard_bytes = shard_bytes
         filler.fill(range(len(dataset)) if rows is None else rows, 3)
@@ -93,10 +93,10 @@ def test_samples_come_back_as_they_were(data, store):
         (plain,), found = split(features), stored[row]
         assert found.id == plain.id
         assert torch.equal(found.input_ids, plain.input_ids)
-        assert torch.equal(found.supervised, plain.supervised)
+        assert torch.equal(found.loss_mask, plain.loss_mask)
         torch.testing.assert_close(found.aux_hidden, plain.aux_hidden, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.last_hidden, plain.last_hidden, rtol=1e-4, atol=1e-4)
-        assert len(found.input_ids) == int(features.supervised[0].nonzero().max()) + 1
+        assert len(found.input_ids) == int(features.loss_mask[0].nonzero().max()) + 1
         assert len(found.visual) == int(found.visual_mask.sum()) == (0 if plain.visual is None else len(plain.visual))
 
 
@@ -104,10 +104,10 @@ def test_split_and_join_are_inverse(target, mixed_batch):
     features = target.features(mixed_batch, visual=True)
     again = join(split(features), {})
     longest = again.input_ids.shape[1]
-    assert torch.equal(again.supervised, features.supervised[:, :longest])
+    assert torch.equal(again.loss_mask, features.loss_mask[:, :longest])
     assert torch.equal(again.last_hidden, features.last_hidden)
     assert torch.equal(again.visual, features.visual)
-    for row, mask in enumerate(again.supervised):
+    for row, mask in enumerate(again.loss_mask):
         read = int(mask.nonzero().max())
         assert torch.equal(again.aux_hidden[row, :read], features.aux_hidden[row, :read])
         assert torch.equal(again.input_ids[row, : read + 1], features.input_ids[row, : read + 1])
@@ -211,7 +211,7 @@ def test_another_target_or_setting_is_refused(data, store, tmp_path, target, pro
 
 def test_heads_are_the_targets(data):
     target = load_target(str(data / "target"), dtype="float32")
-    heads = load_heads(str(data / "target"), dtype="float32", device=torch.device("cpu"), layer_ids=target.layer_ids)
+    heads = load_embeddings(str(data / "target"), dtype="float32", device=torch.device("cpu"), layer_ids=target.layer_ids)
     hidden = torch.randn(5, target.config.hidden_size)
     torch.testing.assert_close(heads.logits(hidden), target.logits(hidden))
     assert torch.equal(heads.embed_tokens.weight, target.embed_tokens.weight)
@@ -226,7 +226,7 @@ def test_a_tied_table_is_there_once(text_target, tmp_path, tied):
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     model.save_pretrained(tmp_path)
     text_target.processor.save_pretrained(tmp_path)
-    heads = load_heads(str(tmp_path), dtype="bfloat16", device=torch.device("cpu"), layer_ids=text_target.layer_ids)
+    heads = load_embeddings(str(tmp_path), dtype="bfloat16", device=torch.device("cpu"), layer_ids=text_target.layer_ids)
     assert torch.equal(heads.lm_head_weight, model.lm_head.weight.bfloat16())
     assert (heads.lm_head_weight.data_ptr() == heads.embed_tokens.weight.data_ptr()) == tied
 

@@ -147,8 +147,8 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, monkeypatch):
 
 
 def test_two_runs_differ_in_the_words_of_the_command_line():
-    was = json.dumps([{"seed": 0, "optim": {"lr": 0.1, "clip": 1.0}, "gone": 1}, "a hash", 1])
-    now = json.dumps([{"seed": 0, "optim": {"lr": 0.2, "clip": 1.0}, "new": True}, "another", 2])
+    was = json.dumps([{"seed": 0, "optim": {"lr": 0.1, "max_grad_norm": 1.0}, "gone": 1}, "a hash", 1])
+    now = json.dumps([{"seed": 0, "optim": {"lr": 0.2, "max_grad_norm": 1.0}, "new": True}, "another", 2])
     assert checkpoint.differences(was, was) == []
     assert checkpoint.differences(was, now) == [
         "optim.lr 0.1, now 0.2", "gone 1, now None", "new None, now True", "other training data", "another number of processes",

@@ -25,13 +25,13 @@ def budgeted(data, out, **budget):
 def test_a_smaller_budget_makes_shorter_samples_everywhere(data, tmp_path):
     usual = trainer_for(configure(data, tmp_path / "usual", max_steps=1))
     small = trainer_for(budgeted(data, tmp_path / "small", max_pixels=4096))
-    assert usual.run_.pixel_budget == (4096, 262_144)
-    assert small.run_.pixel_budget == (4096, 4096)
-    assert sum(small.run_.lengths) < sum(usual.run_.lengths)
+    assert usual.run.pixel_budget == (4096, 262_144)
+    assert small.run.pixel_budget == (4096, 4096)
+    assert sum(small.run.lengths) < sum(usual.run.lengths)
     for trainer in (usual, small):
-        source = trainer.run_.train
+        source = trainer.run.train
         made = [int(source.collate([source.dataset[i]]).attention_mask.sum()) for i in range(len(source.dataset))]
-        assert made == trainer.run_.lengths
+        assert made == trainer.run.lengths
     assert small.train()
     run = json.loads((tmp_path / "small" / "run.json").read_text())
     assert run["pixel_budget"] == [4096, 4096]
@@ -52,8 +52,8 @@ def test_a_store_knows_its_budget(data, tmp_path):
     with pytest.raises(UserError, match=r"holds other features \(pixel_budget"):
         fill(max_pixels=9000)
     store = str(tmp_path / "store")
-    assert trainer_for(budgeted(data, tmp_path / "a", features=store)).run_.pixel_budget == (4096, 8192)
-    assert trainer_for(budgeted(data, tmp_path / "b", features=store, max_pixels=8192)).run_.pixel_budget == (4096, 8192)
+    assert trainer_for(budgeted(data, tmp_path / "a", features=store)).run.pixel_budget == (4096, 8192)
+    assert trainer_for(budgeted(data, tmp_path / "b", features=store, max_pixels=8192)).run.pixel_budget == (4096, 8192)
     with pytest.raises(UserError, match="4096 to 8192 pixels, asked for None to 9000"):
         trainer_for(budgeted(data, tmp_path / "c", features=store, max_pixels=9000))
 
@@ -65,7 +65,7 @@ def test_a_vocabulary_from_a_file(data, target, tmp_path):
     config.draft.vocab_file = str(tmp_path / "v.json")
     trainer = trainer_for(config)
     assert trainer.train()
-    assert 0 < trainer.run_.coverage < 1
+    assert 0 < trainer.run.coverage < 1
     draft = Eagle3Draft.from_pretrained(tmp_path / "out" / "draft")
     assert torch.equal(draft.target_ids, vocab.target_ids)
     assert draft.config.draft_vocab_size == len(vocab.d2t) == 199
@@ -94,5 +94,5 @@ def test_cut_answers_do_not_count(data, tmp_path):
     """Tokens behind the longest length are never learned, so the draft vocabulary must not be chosen by them."""
     long, short = (OnlineData(budgeted(data, tmp_path, max_length=most), Accelerator(cpu=True)) for most in (400, 50))
     kept = [i for i, length in enumerate(short.lengths) if length]
-    learned = sum(int(short.collator.outline(short.train[i])["supervised"].sum()) for i in kept)
+    learned = sum(int(short.collator.token_layout(short.train[i])["loss_mask"].sum()) for i in kept)
     assert int(short.counts.sum()) == learned < int(long.counts.sum())

@@ -70,10 +70,10 @@ def test_settings_of_a_command_line(name, argv, expected, other):
 def test_data_and_folder_of_a_run(other, tmp_path):
     for target in ("demo", str(DEMO_TARGET)):
         command = TrainCommand(target=target)
-        assert (command.out, command.data.train, command.data.held_out) == ("outputs/demo", ["demo"], ["demo"])
-    assert TrainConfig(data=DataConfig(held_out=[])).data.held_out == []
+        assert (command.out, command.data.train, command.data.eval) == ("outputs/demo", ["demo"], ["demo"])
+    assert TrainConfig(data=DataConfig(eval=[])).data.eval == []
     command = TrainCommand(target=other)
-    assert (command.out, command.data.train, command.data.held_out) == ("outputs/mine", None, None)
+    assert (command.out, command.data.train, command.data.eval) == ("outputs/mine", None, None)
     assert TrainConfig(target="Qwen/Qwen3-8B").out == "outputs/Qwen3-8B"
     assert TrainConfig(target=str(tmp_path / "models" / "demo")).out == "outputs/models-demo", "not where the demo lies"
     assert TrainConfig(target=other, out="outputs/demo").out == "outputs/demo"
@@ -85,7 +85,7 @@ def test_another_target_needs_data_but_may_name_the_demos(monkeypatch, other, tm
     monkeypatch.setattr(demo, "make", lambda **_: tmp_path)
     data = TrainConfig(target=other, data=DataConfig(train=["demo"])).data
     demo.resolve(data, Accelerator(cpu=True), None)
-    assert (data.train, data.held_out) == ([str(tmp_path / "train.jsonl")], [])
+    assert (data.train, data.eval) == ([str(tmp_path / "train.jsonl")], [])
 
 
 def test_shapes_are_those_of_the_ready_configs():
@@ -117,18 +117,18 @@ def test_ready_settings_are_named_unless_they_are_used(tmp_path):
 def test_the_settings_that_decide_are_said(data, tmp_path):
     config = configure(data, tmp_path / "out", max_steps=4, epochs=3)
     config.data.max_length = 40
-    config.data.held_out = []
+    config.data.eval = []
     trainer = trainer_for(config)
-    said = settings_line(config, trainer.run_, trainer.steps, trainer.all_steps)
-    cut = sum(length == 40 for length in trainer.run_.lengths)
-    dropped = trainer.run_.lengths.count(0)
+    said = settings_line(config, trainer.run, trainer.steps, trainer.all_steps)
+    cut = sum(length == 40 for length in trainer.run.lengths)
+    dropped = trainer.run.lengths.count(0)
     assert cut
     assert dropped
-    assert f"Draft vocabulary 300 covers {trainer.run_.coverage:.1%} of answer tokens" in said
+    assert f"Draft vocabulary 300 covers {trainer.run.coverage:.1%} of answer tokens" in said
     assert f"max_length 40 cut {cut} and dropped {dropped} of 12 rows" in said
     assert f"4 steps of {trainer.all_steps}, by max_steps, in 3 epochs" in said
     assert "target in float32" in said
-    assert "No --data.held-out" in said
+    assert "No --data.eval" in said
 
 
 def programs():

@@ -15,7 +15,7 @@ from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.training import attention, chunked_loss
-from vlm_eagle.training.anchors import Anchors, ahead, supervised_rows
+from vlm_eagle.training.anchors import Anchors, shift_left, supervised_rows
 from vlm_eagle.training.losses import LOSSES
 from vlm_eagle.training.ttt import ttt_loss
 from vlm_eagle.training.ttt_dense import dense_ttt_loss
@@ -49,8 +49,8 @@ def batches(target, tmp_path_factory):
 
 def compare(draft: Eagle3Draft, features, target, **options) -> None:
     parameters, results = list(draft.parameters()), []
-    recompute = options.pop("recompute", False)
-    for function, extra in ((ttt_loss, {"recompute": recompute}), (dense_ttt_loss, {})):
+    gradient_checkpointing = options.pop("gradient_checkpointing", False)
+    for function, extra in ((ttt_loss, {"gradient_checkpointing": gradient_checkpointing}), (dense_ttt_loss, {})):
         result = function(draft, features, target.embed_tokens, target.logits, **SETTINGS, **options, **extra)
         results.append((result, torch.autograd.grad(result.loss, parameters)))
     (ours, ours_grad), (dense, dense_grad) = results
@@ -73,22 +73,24 @@ def test_every_loss_equals_dense(target, draft, batches, loss):
 
 
 def test_recomputing_changes_nothing(target, draft, batches):
-    compare(draft, batches["batch of 8"], target, recompute=True)
+    compare(draft, batches["batch of 8"], target, gradient_checkpointing=True)
 
 
 def test_merged_image_rows_equal_dense_and_matter(target, draft, batches):
     features = batches["batch of 8"]
-    merged = torch.arange(8) % 2 == 0
-    compare(draft, features, target, merged=merged)
-    losses = [float(ttt_loss(draft, features, target.embed_tokens, target.logits, **SETTINGS, merged=m).loss.detach())
-              for m in (None, merged, torch.ones(8, dtype=torch.bool))]  # fmt: skip
+    visual_samples = torch.arange(8) % 2 == 0
+    compare(draft, features, target, visual_samples=visual_samples)
+    losses = [float(ttt_loss(draft, features, target.embed_tokens, target.logits, **SETTINGS, visual_samples=m).loss.detach())
+              for m in (None, visual_samples, torch.ones(8, dtype=torch.bool))]  # fmt: skip
     assert len(set(losses)) == 3
 
 
 def test_a_batch_without_images_has_nothing_to_merge(target, draft, batches):
     features = batches["arithmetic"]
     assert len(features.visual) == 0, "the case of a text batch of a vision target"
-    one = ttt_loss(draft, features, target.embed_tokens, target.logits, **SETTINGS, merged=torch.ones(1, dtype=torch.bool))
+    one = ttt_loss(
+        draft, features, target.embed_tokens, target.logits, **SETTINGS, visual_samples=torch.ones(1, dtype=torch.bool)
+    )
     other = ttt_loss(draft, features, target.embed_tokens, target.logits, **SETTINGS)
     assert torch.equal(one.loss, other.loss)
 
@@ -133,7 +135,7 @@ def test_positions_without_coverage_carry_no_loss(target, batches):
 
 def test_batch_without_answers_reaches_every_parameter(target, draft, batches):
     features = batches["arithmetic"]
-    empty = replace(features, supervised=torch.zeros_like(features.supervised), last_hidden=features.last_hidden[:0])
+    empty = replace(features, loss_mask=torch.zeros_like(features.loss_mask), last_hidden=features.last_hidden[:0])
     result = ttt_loss(draft, empty, target.embed_tokens, target.logits, **SETTINGS)
     assert float(result.loss.detach()) == 0
     assert all(g is not None and not g.any() for g in torch.autograd.grad(result.loss, list(draft.parameters())))
@@ -159,7 +161,7 @@ def test_anchors_of_random_masks():
         for k, step in enumerate(anchors.steps):
             flat = step.flat[step.supervised].tolist()
             assert int(supervised_rows(supervised, 4)[k]) == len(flat)
-            assert flat == ahead(supervised, 1 + k).flatten().nonzero().flatten().tolist()
+            assert flat == shift_left(supervised, 1 + k).flatten().nonzero().flatten().tolist()
             assert [order[a] for a in step.answer.tolist()] == [[f // 20, f % 20 + 1 + k] for f in flat]
             before = packed if k == 0 else anchors.steps[k - 1].flat.tolist()
             assert torch.tensor(before)[step.keep].tolist() == step.flat.tolist()
@@ -197,9 +199,9 @@ def test_nothing_grows_with_vocabulary_or_squared_length(target, draft, batches,
         with Largest() as largest:
             function(draft, features, target.embed_tokens, target.logits, **SETTINGS).loss.backward()
         sizes.append(largest.elements)
-    anchors, width = Anchors.of(features.supervised, 7), target.config.hidden_size
-    said = sum(len(step.answer) for step in anchors.steps)
-    widest = max(len(anchors.packed) * 3 * width, said * width, draft.lm_head.weight.numel())
+    anchors, width = Anchors.of(features.loss_mask, 7), target.config.hidden_size
+    step_hidden = sum(len(step.answer) for step in anchors.steps)
+    widest = max(len(anchors.packed) * 3 * width, step_hidden * width, draft.lm_head.weight.numel())
     length = features.input_ids.shape[1]
     assert sizes[0] <= 1.1 * widest
     assert sizes[1] > 2 * sizes[0]

@@ -34,7 +34,7 @@ from vlm_eagle.training.trainer import Trainer
 
 @pytest.mark.slow
 def test_learns_and_leaves_a_draft(data, tmp_path):
-    trainer = trainer_for(configure(data, tmp_path, max_steps=40, eval_every=40, epochs=20, lr=1e-2))
+    trainer = trainer_for(configure(data, tmp_path, max_steps=40, eval_steps=40, epochs=20, lr=1e-2))
     before, _ = trainer.evaluate()
     assert trainer.train()
     after, acceptance = trainer.evaluate()
@@ -47,7 +47,7 @@ def test_learns_and_leaves_a_draft(data, tmp_path):
     assert all(0 < row["target_share"] < 1 for row in log if "loss" in row)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     saved = Eagle3Draft.from_pretrained(tmp_path / "draft")
-    assert torch.equal(saved.fc.weight, trainer.run_.draft.fc.weight)
+    assert torch.equal(saved.fc.weight, trainer.run.draft.fc.weight)
 
 
 @pytest.mark.slow
@@ -56,7 +56,13 @@ def test_accumulation_equals_a_larger_batch(data, tmp_path, optimizer):
     """1 x 4, 2 x 2 and 4 x 1 take the same rows and make the same gradients, losses and steps."""
     ends, losses = [], []
     for size in (1, 2, 4):
-        options = {"batch_size": size, "accumulation": 4 // size, "optimizer": optimizer, "max_steps": 3, "lr": 1e-4}
+        options = {
+            "batch_size": size,
+            "gradient_accumulation_steps": 4 // size,
+            "optimizer": optimizer,
+            "max_steps": 3,
+            "lr": 1e-4,
+        }
         trainer = trainer_for(configure(data, tmp_path / f"{optimizer}{size}", **options))
         trainer.train()
         ends.append(weights(trainer))
@@ -93,7 +99,7 @@ def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
         )
         trainer = Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True))
         trainer.train()
-        assert {p.dtype for p in trainer.run_.draft.parameters()} == {torch.float32}
+        assert {p.dtype for p in trainer.run.draft.parameters()} == {torch.float32}
         state = [v for o in trainer.optimizers for s in o.state.values() for v in s.values() if torch.is_tensor(v)]
         assert {v.dtype for v in state} == {torch.float32}
         log = (tmp_path / precision / "log.jsonl").read_text().splitlines()
@@ -146,7 +152,7 @@ def without_numbers(trainer, steps):
 
 
 def test_a_gradient_that_is_not_finite_spoils_nothing(data, tmp_path):
-    trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=3, eval_every=9, save_every=9)), {1})
+    trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=3, eval_steps=9, save_steps=9)), {1})
     after, step = [weights(trainer)], trainer._optimizer_step
     trainer._optimizer_step = lambda window: (step(window), after.append(weights(trainer)))[0]
     assert trainer.train()
@@ -155,12 +161,12 @@ def test_a_gradient_that_is_not_finite_spoils_nothing(data, tmp_path):
     assert after[-1].isfinite().all()
     log = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["loss"] is None for row in log if "loss" in row] == [False, True, False]
-    assert trainer.left_out == 0
+    assert trainer.skipped_updates == 0
 
 
 @pytest.mark.slow
 def test_a_run_of_such_gradients_is_stopped(data, tmp_path):
-    trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=30, eval_every=99, save_every=99)), range(2, 30))
+    trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=30, eval_steps=99, save_steps=99)), range(2, 30))
     with pytest.raises(UserError, match="10 steps in a row, up to step 12"):
         trainer.train()
     assert weights(trainer).isfinite().all()
@@ -235,7 +241,7 @@ def test_strict_stops_at_the_first_bad_row(data, poisoned, tmp_path):
 
 def test_llm_only_trains_on_text(data, tmp_path):
     trainer = trainer_for(configure(data, tmp_path, llm_only=True, max_steps=1))
-    assert trainer.run_.target.model.model.visual is None
+    assert trainer.run.target.model.model.visual is None
     assert trainer.skipped == {"has media": 6}
     assert trainer.train()
 
@@ -246,7 +252,7 @@ def batches_of(order, ranks, start=0, stop=None):
 
 
 def test_order_covers_every_row_and_repeats():
-    options = {"batch_size": 2, "accumulation": 2, "ranks": 2, "seed": 5}
+    options = {"batch_size": 2, "gradient_accumulation_steps": 2, "ranks": 2, "seed": 5}
     ranks = batches_of(Order(24, **options), 2, stop=6)
     epoch = [i for rank in ranks for batch in rank[:6] for i in batch]
     assert sorted(epoch) == list(range(24))
@@ -257,7 +263,7 @@ def test_order_covers_every_row_and_repeats():
 def test_token_budget_holds_and_little_is_padded():
     generator = torch.Generator().manual_seed(0)
     lengths = [*torch.randint(10, 400, (500,), generator=generator).tolist(), 900]
-    options = {"batch_size": 8, "accumulation": 2, "ranks": 2, "seed": 1, "max_tokens": 800, "lengths": lengths}
+    options = {"batch_size": 8, "gradient_accumulation_steps": 2, "ranks": 2, "seed": 1, "max_tokens": 800, "lengths": lengths}
     order = Order(len(lengths), **options)
     batches = [batch for rank in batches_of(order, 2) for batch in rank]
     rows = [row for batch in batches for row in batch]

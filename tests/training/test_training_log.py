@@ -21,15 +21,15 @@ def test_a_step_is_logged_per_second_and_per_token(tmp_path):
     with TrainProgress(Console(quiet=True), 10, 0, tmp_path / "log.jsonl", accelerator) as progress:
         progress.step(1, LINE, seconds=2.0)
         progress.note(1, "", 1.5, LINE["acceptance"])
-    step, held_out = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    step, eval = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert step == {
         "step": 1, "loss": 2.5, "simulated_acceptance_length": 2.2, "acceptance": [0.8, 0.5], "tokens_per_second": 200.0,
         "supervised_fraction": 0.25, "target_share": 0.25, "gradient_norm": 0.75, "lr": 1e-3,
     }  # fmt: skip
-    assert held_out["held_out_loss"] == 1.5
+    assert eval["eval_loss"] == 1.5
     assert [number for number, _ in tracked] == [1, 1]
     assert tracked[0][1] == {name: value for name, value in step.items() if name not in ("step", "acceptance")}
-    assert tracked[1][1] == {"held_out_loss": 1.5, "held_out_simulated_acceptance_length": 2.2}
+    assert tracked[1][1] == {"eval_loss": 1.5, "eval_simulated_acceptance_length": 2.2}
 
 
 def test_a_run_begun_anew_begins_its_log_anew(tmp_path):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.demo import mix
-from vlm_eagle.training.anchors import ahead, supervised_rows
+from vlm_eagle.training.anchors import shift_left, supervised_rows
 from vlm_eagle.training.ttt import ttt_loss
 from vlm_eagle.training.ttt_dense import dense_ttt_loss
 
@@ -66,7 +66,7 @@ def plain_batch_loss(draft, target, batch):
         sample = VisionCollator(target.processor)([conversation])
         features = target.features(sample)
         parts.append(
-            plain_loss(draft, target, sample.input_ids[0], sample.supervised[0], features.aux_hidden[0], features.last_hidden)
+            plain_loss(draft, target, sample.input_ids[0], sample.loss_mask[0], features.aux_hidden[0], features.last_hidden)
         )
     loss, correct, counts = 0.0, [], []
     for k in range(STEPS):
@@ -124,7 +124,7 @@ def test_equals_row_by_row_reference(target, draft, features, plain, function):
 def test_batch_composition_does_not_matter(target, draft, conversations, features):
     """Each sample alone, normalised by the rows of all of them, adds up to the mixed padded batch: loss and gradients."""
     together = loss_of(draft, features, target)
-    rows = supervised_rows(features.supervised, STEPS)
+    rows = supervised_rows(features.loss_mask, STEPS)
     alone = [VisionCollator(target.processor)([c]) for c in conversations]
     parts = [loss_of(draft, target.features(batch), target, rows=rows) for batch in alone]
     torch.testing.assert_close(sum(p.loss for p in parts), together.loss, rtol=1e-5, atol=1e-6)
@@ -134,7 +134,7 @@ def test_batch_composition_does_not_matter(target, draft, conversations, feature
 @pytest.mark.slow
 @pytest.mark.parametrize("by", [-1, 1])
 def test_shifted_mask_is_noticed(target, draft, features, plain, by):
-    shifted = replace(features, supervised=features.supervised.roll(by, dims=1))
+    shifted = replace(features, loss_mask=features.loss_mask.roll(by, dims=1))
     assert disagreement(draft, loss_of(draft, shifted, target).loss, plain[0]) > WRONG
 
 
@@ -174,10 +174,10 @@ def test_first_decoding_row_and_end_of_turn_are_supervised(target, draft, proces
     """The row of the last prompt token learns the answer's second token, and no row learns the next user's header."""
     batch = VisionCollator(processor)([mix.sample("vqa", 4, turns=2)])
     features = target.features(batch)
-    ids, supervised = batch.input_ids[0], batch.supervised[0]
+    ids, supervised = batch.input_ids[0], batch.loss_mask[0]
     assistant = processor.tokenizer.encode("<|im_start|>assistant\n")
     starts = [i + 3 for i in range(len(ids) - 3) if ids[i : i + 3].tolist() == assistant]
-    rows = {i for i in range(len(ids) - 2) if ahead(features.supervised, 1)[0, i]}
+    rows = {i for i in range(len(ids) - 2) if shift_left(features.loss_mask, 1)[0, i]}
     for start in starts:
         assert start - 1 in rows, "the row that decoding uses first"
         end = start + ids[start:].tolist().index(processor.tokenizer.convert_tokens_to_ids("<|im_end|>"))
@@ -189,6 +189,6 @@ def test_first_decoding_row_and_end_of_turn_are_supervised(target, draft, proces
 def test_rows_outside_the_draft_vocabulary_carry_no_loss_but_count(target, features):
     draft = make_draft(target, draft_vocab_size=8)
     result = loss_of(draft, features, target)
-    assert result.rows.tolist() == supervised_rows(features.supervised, STEPS).tolist()
+    assert result.rows.tolist() == supervised_rows(features.loss_mask, STEPS).tolist()
     assert (result.correct < result.rows).all()
     assert torch.isfinite(result.loss)

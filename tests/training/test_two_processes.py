@@ -48,8 +48,8 @@ def train(data, out, ranks=1, **more):
 
 def test_two_processes_equal_one(data, tmp_path):
     """Two started by accelerate's own launcher with the CPU configuration; one with a batch of 4, or 2 x 2."""
-    for name, size, accumulation in (("one", 4, 1), ("accumulated", 2, 2)):
-        train(data, tmp_path / name, batch_size=size, accumulation=accumulation).finish()
+    for name, size, gradient_accumulation_steps in (("one", 4, 1), ("accumulated", 2, 2)):
+        train(data, tmp_path / name, batch_size=size, gradient_accumulation_steps=gradient_accumulation_steps).finish()
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "cpu.yaml")]
     argv = [str(ROOT / "scripts" / "train_vlm.py"), *options(data, tmp_path / "two", batch_size=2, **COMPARED)]
     done = subprocess.run([*launch, *argv], capture_output=True, text=True, timeout=LIMIT, check=False)
@@ -63,7 +63,7 @@ def test_a_rank_that_has_only_bad_rows(data, tmp_path):
     """More bad rows than good ones: now one rank, now both have none that can be used."""
     file = data / "mostly_bad.jsonl"
     file.write_text("{\n" * 17 + (data / "train.jsonl").read_text())
-    more = {"data__train": file, "eval_every": 3}
+    more = {"data__train": file, "eval_steps": 3}
     train(data, tmp_path / "one", batch_size=2, **more).finish()
     said = train(data, tmp_path / "two", 2, batch_size=1, **more).finish()
     assert "Skipped samples: bad JSON" in said
@@ -73,7 +73,7 @@ def test_a_rank_that_has_only_bad_rows(data, tmp_path):
 def test_ctrl_c_leaves_a_checkpoint_and_resumes(data, tmp_path):
     ranks = 2
     never = 1_000_000  # steps: more than it will take, or that anything else is written after
-    more = {"max_steps": never, "epochs": never, "save_every": never, "eval_every": never, "data__workers": 1, "batch_size": 2}
+    more = {"max_steps": never, "epochs": never, "save_steps": never, "eval_steps": never, "data__workers": 1, "batch_size": 2}
     script = train(data, tmp_path / "run", ranks, **more)
     wait_for("three steps", lambda: len(_log(tmp_path / "run")) >= 3, script)
     script.interrupt()
@@ -100,8 +100,8 @@ def _log(out):
 def test_sharded_equals_whole_and_each_continues_the_other(data, tmp_path):
     """FSDP2 with Muon and AdamW; 5 held-out rows in batches of 1, so that ranks evaluate different numbers of batches."""
     (data / "five.jsonl").write_text("".join((data / "train.jsonl").read_text().splitlines(keepends=True)[:5]))
-    more = {"data__held_out": data / "five.jsonl", "batch_size": 1, "accumulation": 2}
-    train(data, tmp_path / "whole", **more | {"batch_size": 4, "accumulation": 1}).finish()
+    more = {"data__eval": data / "five.jsonl", "batch_size": 1, "gradient_accumulation_steps": 2}
+    train(data, tmp_path / "whole", **more | {"batch_size": 4, "gradient_accumulation_steps": 1}).finish()
     train(data, tmp_path / "sharded", 2, shard="true", **more).finish()
     assert_close_runs(tmp_path / "sharded", tmp_path / "whole")
     for shard in ("true", "false"):
@@ -114,9 +114,9 @@ def test_sharded_equals_whole_and_each_continues_the_other(data, tmp_path):
 
 def test_two_processes_capture_what_one_captures(data, tmp_path):
     for name, ranks in (("one", 1), ("two", 2)):
-        argv = options(data, tmp_path, data__features=tmp_path / name, batch_size=1, draft__image_inputs="merged")
+        argv = options(data, tmp_path, data__features=tmp_path / name, batch_size=1, draft__image_inputs="visual_embeds")
         Script("capture_features.py", argv, tmp_path / f"{name}.txt", ranks).finish()
-    for part in ("train", "held_out"):
+    for part in ("train", "eval"):
         one, two = (FeatureStore(tmp_path / name / part) for name in ("one", "two"))
         assert one.missing == two.missing == []
         assert one.manifest == two.manifest
@@ -134,8 +134,8 @@ def test_two_processes_fill_a_store_and_train_from_it(data, tmp_path):
     store = {"data__features": tmp_path / "store"}
     train(data, tmp_path / "fill", 2, data__fill="true", batch_size=5, max_steps=3, **store).finish()
     assert FeatureStore(tmp_path / "store" / "train").missing == []
-    train(data, tmp_path / "one", 1, batch_size=4, data__held_out="[]", **store).finish()
-    train(data, tmp_path / "two", 2, batch_size=2, data__held_out="[]", **store).finish()
+    train(data, tmp_path / "one", 1, batch_size=4, data__eval="[]", **store).finish()
+    train(data, tmp_path / "two", 2, batch_size=2, data__eval="[]", **store).finish()
     assert_close_runs(tmp_path / "two", tmp_path / "one")
 
 
@@ -144,7 +144,7 @@ def test_a_shared_target_teaches_what_a_whole_one_does(data, tmp_path):
     file = data / "half_bad.jsonl"
     file.write_text("{\n" * 12 + (data / "train.jsonl").read_text())
     (data / "five.jsonl").write_text("".join((data / "train.jsonl").read_text().splitlines(keepends=True)[:5]))
-    more = {"data__train": file, "data__held_out": data / "five.jsonl", "draft__image_inputs": "mixed", "batch_size": 1}
+    more = {"data__train": file, "data__eval": data / "five.jsonl", "draft__image_inputs": "mixed", "batch_size": 1}
     train(data, tmp_path / "shared", 2, shard_target="true", **more).finish()
     train(data, tmp_path / "whole", 2, **more).finish()
     assert log_of(tmp_path / "shared") == log_of(tmp_path / "whole")

@@ -52,8 +52,8 @@ def main(command: Config) -> int:
     data = OnlineData(config, accelerator)
     visual = config.draft.image_inputs != "token"
     parts = {"train": (data.train, data.data_hash)}
-    if data.held_out:
-        parts["held_out"] = (data.held_out, sha256(map(Path, config.data.held_out)))
+    if data.eval:
+        parts["eval"] = (data.eval, sha256(map(Path, config.data.eval)))
     for name, (dataset, data_hash) in parts.items():
         folder = Path(config.data.features) / name
         filler = data.filler(config, folder, dataset, data_hash, visual, accelerator)

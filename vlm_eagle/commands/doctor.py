@@ -106,8 +106,8 @@ def _measured(config: Config, draft: "RawDraft", run: dict[str, Any]) -> "Report
     target = load_target(config.target, dtype=dtype, device=device, llm_only=llm_only, layer_ids=(0, 1, 2))
     prompts, skipped = _prompts(config, run, text_only=llm_only or not target.is_vision)
     settings = run.get("draft")
-    merged = isinstance(settings, dict) and settings.get("image_inputs") == "merged"
-    image_inputs = "merged" if merged else "token"
+    merged = isinstance(settings, dict) and settings.get("image_inputs") == "visual_embeds"
+    image_inputs = "visual_embeds" if merged else "token"
     report = diagnose(target, draft, prompts, max_new_tokens=config.max_new_tokens, image_inputs=image_inputs)
     report.skipped += skipped
     return report

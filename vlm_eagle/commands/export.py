@@ -100,9 +100,9 @@ def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config")
     import torch
 
     from vlm_eagle.interop.layouts.speculators import Verifier
-    from vlm_eagle.target.heads import load_heads
+    from vlm_eagle.target.embeddings import load_embeddings
 
-    heads = load_heads(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
+    heads = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
     return Verifier(str(DEMO_TARGET) if name == DEMO else name, architectures or [], heads.embed_tokens.weight.detach())
 
 

@@ -67,7 +67,7 @@ def main(config: Config) -> None:
         sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p), seed=config.seed,
     )  # fmt: skip
     answer, started = Generation(), time.perf_counter()
-    for piece in api.stream(pair, conversation, settings, into=answer):
+    for piece in api.stream(pair, conversation, settings, out=answer):
         print(piece, end="", flush=True)
     print()
     seconds, stats = time.perf_counter() - started, answer.stats

@@ -44,7 +44,7 @@ def main(config: Config) -> None:
     from vlm_eagle.draft import files
     from vlm_eagle.interop.layouts.checks import check_target
     from vlm_eagle.interop.layouts.read import read_draft
-    from vlm_eagle.target.heads import load_heads
+    from vlm_eagle.target.embeddings import load_embeddings
     from vlm_eagle.target.load import read_config
 
     console = Console(soft_wrap=True)
@@ -54,8 +54,10 @@ def main(config: Config) -> None:
     differences = []
     if target and config.target:
         differences = check_target(draft.config, target, config.target)
-        if draft.config.own_embeddings:
-            heads = load_heads(config.target, dtype="auto", device=torch.device("cpu"), layer_ids=draft.config.aux_layer_ids)
+        if draft.config.has_own_embed_tokens:
+            heads = load_embeddings(
+                config.target, dtype="auto", device=torch.device("cpu"), layer_ids=draft.config.aux_layer_ids
+            )
             draft = draft.with_target_embeddings(heads.embed_tokens.weight)
     with new_folder(Path(config.out)) as folder:
         files.save(folder, draft.config, draft.tensors)

@@ -171,8 +171,8 @@ def _appended(batch: "Batch", tokens: list[int]) -> "Batch":
 
     more = batch.input_ids.new_tensor([tokens])
     extend = lambda tensor, value: torch.cat([tensor, torch.full_like(more, value, dtype=tensor.dtype)], dim=1)
-    pixels = {k: extend(v, 0) if k == "mm_token_type_ids" else v for k, v in batch.pixels.items()}
+    vision_inputs = {k: extend(v, 0) if k == "mm_token_type_ids" else v for k, v in batch.vision_inputs.items()}
     return replace(
         batch, input_ids=torch.cat([batch.input_ids, more], dim=1), attention_mask=extend(batch.attention_mask, 1),
-        supervised=extend(batch.supervised, False), pixels=pixels,
+        loss_mask=extend(batch.loss_mask, False), vision_inputs=vision_inputs,
     )  # fmt: skip

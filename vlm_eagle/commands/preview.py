@@ -44,7 +44,7 @@ def main(config: Config) -> None:
 
 def sample_text(sample: Conversation | BadRow, collator: "VisionCollator", marked: bool = False) -> Text:
     """One sample, learned tokens in green and, if `marked`, in «»; or why it would be skipped."""
-    from vlm_eagle.data.pieces import learned_tokens, pieces
+    from vlm_eagle.data.spans import learned_tokens, pieces
 
     try:
         if isinstance(sample, BadRow):
@@ -52,7 +52,7 @@ def sample_text(sample: Conversation | BadRow, collator: "VisionCollator", marke
         encoded = collator.encode(sample)
     except BadRow as error:
         return Text(f"skipped: {error}\n", style="red")
-    ids, learned = encoded["input_ids"][0].tolist(), learned_tokens(encoded["supervised"][0])
+    ids, learned = encoded["input_ids"][0].tolist(), learned_tokens(encoded["loss_mask"][0])
     text = Text(f"{sample.source} ({sample.id}): {len(ids)} tokens, {sum(learned)} learned\n", style="bold")
     for piece in pieces(ids, learned, collator.tokenizer):
         word = f"«{piece}»" if marked and piece.learned else str(piece)

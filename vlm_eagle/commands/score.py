@@ -58,11 +58,11 @@ class Config:
         seed: of the sampling.
         concurrency: prompts decoded side by side; no answer depends on it.
         check: answer greedily without a draft too, and count the answers that are equal.
-        image_inputs: what the draft reads at image tokens: token, as in vLLM, or merged (visual embeddings), as in SGLang.
+        image_inputs: what the draft reads at image tokens: token, as in vLLM, or visual_embeds, as in SGLang.
         thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
         llm_only: drop the vision tower and score text benchmarks only.
         dtype: of all models; auto is float32 on a CPU and the checkpoint's elsewhere.
-        device: auto takes a GPU when there is one, or this process's own under accelerate launch; spread lays the target over
+        device: auto takes a GPU when there is one, or this process's own under accelerate launch; balanced lays the target over
             all GPUs.
         server: address of a running vLLM or SGLang, measured instead of our own loop. What it drafts was decided when it was
             started: draft, trees, concurrency, check, image_inputs, dtype and device do not matter then.
@@ -89,7 +89,7 @@ class Config:
     seed: int = 0
     concurrency: int = 1
     check: bool = False
-    image_inputs: Literal["token", "merged"] = "token"
+    image_inputs: Literal["token", "visual_embeds"] = "token"
     thinking: bool = False
     llm_only: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -154,7 +154,7 @@ def _our_columns(
     config: Config, samplings: Sequence[Sampling], state: "PartialState", console: Console
 ) -> tuple[list[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
-    from vlm_eagle.decoding.cycle import ROOT_ALONE
+    from vlm_eagle.decoding.decode_loop import NO_DRAFT
     from vlm_eagle.evaluation.scores.columns import OurColumn
     from vlm_eagle.evaluation.scores.models import load_pairs
 
@@ -162,7 +162,7 @@ def _our_columns(
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
     target, pairs = load_pairs(config.target, config.draft, **load)
     options = {
-        "side_by_side": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
+        "batch_size": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
         "thinking": config.thinking,
     }  # fmt: skip
     columns = [
@@ -175,7 +175,7 @@ def _our_columns(
         if all(sampling.temperature for sampling in samplings):
             raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
         alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
-        columns.append(OurColumn(target, None, ROOT_ALONE, Sampling(), **alone, **options))
+        columns.append(OurColumn(target, None, NO_DRAFT, Sampling(), **alone, **options))
     return columns, target.tokenizer, config.llm_only or not target.is_vision
 
 

@@ -69,11 +69,11 @@ class Config:
         samplings: instead of the four above, greedy, qwen3 (0.6, top-p 0.95, top-k 20) or sampled (1), several in turn.
         seed: of the sampling.
         repeats: passes over the prompts; times are summed over them.
-        image_inputs: what the draft reads at image tokens: token, as in vLLM, or merged (visual embeddings), as in SGLang.
+        image_inputs: what the draft reads at image tokens: token, as in vLLM, or visual_embeds, as in SGLang.
         thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
         llm_only: drop the vision tower and time text benchmarks only.
         dtype: of all models; auto is float32 on a CPU and the checkpoint's elsewhere.
-        device: auto takes a GPU when there is one, or this process's own under accelerate launch; spread lays the target over
+        device: auto takes a GPU when there is one, or this process's own under accelerate launch; balanced lays the target over
             all GPUs.
         output_dir: folder for speedup.json.
         compare: two files of results; says what changed from the first to the second, and measures nothing.
@@ -103,7 +103,7 @@ class Config:
     samplings: list[str] = field(default_factory=list)
     seed: int = 42
     repeats: int = 1
-    image_inputs: Literal["token", "merged"] = "token"
+    image_inputs: Literal["token", "visual_embeds"] = "token"
     thinking: bool = False
     llm_only: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -147,7 +147,7 @@ def main(config: Config) -> int:
     """Times all methods, prints the tables, writes speedup.json; or compares two of those."""
     from vlm_eagle.evaluation.scores.compare import compare
     from vlm_eagle.evaluation.scores.models import load_pairs, processes
-    from vlm_eagle.evaluation.timing.runs import Setup, Ways, time_all
+    from vlm_eagle.evaluation.timing.runs import Methods, Setup, time_all
 
     if config.compare:
         return compare(config.compare, results_console())
@@ -163,7 +163,7 @@ def main(config: Config) -> int:
     drafts = [] if config.mode == "baseline" else config.draft
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
     target, pairs = load_pairs(config.target, drafts, **load)
-    ways = Ways(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
+    ways = Methods(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
     benchmarks = _benchmarks(config, config.llm_only or not target.is_vision, state, console)
     setup = Setup(
         target, pairs, ways, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only, config.thinking,

@@ -1,4 +1,4 @@
-"""Conversations to a `Batch`: chat template, processor, supervised mask, padding.
+"""Conversations to a `Batch`: chat template, processor, loss mask, padding.
 
 Every sample goes through the processor alone and is padded afterwards, so what a sample becomes cannot depend on its
 neighbours, and one that fails is left out and counted instead of taking the batch with it.
@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
 from vlm_eagle.data.images import open_image
+from vlm_eagle.data.loss_mask import LossMask
 from vlm_eagle.data.media import Header, clip_tokens, image_budget, image_tokens, read_headers
-from vlm_eagle.data.outline import outline_ids
-from vlm_eagle.data.supervision import Supervisor
+from vlm_eagle.data.token_layout import layout_ids
 from vlm_eagle.data.videos import Clip, read_frames
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
@@ -61,7 +61,7 @@ class VisionCollator:
         self.vision: Any = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer: Any = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
-        self.supervisor = Supervisor(self.tokenizer)
+        self.loss_mask = LossMask(self.tokenizer)
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
         self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
@@ -90,17 +90,17 @@ class VisionCollator:
         return self.stack(samples, dict(skipped)) if samples or skipped else None
 
     def encode(self, conversation: Conversation) -> dict[str, Tensor]:
-        """One sample as the processor's tensors plus `supervised` (1, T).
+        """One sample as the processor's tensors plus `loss_mask` (1, T).
 
         Raises:
             BadRow: the sample cannot be used.
         """
         self.check(conversation)
         conversation = conversation.prompt() if self.for_generation else conversation
-        return self._supervised(self._process(conversation), conversation)
+        return self._with_loss_mask(self._process(conversation), conversation)
 
-    def outline(self, conversation: Conversation, headers: Sequence[Header] | None = None) -> dict[str, Tensor]:
-        """`input_ids` and `supervised`, as `encode` gives them, without decoding an image.
+    def token_layout(self, conversation: Conversation, headers: Sequence[Header] | None = None) -> dict[str, Tensor]:
+        """`input_ids` and `loss_mask`, as `encode` gives them, without decoding an image.
 
         Args:
             conversation: the sample.
@@ -116,8 +116,8 @@ class VisionCollator:
             ids = torch.tensor(self.tokenizer.encode(text, add_special_tokens=False), dtype=torch.long)
         else:
             headers = read_headers(conversation) if headers is None else headers
-            ids = outline_ids(text, conversation, headers, self.vision)
-        return self._supervised({"input_ids": ids[None]}, conversation)
+            ids = layout_ids(text, conversation, headers, self.vision)
+        return self._with_loss_mask({"input_ids": ids[None]}, conversation)
 
     def render(self, conversation: Conversation) -> str:
         """The conversation as text, by the target's own chat template."""
@@ -136,13 +136,13 @@ class VisionCollator:
             raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
         _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation)
 
-    def _supervised(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
+    def _with_loss_mask(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
         """`encoded` with its mask, cut to the longest length."""
         ids = encoded["input_ids"][0].tolist()
-        encoded["supervised"] = self.supervisor.mask(ids)[None]
+        encoded["loss_mask"] = self.loss_mask.mask(ids)[None]
         if len(ids) > self.max_length:
             encoded = self._truncate(encoded, conversation)
-        if not self.for_generation and not encoded["supervised"].any():
+        if not self.for_generation and not encoded["loss_mask"].any():
             raise BadRow(conversation.source, "nothing to learn", "the sample holds no answer token")
         return encoded
 
@@ -177,11 +177,11 @@ class VisionCollator:
     def _truncate(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
         ids, limit = encoded["input_ids"][0], self.max_length
         cut_media = torch.isin(ids[limit:], self.media_ids).any()
-        if self.for_generation or cut_media or not encoded["supervised"][0, : limit - 1].any():
+        if self.for_generation or cut_media or not encoded["loss_mask"][0, : limit - 1].any():
             raise BadRow(conversation.source, "too long", f"{len(ids)} tokens, limit {limit}")
-        kept = {k: v[:, :limit] if k in (*_PER_TOKEN, "supervised") else v for k, v in encoded.items()}
-        kept["supervised"] = kept["supervised"].clone()
-        kept["supervised"][0, limit - 1] = False  # its next token was cut off
+        kept = {k: v[:, :limit] if k in (*_PER_TOKEN, "loss_mask") else v for k, v in encoded.items()}
+        kept["loss_mask"] = kept["loss_mask"].clone()
+        kept["loss_mask"][0, limit - 1] = False  # its next token was cut off
         return kept
 
     def stack(self, samples: list[tuple[str, dict[str, Tensor]]], skipped: dict[str, int]) -> Batch:
@@ -194,17 +194,17 @@ class VisionCollator:
         def pad(name: str, value: int | bool) -> Tensor:
             return pad_sequence([sample[name][0] for sample in encoded], batch_first=True, padding_value=value)
 
-        pixels = {}
+        vision_inputs = {}
         for name in sorted({name for sample in encoded for name in sample} - {"input_ids", "attention_mask"}):
             if name == "mm_token_type_ids":
-                pixels[name] = pad(name, 0)
-            elif name != "supervised":
-                pixels[name] = torch.cat([sample[name] for sample in encoded if name in sample])
+                vision_inputs[name] = pad(name, 0)
+            elif name != "loss_mask":
+                vision_inputs[name] = torch.cat([sample[name] for sample in encoded if name in sample])
         return Batch(
             input_ids=pad("input_ids", self.pad_id),
             attention_mask=pad("attention_mask", 0),
-            supervised=pad("supervised", False),
-            pixels=pixels,
+            loss_mask=pad("loss_mask", False),
+            vision_inputs=vision_inputs,
             ids=tuple(id_ for id_, _ in samples),
             skipped=skipped,
         )

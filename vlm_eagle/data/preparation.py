@@ -19,8 +19,8 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.data.media import Header, read_headers
-from vlm_eagle.data.outline import IMAGE_PAD, VIDEO_PAD
 from vlm_eagle.data.prepared_cache import PreparedCache
+from vlm_eagle.data.token_layout import IMAGE_PAD, VIDEO_PAD
 from vlm_eagle.data.workers import ignore_interrupts
 from vlm_eagle.errors import UserError
 
@@ -164,7 +164,7 @@ def prepare_row(sample: Conversation | BadRow, headers: Sequence[Header] | BadRo
         encoded = _encode(sample, headers, collator)
     except BadRow as error:
         return PreparedRow(error.reason)
-    ids, supervised = encoded["input_ids"][0].numpy(), encoded["supervised"][0].numpy()
+    ids, supervised = encoded["input_ids"][0].numpy(), encoded["loss_mask"][0].numpy()
     pads = collator.tokenizer.convert_tokens_to_ids([IMAGE_PAD, VIDEO_PAD])
     token_ids, token_counts = np.unique(ids[1:][supervised[:-1]], return_counts=True)
     media = int(np.isin(ids, pads).sum()) if collator.vision else 0
@@ -177,7 +177,7 @@ def _encode(sample: Conversation | BadRow, headers: Sequence[Header] | BadRow, c
     collator.check(sample)
     if isinstance(headers, BadRow):
         raise headers
-    return collator.outline(sample, headers)
+    return collator.token_layout(sample, headers)
 
 
 def _headers(sample: Conversation | BadRow, collator: VisionCollator) -> Sequence[Header] | BadRow:

@@ -12,13 +12,13 @@ from statistics import median
 
 import torch
 
-from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.acceptance import VerifyResult
+from vlm_eagle.decoding.decode_loop import NO_DRAFT, DecodeLoop
 from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.timing import measure_cycles
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
-from vlm_eagle.decoding.verify import Verdict
 from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch
@@ -76,10 +76,10 @@ def choose_shape(
     """
     sampler = Sampler(sampling or Sampling())
     seen = [a for prompt in prompts for a in observe(target, draft, prompt, sampler, max_new_tokens)]
-    longest = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
-    plain = measure_cycles(PlainDecoder(target, sampler), longest, 9).total
-    costs = _Costs(target, draft, longest, sampler)
-    forecasts = [Forecast(ROOT_ALONE, 1.0, plain, 1.0)]
+    max_seq_len = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
+    plain = measure_cycles(PlainDecoder(target, sampler), max_seq_len, 9).total
+    costs = _Costs(target, draft, max_seq_len, sampler)
+    forecasts = [Forecast(NO_DRAFT, 1.0, plain, 1.0)]
     for shape in (*CHAINS, *TREES):
         tau, seconds = sum(a.tokens(shape) for a in seen) / max(len(seen), 1), costs.of(shape)
         forecasts.append(Forecast(shape, tau, seconds, tau * plain / seconds))
@@ -90,12 +90,12 @@ def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler,
     """Answers a prompt with the probe tree and notes what was accepted."""
     decoder = SpeculativeDecoder(target, draft, PROBE, sampler)
     decoder.recorded = None  # its trees are looked at, and a replayed one cannot be
-    decoder.read(prompt, max_new_tokens, [0])
-    going, seen, written = torch.ones(1, dtype=torch.bool, device=target.device), [], 1
+    decoder.prefill(prompt, max_new_tokens, [0])
+    active, seen, written = torch.ones(1, dtype=torch.bool, device=target.device), [], 1
     while written < max_new_tokens - PROBE.depth:
-        verdict = decoder.cycle(going)
+        verdict = decoder.cycle(active)
         (tokens,) = verdict.to_host()
-        decoder.note([tokens])
+        decoder.on_commit([tokens])
         assert decoder.tree is not None
         seen.append(acceptance_of(decoder.tree, verdict))
         written += len(tokens)
@@ -104,7 +104,7 @@ def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler,
     return seen
 
 
-def acceptance_of(tree: DraftTree, verdict: Verdict) -> Acceptance:
+def acceptance_of(tree: DraftTree, verdict: VerifyResult) -> Acceptance:
     """Where the accepted nodes of a dynamic tree (B = 1) stood in its scores."""
     assert tree.scores is not None, "a dynamic tree has scores"
     scores, depths, parents = (t[0].tolist() for t in (tree.scores, tree.depths, tree.parents))
@@ -128,7 +128,7 @@ class _Costs:
             self.kinds[chain] = cost.draft / shape.depth, cost.extend, cost.overhead
         sizes = sorted({shape.num_draft_tokens for shape in (*CHAINS, *TREES)})
         decoder = PlainDecoder(target, sampler)
-        decoder.read(prompt, max(sizes), [0])
+        decoder.prefill(prompt, max(sizes), [0])
         self.verify = {n: self._time_verify(decoder, n) for n in sizes}
 
     def of(self, shape: TreeShape) -> float:
@@ -136,14 +136,14 @@ class _Costs:
         level, extend, overhead = self.kinds[shape.is_chain]
         return self.verify[shape.num_draft_tokens] + level * shape.depth + extend + overhead
 
-    def _time_verify(self, decoder: Decoder, n: int, repeats: int = 7) -> float:
+    def _time_verify(self, decoder: DecodeLoop, n: int, repeats: int = 7) -> float:
         tokens = decoder.state.root.expand(1, n)
         depths, seen = torch.arange(n, device=tokens.device)[None], torch.ones(1, n, n, dtype=torch.bool, device=tokens.device)
         times = []
         for _ in range(repeats):
             start = self._now()
             state = decoder.state
-            self.target.verify(decoder.cache, tokens, depths, seen.tril(), state.lengths, decoder.longest, state.rope_delta)
+            self.target.verify(decoder.cache, tokens, depths, seen.tril(), state.lengths, decoder.max_seq_len, state.rope_delta)
             times.append(self._now() - start)
         return median(times[1:])
 

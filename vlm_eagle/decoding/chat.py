@@ -6,7 +6,7 @@ from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, Message, TextPart
 from vlm_eagle.data.prompts import Picture, read_picture
 from vlm_eagle.decoding.answers import Answer, answer_of
-from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.detokenize import TextStream, decode
 from vlm_eagle.decoding.generate import Generation, Settings, stream_with
 
@@ -20,7 +20,7 @@ class Chat:
         system: the system message; None for none.
     """
 
-    def __init__(self, decoder: Decoder, settings: Settings, system: str | None = None):
+    def __init__(self, decoder: DecodeLoop, settings: Settings, system: str | None = None):
         self.decoder, self.settings = decoder, settings
         self.opening = () if system is None else (Message("system", (TextPart(system),)),)
         self.collator = VisionCollator(
@@ -58,7 +58,7 @@ class Chat:
             if answer.tokens:
                 self.conversation = asked.answered(decode(tokenizer, answer.tokens))
             else:  # the prompt may have been half read
-                self.decoder.forget()
+                self.decoder.reset_cache()
 
     def forget(self) -> None:
         """A new conversation."""

@@ -7,13 +7,13 @@ draft made from its own guesses live for one tree and are dropped. Keeping them 
 import torch
 from torch import Tensor, nn
 
+from vlm_eagle.decoding.draft_kv_cache import DraftKVCache
 from vlm_eagle.decoding.fixed import FixedPlan
-from vlm_eagle.decoding.rows import DraftRows
 from vlm_eagle.decoding.sampling import Sampler, draw
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.draft.layers import Attend
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.target.cache import block_mask
+from vlm_eagle.target.kv_cache import tree_mask
 
 
 class Drafter:
@@ -28,8 +28,8 @@ class Drafter:
 
     def __init__(self, draft: Eagle3Draft, embed_tokens: nn.Embedding, shape: TreeShape, capacity: int):
         self.draft, self.shape = draft, shape
-        self.embed_tokens = draft.embed_tokens if draft.config.own_embeddings else embed_tokens
-        self.rows = DraftRows(capacity + self.room(shape))
+        self.embed_tokens = draft.embed_tokens if draft.config.has_own_embed_tokens else embed_tokens
+        self.cache = DraftKVCache(capacity + self.num_scratch_slots(shape))
         self.plan = FixedPlan.of(shape, embed_tokens.weight.device) if shape.paths else None
         self._hidden: Tensor | None = None
         self.delta: Tensor | None = None
@@ -41,16 +41,16 @@ class Drafter:
         return self._hidden
 
     @staticmethod
-    def room(shape: TreeShape) -> int:
+    def num_scratch_slots(shape: TreeShape) -> int:
         """Rows a tree needs behind the true ones."""
         return max(shape.topk, shape.num_draft_tokens) * max(shape.depth, 1) + 1
 
     def reserve(self, capacity: int) -> None:
         """Makes room for at least `capacity` true rows."""
-        self.rows.reserve(capacity + self.room(self.shape))
+        self.cache.reserve(capacity + self.num_scratch_slots(self.shape))
 
     @torch.no_grad()
-    def read(
+    def prefill(
         self, aux_hidden: Tensor, embedding: Tensor, lengths: Tensor, start: int = 0,
         positions: Tensor | None = None, rope_delta: Tensor | None = None,
     ) -> None:  # fmt: skip
@@ -73,10 +73,10 @@ class Drafter:
             return self._append(aux_hidden, embedding, before, lengths - start, start, positions)
         if positions is None:
             positions = torch.arange(aux_hidden.shape[1], device=lengths.device).expand(embedding.shape[:2])
-        self._step_true(aux_hidden, embedding, positions, self.rows.fill, lengths)
+        self._step_true(aux_hidden, embedding, positions, self.cache.fill, lengths)
 
     @torch.no_grad()
-    def extend(self, aux_hidden: Tensor, next_tokens: Tensor, before: Tensor, counts: Tensor, longest: int) -> None:
+    def extend(self, aux_hidden: Tensor, next_tokens: Tensor, before: Tensor, counts: Tensor, max_seq_len: int) -> None:
         """Appends true rows: of R given ones the first `counts` (B,) are real, the others are overwritten later.
         A sequence without a real one keeps its `hidden`.
 
@@ -85,24 +85,24 @@ class Drafter:
             next_tokens: (B, R) int64, the committed token after each of them.
             before: (B,) int64, true rows so far.
             counts: (B,) int64.
-            longest: at least the largest of `before`, known to the host.
+            max_seq_len: at least the largest of `before`, known to the host.
         """
-        self._append(aux_hidden, self.embed_tokens(next_tokens), before, counts, longest)
+        self._append(aux_hidden, self.embed_tokens(next_tokens), before, counts, max_seq_len)
 
     def rotary(self, index: Tensor) -> Tensor:
         """Where text rows stand, (B, R), from their sequence indices (B, R)."""
         return index if self.delta is None else index + self.delta[:, None]
 
     def _append(
-        self, aux_hidden: Tensor, embedding: Tensor, before: Tensor, counts: Tensor, longest: int,
+        self, aux_hidden: Tensor, embedding: Tensor, before: Tensor, counts: Tensor, max_seq_len: int,
         positions: Tensor | None = None,
     ) -> None:  # fmt: skip
         r = embedding.shape[1]
         slots = before[:, None] + torch.arange(r, device=before.device)
         causal = torch.ones(len(before), r, r, dtype=torch.bool, device=before.device).tril()
-        span = min(longest + r, self.rows.capacity)
+        kv_len = min(max_seq_len + r, self.cache.capacity)
         positions = self.rotary(slots) if positions is None else positions
-        self._step_true(aux_hidden, embedding, positions, self.rows.attend(slots, block_mask(before, causal, span)), counts)
+        self._step_true(aux_hidden, embedding, positions, self.cache.attend(slots, tree_mask(before, causal, kv_len)), counts)
 
     def _step_true(self, aux_hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
         output = self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, attend)
@@ -112,12 +112,12 @@ class Drafter:
         self.hidden.copy_(torch.where(counts[:, None, None] > 0, last, self.hidden))
 
     @torch.no_grad()
-    def grow(
-        self, root: Tensor, lengths: Tensor, longest: int, sampler: Sampler | None = None, uniform: Tensor | None = None
+    def propose(
+        self, root: Tensor, lengths: Tensor, max_seq_len: int, sampler: Sampler | None = None, uniform: Tensor | None = None
     ) -> DraftTree:
         """The trees after the roots (B,), behind `lengths` (B,) true rows. With a sampler, a chain's tokens are drawn from the
         draft's distribution, with uniform numbers (B, N - 1), instead of being its argmaxes."""
-        level = _Level(self, lengths, longest)
+        level = _Level(self, lengths, max_seq_len)
         if self.shape.num_draft_tokens == 1:
             return DraftTree.from_parents(root[:, None], torch.full_like(root[:, None], -1), 0)
         if self.plan is None:
@@ -190,8 +190,8 @@ class Drafter:
 class _Level:
     """Computes a tree's rows level by level, behind the true ones."""
 
-    def __init__(self, drafter: Drafter, lengths: Tensor, longest: int):
-        self.drafter, self.lengths, self.longest = drafter, lengths, longest
+    def __init__(self, drafter: Drafter, lengths: Tensor, max_seq_len: int):
+        self.drafter, self.lengths, self.max_seq_len = drafter, lengths, max_seq_len
         self.seen: Tensor | None = None  # (B, F, tree rows) bool, what each row of the level sees of the tree
         self.depth = self.made = 0
 
@@ -207,13 +207,13 @@ class _Level:
             self.seen = torch.cat([inherited, own], dim=2)
         slots = self.lengths[:, None] + torch.arange(self.made, self.made + f, device=tokens.device)
         self.made += f
-        mask = block_mask(self.lengths, self.seen, min(self.longest + self.made, self.drafter.rows.capacity))
+        mask = tree_mask(self.lengths, self.seen, min(self.max_seq_len + self.made, self.drafter.cache.capacity))
         positions = (self.lengths + self.depth)[:, None].expand(b, f)  # the last true row is at lengths - 1
         self.depth += 1
         hidden = hidden.gather(1, parent_row[..., None].expand(-1, -1, hidden.shape[2]))
         drafter = self.drafter
         positions = drafter.rotary(positions)
-        return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.rows.attend(slots, mask))
+        return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.cache.attend(slots, mask))
 
 
 def _planned(tree: DraftTree, tokens: Tensor, proposals: Tensor | None = None) -> DraftTree:

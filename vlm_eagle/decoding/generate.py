@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.options import Settings
 from vlm_eagle.decoding.pair import check_fit
 from vlm_eagle.decoding.plain import PlainDecoder
@@ -51,7 +51,7 @@ def stream(
     draft: Eagle3Draft | None = None,
     settings: Settings | None = None,
     *,
-    into: list[Generation] | None = None,
+    out: list[Generation] | None = None,
 ) -> Iterator[list[list[int]]]:
     """Yields the answers in pieces: per target forward, one list of new token ids for each of B prompts.
 
@@ -60,16 +60,16 @@ def stream(
         prompts: B conversations with the generation prompt, right-padded, on the target's device.
         draft: None decodes with the target alone.
         settings: None is greedy, with a chain of 4 draft tokens.
-        into: B generations, filled as they come.
+        out: B generations, filled as they come.
 
     Raises:
         UserError: an empty or too long prompt, or a draft made for another target.
     """
     settings = settings or Settings()
-    yield from stream_with(build_decoder(target, draft, settings), prompts, settings, into)
+    yield from stream_with(build_decoder(target, draft, settings), prompts, settings, out)
 
 
-def build_decoder(target: Target, draft: Eagle3Draft | None, settings: Settings) -> Decoder:
+def build_decoder(target: Target, draft: Eagle3Draft | None, settings: Settings) -> DecodeLoop:
     """What writes answers with these settings. Those who answer many prompts keep it: its buffers serve all of them.
 
     Raises:
@@ -80,13 +80,13 @@ def build_decoder(target: Target, draft: Eagle3Draft | None, settings: Settings)
         return PlainDecoder(target, sampler)
     check_fit(target, draft)
     return SpeculativeDecoder(
-        target, draft, settings.shape, sampler, drawn_drafts=settings.drawn_drafts, image_inputs=settings.image_inputs
+        target, draft, settings.shape, sampler, sampled_drafts=settings.sampled_drafts, image_inputs=settings.image_inputs
     )
 
 
-def generate_with(decoder: Decoder, prompts: Batch, settings: Settings) -> list[Generation]:
+def generate_with(decoder: DecodeLoop, prompts: Batch, settings: Settings) -> list[Generation]:
     """The whole answers to B prompts, which are read from their beginning."""
-    decoder.forget()
+    decoder.reset_cache()
     answers = [Generation() for _ in range(len(prompts))]
     for _ in stream_with(decoder, prompts, settings, answers):
         pass
@@ -94,31 +94,31 @@ def generate_with(decoder: Decoder, prompts: Batch, settings: Settings) -> list[
 
 
 def stream_with(
-    decoder: Decoder, prompts: Batch, settings: Settings, into: list[Generation] | None = None
+    decoder: DecodeLoop, prompts: Batch, settings: Settings, out: list[Generation] | None = None
 ) -> Iterator[list[list[int]]]:
-    """`stream` on a decoder that may know the beginning of the prompt already (see `Decoder.forget`)."""
+    """`stream` on a decoder that may know the beginning of the prompt already (see `DecodeLoop.reset_cache`)."""
     target = decoder.target
     _check_length(target, prompts, settings.max_new_tokens)
-    answers = into if into is not None else [Generation() for _ in range(len(prompts))]
+    answers = out if out is not None else [Generation() for _ in range(len(prompts))]
     eos_ids = target.eos_ids if settings.eos_ids is None else settings.eos_ids
     stopper = Stopper(eos_ids, settings.max_new_tokens, settings.stop_strings, target.tokenizer)
-    first = decoder.read(prompts, settings.max_new_tokens, settings.seeds(len(prompts)))
-    going, pieces = [], []
+    first = decoder.prefill(prompts, settings.max_new_tokens, settings.seeds(len(prompts)))
+    active, pieces = [], []
     for answer, token in zip(answers, first.tolist(), strict=True):
         piece, finished = stopper.cut([], [token])
         answer.tokens += piece
         answer.drafted += [False] * len(piece)
         pieces.append(piece)
-        going.append(not finished)
+        active.append(not finished)
     yield pieces
-    while any(going):
-        committed = decoder.cycle(torch.tensor(going, device=first.device)).to_host()
-        decoder.note(committed)
+    while any(active):
+        committed = decoder.cycle(torch.tensor(active, device=first.device)).to_host()
+        decoder.on_commit(committed)
         pieces = [[] for _ in answers]
         for row, (answer, new) in enumerate(zip(answers, committed, strict=True)):
-            if going[row]:
+            if active[row]:
                 pieces[row], finished = stopper.cut(answer.tokens, new)
-                going[row] = not finished
+                active[row] = not finished
                 _note(answer, pieces[row], len(new) - 1, decoder.shape.depth)
         yield pieces
 

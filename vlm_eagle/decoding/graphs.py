@@ -40,15 +40,15 @@ class RecordedCycles:
         """Forgets all recordings: the tensors they are bound to are gone."""
         self.recordings = {}
 
-    def run(self, cycle: Callable[[int], None], longest: int, state: Sequence[torch.Tensor]) -> None:
-        """One `cycle(longest)`: replayed if it was recorded before, recorded first if it can be.
+    def run(self, cycle: Callable[[int], None], max_seq_len: int, state: Sequence[torch.Tensor]) -> None:
+        """One `cycle(max_seq_len)`: replayed if it was recorded before, recorded first if it can be.
 
         Args:
             cycle: takes an upper bound of the committed entries and changes `state` in place.
-            longest: the bound as the host knows it.
+            max_seq_len: the bound as the host knows it.
             state: put back after warming up. What that wrote into caches lies behind the committed entries.
         """
-        bucket = -(-longest // BUCKET) * BUCKET
+        bucket = -(-max_seq_len // BUCKET) * BUCKET
         if self.usable and bucket not in self.recordings:
             before = [tensor.clone() for tensor in state]
             reset = lambda: _restore(state, before)
@@ -61,7 +61,7 @@ class RecordedCycles:
         if self.usable:
             self.recordings[bucket]()
         else:
-            cycle(longest)
+            cycle(max_seq_len)
 
 
 def _restore(state: Sequence[torch.Tensor], before: Sequence[torch.Tensor]) -> None:

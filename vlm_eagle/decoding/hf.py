@@ -39,7 +39,7 @@ def custom_generate(
     draft: Eagle3Draft,
     shape: TreeShape | None = None,
     *,
-    drawn_drafts: bool = False,
+    sampled_drafts: bool = False,
     streamer: Any = None,
     stop_strings: Sequence[str] = (),
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -49,7 +49,7 @@ def custom_generate(
     Args:
         draft: the model's draft, on its device and in its dtype.
         shape: the tree; None for a chain of 4 draft tokens.
-        drawn_drafts: see `Settings`.
+        sampled_drafts: see `Settings`.
         streamer: a transformers streamer. It goes here, as do stop strings and the tokenizer they need, because `generate`
             does not hand them to a callable (transformers 5.23).
         stop_strings: an answer ends with the token that completes one of these.
@@ -73,23 +73,23 @@ def custom_generate(
         **model_inputs: Any,
     ) -> Tensor | GenerateDecoderOnlyOutput:
         _refuse_unknown(generation_config, logits_processor, stopping_criteria)
-        pixels = {
+        vision_inputs = {
             "pixel_values": pixel_values, "image_grid_thw": image_grid_thw, "pixel_values_videos": pixel_values_videos,
             "video_grid_thw": video_grid_thw, "mm_token_type_ids": mm_token_type_ids,
         }  # fmt: skip
-        pixels = {name: value for name, value in pixels.items() if value is not None}
-        prompts = _right_padded(input_ids, model_inputs.get("attention_mask"), pixels)
+        vision_inputs = {name: value for name, value in vision_inputs.items() if value is not None}
+        prompts = _right_padded(input_ids, model_inputs.get("attention_mask"), vision_inputs)
         if streamer is not None and len(prompts) > 1:
             raise UserError("A streamer takes one prompt at a time.")
         target, eos = Target(model, tokenizer, draft.config.aux_layer_ids), generation_config.eos_token_id
         eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
         answers = [Generation() for _ in range(len(prompts))]
         settings = Settings(
-            drawn_drafts=drawn_drafts, shape=shape or TreeShape(4), sampling=_sampling(generation_config),
+            sampled_drafts=sampled_drafts, shape=shape or TreeShape(4), sampling=_sampling(generation_config),
             max_new_tokens=generation_config.max_length - input_ids.shape[1], eos_ids=frozenset(eos),
             stop_strings=stop_strings, seed=int(torch.randint(2**62, (1,))),
         )  # fmt: skip
-        pieces = stream(target, prompts.to(target.device), draft, settings, into=answers)
+        pieces = stream(target, prompts.to(target.device), draft, settings, out=answers)
         if streamer is not None:
             streamer.put(input_ids.cpu())
         for first, *_ in pieces:
@@ -107,14 +107,14 @@ def custom_generate(
     return run
 
 
-def _right_padded(input_ids: Tensor, attention_mask: Tensor | None, pixels: dict[str, Tensor]) -> Batch:
+def _right_padded(input_ids: Tensor, attention_mask: Tensor | None, vision_inputs: dict[str, Tensor]) -> Batch:
     """transformers pads prompts on the left; here they begin at position 0."""
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
     order = mask.argsort(dim=1, descending=True, stable=True)
-    if "mm_token_type_ids" in pixels:
-        pixels["mm_token_type_ids"] = pixels["mm_token_type_ids"].gather(1, order)
+    if "mm_token_type_ids" in vision_inputs:
+        vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
     mask = mask.gather(1, order)
-    return Batch(input_ids.gather(1, order), mask, torch.zeros_like(mask, dtype=torch.bool), pixels)
+    return Batch(input_ids.gather(1, order), mask, torch.zeros_like(mask, dtype=torch.bool), vision_inputs)
 
 
 def _sampling(config: GenerationConfig) -> Sampling:

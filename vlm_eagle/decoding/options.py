@@ -119,7 +119,7 @@ class Settings:
     Attributes:
         shape: the tree; ignored without a draft.
         sampling: how the target chooses tokens.
-        drawn_drafts: for a chain at temperature > 0, draw the draft's tokens from its distribution and verify by rejection
+        sampled_drafts: for a chain at temperature > 0, draw the draft's tokens from its distribution and verify by rejection
             sampling, instead of taking its argmaxes. Both are exact.
         max_new_tokens: exact limit; the answer also ends with the target's first end token.
         stop_strings: the answer also ends with the token that completes one of these.
@@ -130,7 +130,7 @@ class Settings:
 
     shape: TreeShape = field(default_factory=lambda: TreeShape(4))
     sampling: Sampling = field(default_factory=Sampling)
-    drawn_drafts: bool = False
+    sampled_drafts: bool = False
     max_new_tokens: int = 256
     stop_strings: Sequence[str] = ()
     eos_ids: Set[int] | None = None
@@ -140,7 +140,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens must be at least 1, found {self.max_new_tokens}.")
-        if self.drawn_drafts and (self.sampling.temperature == 0 or not self.shape.is_chain):
+        if self.sampled_drafts and (self.sampling.temperature == 0 or not self.shape.is_chain):
             raise UserError("Drawn drafts need a temperature above 0 and a chain (topk 1).")
         if isinstance(self.stop_strings, str):
             raise UserError(f"stop_strings is one string, {self.stop_strings!r}. Give a list, as in [{self.stop_strings!r}].")

@@ -54,7 +54,7 @@ def load_pair(
     Args:
         target: folder or hub id of a Qwen3-VL(-MoE) or Qwen3(-MoE) model, or the word `demo`.
         draft: folder or hub id of its draft, in the layout that training writes; None for the target alone.
-        device: `auto` is this machine's GPU, else its CPU; `spread` lays the target's layers over all GPUs.
+        device: `auto` is this machine's GPU, else its CPU; `balanced` lays the target's layers over all GPUs.
         dtype: of both, such as `bfloat16`; `auto` is float32 on a CPU and the checkpoint's own elsewhere.
         llm_only: drop a vision target's vision tower after loading.
         revision: of the target, on the hub.
@@ -64,7 +64,7 @@ def load_pair(
         UserError: no such model or device, a target of another family, or a draft made for another target.
     """
     head = None if draft is None else Eagle3Draft.from_pretrained(draft, revision=draft_revision)  # quick: wrong names show
-    place = device if isinstance(device, torch.device) or device == "spread" else named_device(device)
+    place = device if isinstance(device, torch.device) or device == "balanced" else named_device(device)
     layer_ids = None if head is None else head.config.aux_layer_ids
     whole = load_target(
         str(target), dtype=model_dtype(dtype, place), device=place, llm_only=llm_only, layer_ids=layer_ids, revision=revision

@@ -7,12 +7,12 @@ rejected token is replaced by a draw from the normalised max(p - q, 0). Source: 
 import torch
 from torch import Tensor
 
+from vlm_eagle.decoding.acceptance import VerifyResult
 from vlm_eagle.decoding.sampling import draw
 from vlm_eagle.decoding.tree import DraftTree
-from vlm_eagle.decoding.verify import Verdict
 
 
-def accept_drawn(tree: DraftTree, probabilities: Tensor, target_ids: Tensor, uniform: Tensor) -> Verdict:
+def accept_sampled(tree: DraftTree, probabilities: Tensor, target_ids: Tensor, uniform: Tensor) -> VerifyResult:
     """The verdict on a chain whose tokens were drawn from `tree.proposals`.
 
     Args:
@@ -37,4 +37,4 @@ def accept_drawn(tree: DraftTree, probabilities: Tensor, target_ids: Tensor, uni
     bonus = draw(residual, uniform[:, n])
     path = torch.arange(n, device=q.device).expand(b, -1)
     committed = torch.cat([tree.tokens[:, 1:], bonus[:, None]], dim=1).scatter(1, counts[:, None] - 1, bonus[:, None])
-    return Verdict(path, committed, counts)
+    return VerifyResult(path, committed, counts)

@@ -36,8 +36,8 @@ class Stopper:
     def _stop(self, answer: list[int], piece: list[int]) -> int | None:
         """How many tokens of `piece` complete a stop string first."""
         assert self.tokenizer is not None
-        longest = max(len(stop.encode()) for stop in self.stop_strings)  # a token has at least one byte
-        before = answer[len(answer) - min(longest, len(answer)) :]
+        max_seq_len = max(len(stop.encode()) for stop in self.stop_strings)  # a token has at least one byte
+        before = answer[len(answer) - min(max_seq_len, len(answer)) :]
         for count in range(1, len(piece) + 1):
             text = str(self.tokenizer.decode(before + piece[:count]))
             if any(stop in text for stop in self.stop_strings):

@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.devices import wait_for
 from vlm_eagle.records import Batch
 
@@ -43,7 +43,7 @@ class ForwardTimer:
     """Context manager: adds up the seconds spent inside a decoder's two models, by hooks. Waits for a GPU at every mark, so
     that what is measured is what was computed; the loop itself never waits like this."""
 
-    def __init__(self, decoder: Decoder):
+    def __init__(self, decoder: DecodeLoop):
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.device, self._handles, self._started = decoder.target.device, [], 0.0
         self._extending = False
@@ -81,17 +81,17 @@ class ForwardTimer:
         return hook
 
 
-def measure_cycles(decoder: Decoder, prompt: Batch, cycles: int, warm_up: int = 2) -> CycleCost:
+def measure_cycles(decoder: DecodeLoop, prompt: Batch, cycles: int, warm_up: int = 2) -> CycleCost:
     """Medians over `cycles` real cycles after a prompt (end tokens do not stop them; the first ones are warm-up)."""
     new = (cycles + warm_up) * (decoder.shape.depth + 1) + 1
-    decoder.read(prompt, new, list(range(len(prompt))))
-    going = torch.ones(len(prompt), dtype=torch.bool, device=decoder.target.device)
+    decoder.prefill(prompt, new, list(range(len(prompt))))
+    active = torch.ones(len(prompt), dtype=torch.bool, device=decoder.target.device)
     rows = []
     for number in range(cycles + warm_up):
         with ForwardTimer(decoder) as timer:
             start = timer.now()
-            verdict = decoder.cycle(going)
-            decoder.note(verdict.to_host())
+            verdict = decoder.cycle(active)
+            decoder.on_commit(verdict.to_host())
             total = timer.now() - start
         if number >= warm_up:
             parts = [timer.seconds[name] for name in ("verify", "extend", "draft")]

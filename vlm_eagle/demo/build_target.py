@@ -145,9 +145,9 @@ def train(
 
 def answer_loss(model: Qwen3VLForConditionalGeneration, batch: Batch) -> torch.Tensor:
     """Mean cross-entropy per answer token, a 0-d tensor. Logits are made at supervised positions only."""
-    output = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.pixels)
-    logits = model.lm_head(output.last_hidden_state[batch.supervised])
-    return F.cross_entropy(logits.float(), batch.input_ids.roll(-1, dims=1)[batch.supervised])
+    output = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **batch.vision_inputs)
+    logits = model.lm_head(output.last_hidden_state[batch.loss_mask])
+    return F.cross_entropy(logits.float(), batch.input_ids.roll(-1, dims=1)[batch.loss_mask])
 
 
 def save(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, folder: Path) -> None:

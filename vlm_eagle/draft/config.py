@@ -22,8 +22,8 @@ class Eagle3Config:
     three aux hidden states before fc) and `norm_output` (the normed output goes on to the next step) together are EAGLE-3.1.
 
     The rest is for drafts made by others; we train none of it. `norm_before_fc`: one RMSNorm over the three concatenated.
-    `norm_before_residual`: the residual starts from the normed hidden state. `qk_norm`: a Qwen3 layer. `own_embeddings`: a
-    table instead of the target's. `mrope_section`: rotary positions are the target's three coordinates, with this many
+    `norm_before_residual`: the residual starts from the normed hidden state. `qk_norm`: a Qwen3 layer. `has_own_embed_tokens`:
+    a table instead of the target's. `mrope_section`: rotary positions are the target's three coordinates, with this many
     frequencies each, interleaved (Qwen3-VL) or in blocks (Qwen2.5-VL).
     """
 
@@ -44,7 +44,7 @@ class Eagle3Config:
     norm_before_fc: bool = False
     norm_before_residual: bool = False
     qk_norm: bool = False
-    own_embeddings: bool = False
+    has_own_embed_tokens: bool = False
     mrope_section: tuple[int, int, int] | None = None
     mrope_interleaved: bool = False
     dtype: str = "bfloat16"

@@ -43,7 +43,7 @@ def expected_shapes(config: Eagle3Config) -> dict[str, tuple[int, ...]]:
         "norm.weight": (d,),
         "lm_head.weight": (w, d),
     }
-    if config.own_embeddings:
+    if config.has_own_embed_tokens:
         shapes["embed_tokens.weight"] = (v, d)
     if config.qk_norm:
         shapes |= {f"midlayer.self_attn.{name}_norm.weight": (config.head_dim,) for name in "qk"}

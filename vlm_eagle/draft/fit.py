@@ -15,7 +15,7 @@ def misfits(draft: Eagle3Config, target: PretrainedConfig) -> list[str]:
     wrong = []
     if draft.target_hidden_size != target.hidden_size:
         wrong.append(f"target_hidden_size {draft.target_hidden_size} (target: {target.hidden_size})")
-    if draft.hidden_size != target.hidden_size and not draft.own_embeddings:
+    if draft.hidden_size != target.hidden_size and not draft.has_own_embed_tokens:
         wrong.append(f"hidden_size {draft.hidden_size} (the target's embeddings: {target.hidden_size})")
     if draft.vocab_size != target.vocab_size:
         wrong.append(f"vocab_size {draft.vocab_size} (target: {target.vocab_size})")

@@ -16,7 +16,7 @@ class Eagle3Draft(nn.Module):
     """The head of https://arxiv.org/abs/2503.01840 in the layer that SGLang and vLLM implement.
 
     `step` takes embedded tokens. The target's own frozen table provides them, unless the draft brings its own
-    (`config.own_embeddings`: some made by others; never ours).
+    (`config.has_own_embed_tokens`: some made by others; never ours).
     """
 
     d2t: Tensor
@@ -28,7 +28,7 @@ class Eagle3Draft(nn.Module):
         self.config = config
         vocab = vocab or DraftVocab.full(config.vocab_size)
         vocab.check(config.draft_vocab_size, config.vocab_size)
-        if config.own_embeddings:
+        if config.has_own_embed_tokens:
             self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.norm_before_fc:
             self.input_norm = RMSNorm(3 * config.target_hidden_size, eps=config.rms_norm_eps)

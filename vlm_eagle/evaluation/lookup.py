@@ -6,7 +6,7 @@ https://github.com/apoorvumang/prompt-lookup-decoding.
 
 import torch
 
-from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import verify_and_commit
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
@@ -15,7 +15,7 @@ from vlm_eagle.target.target import Target
 GUESSES, LONGEST_MATCH = 10, 3  # tokens copied, tokens that must match before them
 
 
-class LookupDecoder(Decoder):
+class LookupDecoder(DecodeLoop):
     """Chains copied from the text so far. A cycle without a match verifies the root alone."""
 
     def __init__(self, target: Target, sampler: Sampler):
@@ -27,7 +27,7 @@ class LookupDecoder(Decoder):
 
     def _copied(self) -> DraftTree:
         root = self.state.root
-        copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.known]
+        copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.cached_tokens]
         n = max(map(len, copied))
         padded = torch.tensor([row + [0] * (n - len(row)) for row in copied], dtype=torch.long, device=root.device)
         tokens = torch.cat([root[:, None], padded], dim=1)

@@ -10,7 +10,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from vlm_eagle.config import ImageInputs
-from vlm_eagle.decoding.cycle import ROOT_ALONE, Decoder
+from vlm_eagle.decoding.decode_loop import NO_DRAFT, DecodeLoop
 from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, stream_with
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.tree import TreeShape
@@ -56,7 +56,7 @@ class Method(Protocol):
 
 
 def our_loop(
-    target: Target, draft: Eagle3Draft | None, shape: TreeShape = ROOT_ALONE, sampling: Sampling = GREEDY,
+    target: Target, draft: Eagle3Draft | None, shape: TreeShape = NO_DRAFT, sampling: Sampling = GREEDY,
     image_inputs: ImageInputs = "token",
 ) -> Method:  # fmt: skip
     """Our decoding loop; without a draft it writes token by token."""
@@ -69,15 +69,15 @@ def prompt_lookup(target: Target, sampling: Sampling = GREEDY) -> Method:
     return _in_our_loop(lambda: LookupDecoder(target, Sampler(sampling)), sampling)
 
 
-def _in_our_loop(build: Callable[[], Decoder], sampling: Sampling) -> Method:
+def _in_our_loop(build: Callable[[], DecodeLoop], sampling: Sampling) -> Method:
     """One decoder per batch size, kept between prompts as a server would; each prompt is read from its beginning."""
-    decoders: dict[int, Decoder] = {}
+    decoders: dict[int, DecodeLoop] = {}
 
     def timed(prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
         answers = [Generation() for _ in range(len(prompts))]
         committed: list[list[int]] = [[] for _ in answers]
         decoder = decoders[len(prompts)] = decoders.get(len(prompts)) or build()
-        decoder.forget()
+        decoder.reset_cache()
         settings = Settings(sampling=sampling, max_new_tokens=max_new_tokens, seed=list(seeds))
         clock = Clock(decoder.target.device)
         for number, pieces in enumerate(stream_with(decoder, prompts, settings, answers)):
@@ -104,15 +104,15 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
 
     def timed(prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
         order = prompts.attention_mask.argsort(dim=1, stable=True)  # padding to the left
-        pixels = dict(prompts.pixels)
-        if "mm_token_type_ids" in pixels:
-            pixels["mm_token_type_ids"] = pixels["mm_token_type_ids"].gather(1, order)
+        vision_inputs = dict(prompts.vision_inputs)
+        if "mm_token_type_ids" in vision_inputs:
+            vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
         torch.manual_seed(seeds[0])
         clock = Clock(target.device)
         output = target.model.generate(
             input_ids=prompts.input_ids.gather(1, order), attention_mask=prompts.attention_mask.gather(1, order),
             max_new_tokens=max_new_tokens, do_sample=sampling.temperature > 0,
-            stopping_criteria=StoppingCriteriaList([clock]), **pixels, **options,
+            stopping_criteria=StoppingCriteriaList([clock]), **vision_inputs, **options,
         )  # fmt: skip
         total = clock.seconds()
         answers = output[:, prompts.input_ids.shape[1] :].tolist()

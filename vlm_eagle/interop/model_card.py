@@ -100,7 +100,7 @@ def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:
         ("Samples", run.get("samples")),
         ("Epochs", config.get("epochs") if not config.get("max_steps") else None),
         ("Optimizer steps", run.get("step")),
-        ("Batch", batch and f"{batch} x {config.get('accumulation', 1)} accumulated"),
+        ("Batch", batch and f"{batch} x {config.get('gradient_accumulation_steps', 1)} accumulated"),
         ("Longest sample", data.get("max_length") and f"{data['max_length']} tokens"),
         ("Optimizer", optim.get("optimizer") and f"{optim['optimizer']}, {optim.get('schedule')} schedule"),
         ("Learning rate", optim.get("lr")),
@@ -116,7 +116,7 @@ def _training(run: dict[str, Any] | None) -> list[tuple[str, Any]]:
 
 
 def _architecture(config: Eagle3Config) -> list[tuple[str, Any]]:
-    options = ("fc_norm", "norm_output", "norm_before_fc", "norm_before_residual", "qk_norm", "own_embeddings")
+    options = ("fc_norm", "norm_output", "norm_before_fc", "norm_before_residual", "qk_norm", "has_own_embed_tokens")
     return [
         ("Hidden size", config.hidden_size),
         (

@@ -40,7 +40,7 @@ def load_target(
     Args:
         name: a folder, a hub id, or the word `demo`.
         dtype: "auto" keeps the checkpoint's.
-        device: where the whole target goes; "spread" lays its layers over all GPUs (accelerate's device map).
+        device: where the whole target goes; "balanced" lays its layers over all GPUs (accelerate's device map).
         llm_only: for a vision target, drop the vision tower after loading, so that it cannot run.
         layer_ids: inputs of these layers are the aux hidden states; None for `default_layer_ids`.
         revision: hub revision.
@@ -57,7 +57,7 @@ def load_target(
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     try:
         # sdpa: flash attention cannot take the mask of a token tree
-        spread = {"device_map": "auto"} if device == "spread" else {}
+        spread = {"device_map": "auto"} if device == "balanced" else {}
         model: Any = auto.from_pretrained(
             name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **spread, **options
         )

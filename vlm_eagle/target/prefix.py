@@ -19,12 +19,12 @@ def image_spans(batch: Batch, config: PretrainedConfig) -> list[tuple[int, int]]
 
 def image_digests(batch: Batch) -> list[str]:
     """A hash of every image's patches and grid."""
-    if "image_grid_thw" not in batch.pixels:
+    if "image_grid_thw" not in batch.vision_inputs:
         return []
-    patches = batch.pixels["pixel_values"].split(batch.pixels["image_grid_thw"].prod(-1).tolist())
+    patches = batch.vision_inputs["pixel_values"].split(batch.vision_inputs["image_grid_thw"].prod(-1).tolist())
     return [
         hashlib.sha256(repr(grid).encode() + part.float().cpu().contiguous().numpy().tobytes()).hexdigest()
-        for grid, part in zip(batch.pixels["image_grid_thw"].tolist(), patches, strict=True)
+        for grid, part in zip(batch.vision_inputs["image_grid_thw"].tolist(), patches, strict=True)
     ]
 
 
@@ -33,7 +33,7 @@ def common_prefix(batch: Batch, config: PretrainedConfig, known: list[int], know
 
     A prompt with a video shares nothing: its frames are spread over several blocks, and reading it again is always right.
     """
-    if "video_grid_thw" in batch.pixels:
+    if "video_grid_thw" in batch.vision_inputs:
         return 0
     ids = batch.input_ids[0].tolist()
     common = next((i for i, (a, b) in enumerate(zip(ids, known, strict=False)) if a != b), min(len(ids), len(known)))
@@ -45,20 +45,20 @@ def common_prefix(batch: Batch, config: PretrainedConfig, known: list[int], know
 
 def tail(batch: Batch, start: int, config: PretrainedConfig) -> Batch:
     """The batch (B = 1) from position `start` on, with the pixels of the images that begin there or later."""
-    pixels = dict(batch.pixels)
-    if "image_grid_thw" in pixels:
+    vision_inputs = dict(batch.vision_inputs)
+    if "image_grid_thw" in vision_inputs:
         seen = sum(first < start for first, _ in image_spans(batch, config))
-        grid: Tensor = pixels["image_grid_thw"]
+        grid: Tensor = vision_inputs["image_grid_thw"]
         patches = list(accumulate(grid.prod(-1).tolist(), initial=0))[seen]
-        pixels["pixel_values"], pixels["image_grid_thw"] = pixels["pixel_values"][patches:], grid[seen:]
+        vision_inputs["pixel_values"], vision_inputs["image_grid_thw"] = vision_inputs["pixel_values"][patches:], grid[seen:]
         if seen == len(grid):
-            del pixels["pixel_values"], pixels["image_grid_thw"]
-    if "mm_token_type_ids" in pixels:
-        pixels["mm_token_type_ids"] = pixels["mm_token_type_ids"][:, start:]
+            del vision_inputs["pixel_values"], vision_inputs["image_grid_thw"]
+    if "mm_token_type_ids" in vision_inputs:
+        vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"][:, start:]
     return replace(
         batch,
         input_ids=batch.input_ids[:, start:],
         attention_mask=batch.attention_mask[:, start:],
-        supervised=batch.supervised[:, start:],
-        pixels=pixels,
+        loss_mask=batch.loss_mask[:, start:],
+        vision_inputs=vision_inputs,
     )

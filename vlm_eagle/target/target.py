@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.records import Batch, TargetFeatures
-from vlm_eagle.target.cache import TreeCache, block_mask
 from vlm_eagle.target.capture import AuxCapture
+from vlm_eagle.target.kv_cache import TreeKVCache, tree_mask
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.prefix import tail
 
@@ -35,7 +35,7 @@ class Prefilled:
         embeddings: (B, T, D_target), what the first layer read at those positions, visual embeddings included; if asked for.
     """
 
-    cache: TreeCache
+    cache: TreeKVCache
     aux_hidden: Tensor | None
     logits: Tensor
     lengths: Tensor
@@ -117,10 +117,10 @@ class Target:
 
     def positions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rotary positions and deltas: (3, B, T) for a vision target, (B, T) otherwise; and (B,), the M-RoPE delta."""
-        if "image_grid_thw" in batch.pixels or "video_grid_thw" in batch.pixels:
-            grids = {k: v for k, v in batch.pixels.items() if k.endswith("grid_thw")}
+        if "image_grid_thw" in batch.vision_inputs or "video_grid_thw" in batch.vision_inputs:
+            grids = {k: v for k, v in batch.vision_inputs.items() if k.endswith("grid_thw")}
             positions, delta = self.model.model.get_rope_index(
-                batch.input_ids, batch.pixels["mm_token_type_ids"], attention_mask=batch.attention_mask, **grids
+                batch.input_ids, batch.vision_inputs["mm_token_type_ids"], attention_mask=batch.attention_mask, **grids
             )
             return positions, delta.flatten()
         positions = (batch.attention_mask.cumsum(-1) - 1).clamp_min(0)
@@ -138,9 +138,9 @@ class Target:
         return TargetFeatures(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            supervised=batch.supervised,
+            loss_mask=batch.loss_mask,
             aux_hidden=capture.concatenated(self.layer_ids),
-            last_hidden=hidden[batch.supervised.to(hidden.device)],
+            last_hidden=hidden[batch.loss_mask.to(hidden.device)],
             visual=None if at is None else capture.states[0][at.to(capture.states[0].device)],
             visual_mask=at,
             ids=batch.ids,
@@ -149,14 +149,14 @@ class Target:
 
     def visual_mask(self, batch: Batch) -> Tensor | None:
         """(B, T) bool, image and video tokens; None in a batch without pixels."""
-        if not batch.pixels:
+        if not batch.vision_inputs:
             return None
         config = self.model.config
         return (batch.input_ids == config.image_token_id) | (batch.input_ids == config.video_token_id)
 
     @torch.no_grad()
     def prefill(
-        self, batch: Batch, cache: TreeCache | None = None, start: int = 0, *, aux: bool = True, embeddings: bool = False
+        self, batch: Batch, cache: TreeKVCache | None = None, start: int = 0, *, aux: bool = True, embeddings: bool = False
     ) -> Prefilled:
         """Reads B prompts, right-padded if they differ in length. Logits are made for each one's last position alone.
 
@@ -168,7 +168,7 @@ class Target:
             embeddings: keep what the first layer reads.
         """
         length = batch.input_ids.shape[1]
-        cache = cache if cache is not None else TreeCache(self.config.num_hidden_layers, length)
+        cache = cache if cache is not None else TreeKVCache(self.config.num_hidden_layers, length)
         positions, rope_delta = self.positions(batch)
         lengths = batch.attention_mask.sum(1)
         mask = batch.attention_mask
@@ -176,10 +176,10 @@ class Target:
             slots = torch.arange(start, length, device=self.device)
             seen = torch.arange(length, device=self.device) <= slots[:, None]
             mask = self._additive(seen[None])
-            cache.place(slots[None], length)
+            cache.set_slots(slots[None], length)
             batch, positions = tail(batch, start, self.model.config), positions[..., start:]
         else:
-            cache.begin()
+            cache.start_prefill()
         layer_ids = (self.layer_ids if aux else ()) + ((0,) if embeddings else ())
         with AuxCapture(self.decoder.layers, layer_ids) as capture:
             hidden = self._forward(batch, mask, positions, **self._caching(cache))
@@ -189,7 +189,7 @@ class Target:
 
     @torch.no_grad()
     def step(
-        self, cache: TreeCache, tokens: Tensor, lengths: Tensor, longest: int, rope_delta: Tensor, *, even: bool = False
+        self, cache: TreeKVCache, tokens: Tensor, lengths: Tensor, max_seq_len: int, rope_delta: Tensor, *, even: bool = False
     ) -> Tensor:
         """(B, V) float32 logits after one more token per sequence, written behind its committed entries.
 
@@ -197,17 +197,17 @@ class Target:
             cache: committed entries 0 .. lengths[b] - 1.
             tokens: (B,) int64.
             lengths: (B,) int64.
-            longest: at least the largest of `lengths`, known to the host.
+            max_seq_len: at least the largest of `lengths`, known to the host.
             rope_delta: (B,) from `prefill`.
-            even: the host knows that all `lengths` equal `longest`; nothing needs a mask then.
+            even: the host knows that all `lengths` equal `max_seq_len`; nothing needs a mask then.
         """
         mask = None
         if even:
-            cache.append(longest)
+            cache.set_next_slot(max_seq_len)
         else:
-            span = min(longest + 1, cache.capacity)
-            cache.place(lengths[:, None], span)
-            mask = self._additive((torch.arange(span, device=lengths.device) <= lengths[:, None])[:, None])
+            kv_len = min(max_seq_len + 1, cache.capacity)
+            cache.set_slots(lengths[:, None], kv_len)
+            mask = self._additive((torch.arange(kv_len, device=lengths.device) <= lengths[:, None])[:, None])
         positions = (lengths + rope_delta)[:, None]
         hidden = self._decode(self.embed_tokens(tokens[:, None]), mask, positions, cache)
         return self.logits(hidden[:, -1])
@@ -215,55 +215,55 @@ class Target:
     @torch.no_grad()
     def verify(
         self,
-        cache: TreeCache,
+        cache: TreeKVCache,
         tokens: Tensor,
         depths: Tensor,
         ancestors: Tensor,
         lengths: Tensor,
-        longest: int,
+        max_seq_len: int,
         rope_delta: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """One forward over the N nodes of every sequence's tree, written behind its committed entries.
 
         Args:
-            cache: committed entries 0 .. lengths[b] - 1; the nodes follow (see `TreeCache.keep`).
+            cache: committed entries 0 .. lengths[b] - 1; the nodes follow (see `TreeKVCache.compact`).
             tokens: (B, N) int64.
             depths: (B, N) int64, 0 at the root; a node's sequence index is lengths[b] + depth.
             ancestors: (B, N, N) bool, [b, i, j] true iff j is i or an ancestor of i.
             lengths: (B,) int64.
-            longest: at least the largest of `lengths`, known to the host.
+            max_seq_len: at least the largest of `lengths`, known to the host.
             rope_delta: (B,) from `prefill`; all three M-RoPE rows of a text token are sequence index + delta.
 
         Returns:
             logits (B, N, V) float32, and aux hidden states (B, N, 3 * D_target).
         """
         n = tokens.shape[1]
-        span = min(longest + n, cache.capacity)
-        cache.place(lengths[:, None] + torch.arange(n, device=lengths.device), span)
+        kv_len = min(max_seq_len + n, cache.capacity)
+        cache.set_slots(lengths[:, None] + torch.arange(n, device=lengths.device), kv_len)
         positions = lengths[:, None] + depths + rope_delta[:, None]
         with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
-            mask = self._additive(block_mask(lengths, ancestors, span))
+            mask = self._additive(tree_mask(lengths, ancestors, kv_len))
             hidden = self._decode(self.embed_tokens(tokens), mask, positions, cache)
         return self.logits(hidden), capture.concatenated()
 
-    def _decode(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: TreeCache) -> Tensor:
+    def _decode(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: TreeKVCache) -> Tensor:
         """The normed final hidden state (B, R, D_target) of text tokens at `positions` (B, R) behind what the cache holds."""
         positions = positions.expand(3, -1, -1) if self.is_vision else positions
         options = {"attention_mask": mask, "position_ids": positions, **self._caching(cache)}
         return self.decoder(inputs_embeds=embeddings, **options).last_hidden_state
 
-    def _caching(self, cache: TreeCache) -> dict[str, object]:
+    def _caching(self, cache: TreeKVCache) -> dict[str, object]:
         """The model's arguments for a cache, whose name changed in transformers 5.24."""
         return {"use_cache": True, self._cache_argument: cache}
 
     def _additive(self, seen: Tensor) -> Tensor:
-        """The mask (B, 1, R, span) that sdpa adds to its scores, from what is seen (B, R, span)."""
+        """The mask (B, 1, R, kv_len) that sdpa adds to its scores, from what is seen (B, R, kv_len)."""
         dtype = self.embed_tokens.weight.dtype
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
     def _forward(self, batch: Batch, mask: Tensor, positions: Tensor, **cache_options: object) -> Tensor:
         """The normed final hidden state (B, T, D_target). Text goes to the decoder alone; the vision tower is not touched."""
         common = {"attention_mask": mask, "position_ids": positions, **cache_options}
-        if "pixel_values" in batch.pixels or "pixel_values_videos" in batch.pixels:
-            return self.model.model(input_ids=batch.input_ids, **batch.pixels, **common).last_hidden_state
+        if "pixel_values" in batch.vision_inputs or "pixel_values_videos" in batch.vision_inputs:
+            return self.model.model(input_ids=batch.input_ids, **batch.vision_inputs, **common).last_hidden_state
         return self.decoder(input_ids=batch.input_ids, **common).last_hidden_state

@@ -1,6 +1,7 @@
 """What the unrolled draft holds on a device while it trains (`ttt.py`, `attention.py`, `chunked_loss.py`), tensor by tensor.
 
-Every row at step 0 and every anchor at every step leave tensors for the gradient; with `recompute` only each step's input.
+Every row at step 0 and every anchor at every step leave tensors for the gradient; with `gradient_checkpointing` only each
+step's input.
 On top comes what lives for a moment. Four moments can be the worst: the last chunk of the loss; the gradient of the loss on its
 way to the steps; a step's MLP, or its attention, while their gradients are made.
 
@@ -32,7 +33,7 @@ class DraftActivations:
         """While the loss is computed, with the gradient of its own inputs."""
         c, work, width = self.draft.config, self.work, self.work.draft_bytes
         states = self._said * (2 * width + 4)  # normed, by steps and together; their gradient
-        last = work.anchors * width * (c.hidden_size + self._key_row) if work.recompute else 0
+        last = work.anchors * width * (c.hidden_size + self._key_row) if work.gradient_checkpointing else 0
         head = c.draft_vocab_size * c.hidden_size
         product = width * head if work.autocast else 0
         return (
@@ -64,8 +65,8 @@ class DraftActivations:
         keys = work.tokens * self._key_row * (4 + width)
         own = work.anchors * width * (self._query + 2 * self._key_row * k)
         attend = keys + own + self._scores() - 4 * c.intermediate_size * width * work.anchors
-        again = (("a step computed again", self._step(k)),) if work.recompute else ()
-        kept = () if work.recompute and k == 0 else self._kept(k)  # step 0 computed again holds its input
+        again = (("a step computed again", self._step(k)),) if work.gradient_checkpointing else ()
+        kept = () if work.gradient_checkpointing and k == 0 else self._kept(k)  # step 0 computed again holds its input
         flowing = self._said * width + 8 * c.hidden_size * work.anchors
         layer = sum(size for part, size in self.draft.parts.items() if part in ("attention", "mlp"))
         return (
@@ -78,7 +79,7 @@ class DraftActivations:
 
     def _kept(self, k: int) -> tuple[Part, ...]:
         """For the gradient of steps 0 .. k."""
-        if self.work.recompute:
+        if self.work.gradient_checkpointing:
             return (("inputs of the steps", sum(self._input(j) for j in range(k + 1))),)
         rows = self.work.tokens * self._row_bytes()
         anchors = sum(self._step(j) for j in range(k + 1)) - rows

@@ -66,15 +66,17 @@ def most_supervised(plan: Plan, budget: int) -> float:
 def _one_by_one(plan: Plan) -> tuple[str, Plan] | None:
     if plan.work.batch_size == 1:
         return None
-    forwards = plan.work.accumulation * plan.work.batch_size
-    text = f"--batch-size 1 --accumulation {forwards}: the result stays the same"
-    return text, _with(plan, batch_size=1, accumulation=forwards)
+    forwards = plan.work.gradient_accumulation_steps * plan.work.batch_size
+    text = f"--batch-size 1 --gradient-accumulation-steps {forwards}: the result stays the same"
+    return text, _with(plan, batch_size=1, gradient_accumulation_steps=forwards)
 
 
 def _recompute(plan: Plan) -> tuple[str, Plan] | None:
-    if plan.work.recompute:
+    if plan.work.gradient_checkpointing:
         return None
-    return "--draft.recompute: a third more time in the draft's part, the same result", _with(plan, recompute=True)
+    return "--draft.gradient-checkpointing: a third more time in the draft's part, the same result", _with(
+        plan, gradient_checkpointing=True
+    )
 
 
 def _target_in_bfloat16(plan: Plan) -> tuple[str, Plan] | None:

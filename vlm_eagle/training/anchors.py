@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from vlm_eagle.draft.layers import Rows
 
 
-def ahead(values: Tensor, n: int) -> Tensor:
+def shift_left(values: Tensor, n: int) -> Tensor:
     """(B, T) -> (B, T): entry i is `values[:, i + n]`, zero (false) past the end."""
     return F.pad(values[:, n:], (0, min(n, values.shape[1])))
 
 
-def supervised_rows(supervised: Tensor, ttt_length: int) -> Tensor:
+def supervised_rows(loss_mask: Tensor, ttt_length: int) -> Tensor:
     """(S,) int64, the number of supervised rows at every step, from the mask (B, T)."""
-    return torch.stack([ahead(supervised, 1 + k).sum() for k in range(ttt_length)])
+    return torch.stack([shift_left(loss_mask, 1 + k).sum() for k in range(ttt_length)])
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Anchors:
     positions: int
 
     @classmethod
-    def of(cls, supervised: Tensor, ttt_length: int) -> "Anchors":
+    def of(cls, loss_mask: Tensor, ttt_length: int) -> "Anchors":
         """From the mask (B, T); everything stays on the CPU."""
-        supervised = supervised.cpu()
-        b, t = supervised.shape
-        needed = [ahead(supervised, 1 + k) for k in range(ttt_length)]
+        loss_mask = loss_mask.cpu()
+        b, t = loss_mask.shape
+        needed = [shift_left(loss_mask, 1 + k) for k in range(ttt_length)]
         active = list(needed)
         for k in reversed(range(ttt_length - 1)):
             active[k] = active[k] | active[k + 1]
@@ -81,21 +81,21 @@ class Anchors:
         kept = index < lengths[:, None]
         packed = kept.flatten().nonzero().flatten()
         starts = (lengths.cumsum(0) - lengths).tolist()
-        answers = (supervised.flatten().cumsum(0) - 1).view(b, t)
+        answers = (loss_mask.flatten().cumsum(0) - 1).view(b, t)
         steps, before, first = [], packed, active[0].flatten().nonzero().flatten()
         for k in range(ttt_length):
             flat = active[k].flatten().nonzero().flatten()
             if not len(flat):
                 break
             chosen = needed[k].flatten()[flat].nonzero().flatten()
-            answer = ahead(answers, 1 + k).flatten()[flat[chosen]]
+            answer = shift_left(answers, 1 + k).flatten()[flat[chosen]]
             keep, reads, asks = (
                 _rows(torch.searchsorted(*pair)) for pair in ((before, flat), (packed, flat + k), (first, flat + k))
             )
             position, spans = flat % t, _spans(active[k].sum(1), starts)
             steps.append(StepRows(keep, reads, asks, flat, position, _rows(chosen), answer, spans, (position + 1).tolist()))
             before = flat
-        return cls(packed, packed % t, tuple(steps), int(supervised.sum()))
+        return cls(packed, packed % t, tuple(steps), int(loss_mask.sum()))
 
     def to(self, device: torch.device) -> "Anchors":
         """The same with every index tensor on `device`."""

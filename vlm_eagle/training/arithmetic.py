@@ -42,14 +42,14 @@ def estimate_arithmetic(target: TargetSizes, draft: DraftSizes, work: Workload) 
     fc = 3 * sizes.target_hidden_size * sizes.hidden_size
     keys = sizes.hidden_size * 2 * key  # of hidden states; embeddings are projected by as many weights, but once for all steps
     layer = 2 * sizes.hidden_size * query + draft.parts["mlp"]
-    passes = 4 if work.recompute else 3  # forward, gradient of inputs, gradient of weights
+    passes = 4 if work.gradient_checkpointing else 3  # forward, gradient of inputs, gradient of weights
     seen = work.max_length * (1 - work.supervised_fraction / 2)  # an answer lies behind its prompt
     attention = sum(4 * query * (seen + k) for k in range(steps)) * (passes + 0.5)  # scores are made again for the gradient
     own = 2 * keys * (steps - 1)  # an anchor's own keys and values at later steps
     embedded = 3 * 2 * sizes.hidden_size * query
     anchor = passes * (2 * layer * steps + own) + embedded + attention + 3 * 2 * draft.parts["lm_head"] * steps
     forward, vision = (0, 0) if work.offline else (decoder_flops(target, work), _vision_flops(target, work))
-    runs = work.accumulation
+    runs = work.gradient_accumulation_steps
     return Arithmetic(
         target=runs * forward,
         vision=runs * vision,

@@ -20,7 +20,7 @@ CHUNK = {"cpu": 64, "cuda": 512}  # queries whose scores exist at one time: what
 
 
 @dataclass(frozen=True)
-class Seen:
+class KVContext:
     """What the anchors of one step see besides the rows being computed.
 
     Attributes:
@@ -32,15 +32,15 @@ class Seen:
     values: Tensor
     own: tuple[tuple[Tensor, Tensor], ...] = ()
 
-    def kept(self, keep: Rows) -> "Seen":
+    def kept(self, keep: Rows) -> "KVContext":
         """For a step that fewer anchors reach."""
-        return Seen(self.keys, self.values, tuple((k[:, keep], v[:, keep]) for k, v in self.own))
+        return KVContext(self.keys, self.values, tuple((k[:, keep], v[:, keep]) for k, v in self.own))
 
 
 class AnchorAttention:
     """The `Attend` of one TTT step of a packed batch. Afterwards `seen` holds what the next step may look at."""
 
-    def __init__(self, step: StepRows, seen: Seen | None):
+    def __init__(self, step: StepRows, seen: KVContext | None):
         """`seen` is None at step 0, whose keys and values are those of all packed rows."""
         self.step, self.seen = step, seen
 
@@ -48,7 +48,7 @@ class AnchorAttention:
         """(1, H, A, K) from q (1, H, A, K), k and v (1, H_kv, A or, at step 0, R, K)."""
         q, k, v = (t[0].to(v.dtype) for t in (q, k, v))
         if self.seen is None:
-            self.seen = Seen(k, v)
+            self.seen = KVContext(k, v)
         else:
             self.seen = replace(self.seen, own=(*self.seen.own, (k, v)))
         s = self.seen

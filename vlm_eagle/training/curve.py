@@ -15,7 +15,7 @@ def draw(log: Path, file: Path) -> bool:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, name, title in zip(axes, ("loss", "simulated_acceptance_length"), ("loss", "acceptance length"), strict=True):
-        for prefix, style in (("", {"linewidth": 0.8, "alpha": 0.8}), ("held_out_", {"marker": "o"})):
+        for prefix, style in (("", {"linewidth": 0.8, "alpha": 0.8}), ("eval_", {"marker": "o"})):
             points = [(row["step"], row[prefix + name]) for row in rows if row.get(prefix + name) is not None]
             if points:
                 axis.plot(*zip(*points, strict=True), label="held out" if prefix else "training", **style)

@@ -71,7 +71,7 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
     stored = command.data.features is not None
     work = Workload(
         batch_size=max(command.max_tokens // command.data.max_length, 1) if command.max_tokens else command.batch_size,
-        accumulation=command.accumulation,
+        gradient_accumulation_steps=command.gradient_accumulation_steps,
         max_length=command.data.max_length,
         ttt_length=command.draft.ttt_length,
         supervised_fraction=command.supervised_fraction,
@@ -79,7 +79,7 @@ def make_plan(command: TrainCommand, config: PretrainedConfig) -> Plan:
         optimizer=command.optim.optimizer,
         loss=command.draft.loss,
         autocast=check_precision(os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) == "bf16",
-        recompute=command.draft.recompute,
+        gradient_checkpointing=command.draft.gradient_checkpointing,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
         sharded=command.shard or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",
         target_sharded=command.shard_target,
@@ -125,11 +125,11 @@ def _settings(command: TrainCommand, plan: Plan, dtype: str) -> str:
 
 def _header(command: TrainCommand, work: Workload) -> str:
     precision = "16 bits beside float32 master weights" if work.autocast else "float32"
-    again = ", steps computed again for the gradient" if work.recompute else ""
+    again = ", steps computed again for the gradient" if work.gradient_checkpointing else ""
     source = "a store" if work.offline else "the target in the first epoch, then a store" if work.fill else "the target"
     return (
         f"Dry run for {command.target}: {work.batch_size} x {work.max_length:,} tokens per forward, "
-        f"{work.accumulation} forwards per step, {work.processes} device(s), draft in {precision}{again}. "
+        f"{work.gradient_accumulation_steps} forwards per step, {work.processes} device(s), draft in {precision}{again}. "
         f"Features from {source}. "
         f"Assumed of the data: {work.supervised_fraction:.0%} of tokens supervised, "
         f"{work.image_fraction:.0%} image tokens, every conversation at full length."

@@ -117,9 +117,11 @@ def _held(target: TargetSizes, draft: DraftSizes, work: Workload) -> tuple[Part,
     ]
     if work.processes > 1 and not work.sharded:
         parts.append(("gradients on their way to other devices", 4 * draft.parameters))
-    if work.device == "cpu" and work.accumulation > 1:  # elsewhere they wait in the host's memory
+    if work.device == "cpu" and work.gradient_accumulation_steps > 1:  # elsewhere they wait in the host's memory
         inputs = _features(target, work) if work.offline or work.fill else _pixels(target, work)
-        parts += [(f"{name}, of a step's other micro-batches", (work.accumulation - 1) * size) for name, size in inputs]
+        parts += [
+            (f"{name}, of a step's other micro-batches", (work.gradient_accumulation_steps - 1) * size) for name, size in inputs
+        ]
     return (*parts, ("context and libraries", OVERHEAD))
 
 

@@ -19,7 +19,7 @@ class StoredSample:
     Attributes:
         id: the conversation's name.
         input_ids: (T,) int64.
-        supervised: (T,) bool.
+        loss_mask: (T,) bool.
         aux_hidden: (T, 3 * D_target); the last row is never read and therefore zero.
         last_hidden: (A, D_target).
         visual: (I, D_target) or None.
@@ -28,7 +28,7 @@ class StoredSample:
 
     id: str
     input_ids: Tensor
-    supervised: Tensor
+    loss_mask: Tensor
     aux_hidden: Tensor
     last_hidden: Tensor
     visual: Tensor | None = None
@@ -37,12 +37,12 @@ class StoredSample:
 
 def split(features: TargetFeatures) -> list[StoredSample]:
     """The samples of a batch, on the CPU."""
-    answers = features.supervised.sum(1).tolist()
+    answers = features.loss_mask.sum(1).tolist()
     last_hidden = features.last_hidden.cpu().split(answers)
     at = features.visual_mask.cpu() if features.visual_mask is not None else None
     visual = features.visual.cpu().split(at.sum(1).tolist()) if at is not None else None
     samples = []
-    for b, mask in enumerate(features.supervised.cpu()):
+    for b, mask in enumerate(features.loss_mask.cpu()):
         length = int(mask.nonzero().max()) + 1 if mask.any() else 0
         aux = features.aux_hidden[b, :length].cpu().clone()
         aux[-1:] = 0
@@ -73,7 +73,7 @@ def join(samples: list[StoredSample], skipped: dict[str, int]) -> TargetFeatures
     return TargetFeatures(
         input_ids=pad([s.input_ids for s in samples]),
         attention_mask=pad([torch.ones_like(s.input_ids) for s in samples]),
-        supervised=pad([s.supervised for s in samples]),
+        loss_mask=pad([s.loss_mask for s in samples]),
         aux_hidden=pad([s.aux_hidden for s in samples]),
         last_hidden=torch.cat([s.last_hidden for s in samples]),
         visual=torch.cat([s.visual for s in samples]) if visual else None,

@@ -29,7 +29,7 @@ from vlm_eagle.provenance import write_json
 from vlm_eagle.training.feature_format import FLOAT8, StoredSample, from_float8, to_float8
 
 MANIFEST, COUNTS = "manifest.json", "counts.safetensors"
-_TOKEN_FIELDS = ("input_ids", "supervised", "aux_hidden", "visual_mask")  # one entry per token
+_TOKEN_FIELDS = ("input_ids", "loss_mask", "aux_hidden", "visual_mask")  # one entry per token
 _COLUMNS = pa.schema(
     [("row", pa.int64()), ("id", pa.string()), ("reason", pa.string())]
     + [(f"{name}_{end}", pa.int64()) for name in ("token", "answer", "visual") for end in ("start", "count")]
@@ -88,7 +88,7 @@ class FeatureStore:
             )
         if "aux_scales" in tensors:
             tensors["aux_hidden"] = from_float8(tensors["aux_hidden"], tensors.pop("aux_scales"))
-        masks = {name: tensors[name].bool() for name in ("supervised", "visual_mask") if name in tensors}
+        masks = {name: tensors[name].bool() for name in ("loss_mask", "visual_mask") if name in tensors}
         return StoredSample(entry["id"], **{**tensors, **masks})
 
     def _read(self, file: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
@@ -166,7 +166,7 @@ class FeatureWriter:
         dtype = sample.aux_hidden.dtype if self.dtype is None else self.dtype
         wide = torch.bfloat16 if dtype == FLOAT8 else dtype
         tensors = {
-            "input_ids": sample.input_ids, "supervised": sample.supervised.to(torch.uint8),
+            "input_ids": sample.input_ids, "loss_mask": sample.loss_mask.to(torch.uint8),
             "aux_hidden": sample.aux_hidden.to(wide), "last_hidden": sample.last_hidden.to(wide),
         }  # fmt: skip
         if dtype == FLOAT8:
@@ -174,7 +174,7 @@ class FeatureWriter:
         if self.visual:
             none = torch.zeros(0, sample.aux_hidden.shape[1] // 3)
             tensors["visual"] = (none if sample.visual is None else sample.visual).to(wide)
-            mask = torch.zeros_like(sample.supervised) if sample.visual_mask is None else sample.visual_mask
+            mask = torch.zeros_like(sample.loss_mask) if sample.visual_mask is None else sample.visual_mask
             tensors["visual_mask"] = mask.to(torch.uint8)
         return tensors
 

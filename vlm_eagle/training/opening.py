@@ -8,7 +8,7 @@ def settings_line(config: TrainConfig, run: Run, steps: int, all_steps: int) -> 
     """What the run will do with its data: `steps` of the `all_steps` that `config.epochs` would take."""
     cut = sum(length == run.max_length for length in run.lengths)  # one that has this very length counts along
     some = "" if steps == all_steps else f" of {all_steps:,}, by max_steps,"
-    scored = "" if run.held_out else " No --data.held-out: nothing will score the draft."
+    scored = "" if run.eval else " No --data.eval: nothing will score the draft."
     return (
         f"Draft vocabulary {run.draft.config.draft_vocab_size:,} covers {run.coverage:.1%} of answer tokens; "
         f"max_length {run.max_length:,} cut {cut:,} and dropped {run.too_long:,} of {len(run.lengths):,} rows; "

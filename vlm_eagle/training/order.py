@@ -10,19 +10,19 @@ WINDOW = 64  # micro-batches' worth of neighbours in the permutation that are so
 
 
 class Order:
-    """Cuts every epoch's permutation of the rows into optimizer steps of `accumulation * ranks` micro-batches.
+    """Cuts every epoch's permutation of the rows into optimizer steps of `gradient_accumulation_steps * ranks` micro-batches.
 
     A micro-batch holds `batch_size` rows or, with `max_tokens`, as many rows of similar length as fit when padded. What does
     not fill a step at an epoch's end is left for other epochs' permutations to reach.
     """
 
     def __init__(
-        self, rows: int, *, batch_size: int, accumulation: int, ranks: int, seed: int,
+        self, rows: int, *, batch_size: int, gradient_accumulation_steps: int, ranks: int, seed: int,
         max_tokens: int | None = None, lengths: Sequence[int] | None = None,
     ):  # fmt: skip
         """`lengths`, tokens of every row, are needed with `max_tokens`."""
         self.rows, self.batch_size, self.seed = rows, min(batch_size, rows), seed
-        self.per_step = accumulation * ranks
+        self.per_step = gradient_accumulation_steps * ranks
         self.max_tokens, self.lengths = max_tokens, lengths
         self.counts: dict[int, int] = {}  # epoch -> its steps
         self.epoch = lru_cache(maxsize=2)(self._epoch)

@@ -73,9 +73,9 @@ class TrainProgress:
         self._write(
             {
                 "step": step,
-                "held_out_loss": round(loss, 5),
-                "held_out_simulated_acceptance_length": round(acceptance.simulated_acceptance_length, 4),
-                "held_out_acceptance": [round(float(a), 4) for a in acceptance.by_step],
+                "eval_loss": round(loss, 5),
+                "eval_simulated_acceptance_length": round(acceptance.simulated_acceptance_length, 4),
+                "eval_acceptance": [round(float(a), 4) for a in acceptance.by_step],
             }
         )
 

@@ -71,7 +71,7 @@ def run_training(config: TrainConfig, resolve: Resolve, *, quiet: bool = False) 
     if skipped := trainer.all_skipped():
         console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in skipped.most_common()))
     if finished:
-        held_out = f"simulated acceptance length {trainer.best:.2f}" if run.held_out else "no held-out data to score it"
-        console.print(f"Draft: {trainer.out / 'draft'} ({held_out})")
+        scored = f"simulated acceptance length {trainer.best:.2f}" if run.eval else "no held-out data to score it"
+        console.print(f"Draft: {trainer.out / 'draft'} ({scored})")
     accelerator.end_training()
     return TrainResult(trainer.out, trainer.out / "draft", trainer.best or None, finished, dict(skipped))

@@ -24,12 +24,12 @@ from vlm_eagle.draft.vocab import DraftVocab, coverage
 from vlm_eagle.draft.vocab_file import read_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import sha256
-from vlm_eagle.target.heads import TargetHeads, load_heads
+from vlm_eagle.target.embeddings import TargetEmbeddings, load_embeddings
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
 from vlm_eagle.training import sharding
+from vlm_eagle.training.feature_capture import FeatureCapturer, open_writer
 from vlm_eagle.training.feature_store import FeatureStore
-from vlm_eagle.training.filling import Filler, open_writer
 from vlm_eagle.training.sources import FillingSource, OnlineSource, Source, StoredSource
 
 
@@ -41,7 +41,7 @@ class Run:
         target: the frozen target, or only its tables when features come from a store.
         draft: the head to train.
         train: where features come from.
-        held_out: likewise, for evaluation.
+        eval: likewise, for evaluation.
         data_hash: identifies the training files.
         dropped: counts rows that were left out before training began.
         lengths: tokens of every training row.
@@ -52,10 +52,10 @@ class Run:
         after_first_epoch: the source from the second epoch on, where that is another one.
     """
 
-    target: Target | TargetHeads
+    target: Target | TargetEmbeddings
     draft: Eagle3Draft
     train: Source
-    held_out: Source | None
+    eval: Source | None
     data_hash: str
     dropped: Counter
     lengths: list[int]
@@ -80,7 +80,7 @@ def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
     together = config.shard_target and accelerator.num_processes > 1
     train, held_out = (
         OnlineSource(data.target, rows, data.collator, visual=visual, together=together) if rows else None
-        for rows in (data.train, data.held_out)
+        for rows in (data.train, data.eval)
     )
     run = Run(
         data.target, draft, train, held_out, data.data_hash, data.dropped, data.lengths, coverage, config.data.max_length,
@@ -98,13 +98,13 @@ class OnlineData:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.train = ConversationDataset(config.data.train)
-        self.held_out = ConversationDataset(config.data.held_out) if config.data.held_out else None
+        self.eval = ConversationDataset(config.data.eval) if config.data.eval else None
         self.target = _load_target(config, accelerator)
         self.dropped: Counter = Counter()
         if config.llm_only or not self.target.is_vision:
             self.dropped += self.train.drop_media()
-            if self.held_out:
-                self.held_out.drop_media()
+            if self.eval:
+                self.eval.drop_media()
         set_pixel_budget(self.target.processor, config.data.min_pixels, config.data.max_pixels)
         self.pixel_budget = pixel_budget(self.target.processor)
         self.collator = VisionCollator(
@@ -119,7 +119,7 @@ class OnlineData:
     def filler(
         self, config: TrainConfig, folder: Path, dataset: ConversationDataset, data_hash: str, visual: bool,
         accelerator: Accelerator,
-    ) -> Filler:  # fmt: skip
+    ) -> FeatureCapturer:  # fmt: skip
         """Captures `dataset` into a store in `folder`, which this begins or goes on with."""
         with accelerator.main_process_first():
             writer = open_writer(
@@ -127,7 +127,7 @@ class OnlineData:
                 data_hash=data_hash, max_length=config.data.max_length, llm_only=config.llm_only, name=config.target,
                 pixel_budget=self.pixel_budget, rank=accelerator.process_index,
             )  # fmt: skip
-        return Filler(self.target, dataset, self.collator, writer)
+        return FeatureCapturer(self.target, dataset, self.collator, writer)
 
 
 def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
@@ -138,7 +138,7 @@ def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
             "Features are captured by each process at its own pace, so that shard_target cannot share the target's layers "
             "among them. Start one process: its layers are then laid over all GPUs."
         )
-    device = accelerator.device if not config.shard_target else "spread" if alone else "cpu"
+    device = accelerator.device if not config.shard_target else "balanced" if alone else "cpu"
     dtype = model_dtype(config.target_dtype, accelerator.device)
     target = load_target(config.target, dtype=dtype, device=device, llm_only=config.llm_only, layer_ids=config.draft.layer_ids)
     if config.shard_target and not alone:
@@ -153,13 +153,13 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
         raise UserError(
             f"{folder / 'train'} lacks {len(store.missing)} of {len(store)} data rows. Run vlm-eagle capture again."
         )
-    held_out = FeatureStore(folder / "held_out") if (folder / "held_out" / "manifest.json").is_file() else None
+    held_out = FeatureStore(folder / "eval") if (folder / "eval" / "manifest.json").is_file() else None
     dtype = model_dtype(config.target_dtype, accelerator.device)
-    heads = load_heads(config.target, dtype=dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"])
+    heads = load_embeddings(config.target, dtype=dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"])
     for one in filter(None, (store, held_out)):
         _check(config, one, heads)
     draft, coverage = _draft(config, heads, store.counts, accelerator)
-    source = StoredSource(held_out) if held_out and config.data.held_out != [] else None
+    source = StoredSource(held_out) if held_out and config.data.eval != [] else None
     budget = store.manifest.get("pixel_budget")
     return Run(
         heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), store.lengths, coverage,
@@ -167,7 +167,7 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
     )  # fmt: skip
 
 
-def _check(config: TrainConfig, store: FeatureStore, heads: TargetHeads) -> None:
+def _check(config: TrainConfig, store: FeatureStore, heads: TargetEmbeddings) -> None:
     manifest = store.manifest
     if manifest["target_hash"] != heads.fingerprint:
         raise UserError(
@@ -188,7 +188,7 @@ def _check(config: TrainConfig, store: FeatureStore, heads: TargetHeads) -> None
         )
 
 
-def _completed(filler: Filler, folder: Path, config: TrainConfig, accelerator: Accelerator) -> Source:
+def _completed(filler: FeatureCapturer, folder: Path, config: TrainConfig, accelerator: Accelerator) -> Source:
     """After the first epoch: captures the rows that it left out (an epoch ends on a full step), then reads."""
     filler.writer.flush()
     accelerator.wait_for_everyone()
@@ -199,7 +199,7 @@ def _completed(filler: Filler, folder: Path, config: TrainConfig, accelerator: A
 
 
 def _draft(
-    config: TrainConfig, target: Target | TargetHeads, counts: Tensor, accelerator: Accelerator
+    config: TrainConfig, target: Target | TargetEmbeddings, counts: Tensor, accelerator: Accelerator
 ) -> tuple[Eagle3Draft, float]:
     """A fresh draft and its vocabulary's coverage."""
     vocab = _vocabulary(config, counts)

@@ -13,9 +13,9 @@ from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
+from vlm_eagle.training.feature_capture import FeatureCapturer, NumberedBatch
 from vlm_eagle.training.feature_format import StoredSample, join
 from vlm_eagle.training.feature_store import FeatureStore
-from vlm_eagle.training.filling import Filler, NumberedBatch
 
 
 class Source(Protocol):
@@ -58,7 +58,7 @@ class OnlineSource:
         """A forward over a single token: the others wait in every layer for this process's part of it."""
         if self.together:
             one = torch.ones(1, 1, dtype=torch.long, device=self.target.device)
-            self.target.features(Batch(input_ids=one, attention_mask=one, supervised=one == 0))
+            self.target.features(Batch(input_ids=one, attention_mask=one, loss_mask=one == 0))
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -67,7 +67,7 @@ class OnlineSource:
 class FillingSource:
     """The target runs over every batch, and what it says is kept."""
 
-    def __init__(self, filler: Filler):
+    def __init__(self, filler: FeatureCapturer):
         self.filler, self.dataset = filler, filler.rows
 
     def collate(self, rows: Sequence) -> NumberedBatch:

@@ -27,7 +27,7 @@ from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.training import checkpoint, sharding
 from vlm_eagle.training.anchors import supervised_rows
 from vlm_eagle.training.curve import draw
-from vlm_eagle.training.inputs import merged_samples
+from vlm_eagle.training.inputs import visual_samples_of
 from vlm_eagle.training.metrics import StepAcceptance, over_ranks
 from vlm_eagle.training.optim import build_optimizers, clip_gradients, lr_scale
 from vlm_eagle.training.order import MicroBatches, Order
@@ -38,7 +38,7 @@ from vlm_eagle.training.stopwatch import Stopwatch
 from vlm_eagle.training.ttt import ttt_loss
 
 logger = logging.getLogger(__name__)
-MOST_LEFT_OUT = 10  # updates in a row; one is a bad sample, so many are a bad run
+MAX_SKIPPED_UPDATES = 10  # updates in a row; one is a bad sample, so many are a bad run
 Result = tuple[Tensor, Tensor, Tensor]  # loss, correct, rows of a TTTResult: FSDP2 looks for tensors in tuples only
 
 
@@ -48,16 +48,16 @@ class TTTModule(nn.Module):
     def __init__(self, run: Run, config: TrainConfig):
         super().__init__()
         self.draft = run.draft
-        names = ("ttt_length", "decay", "loss", "recompute")
+        names = ("ttt_length", "decay", "loss", "gradient_checkpointing")
         self.settings = {name: getattr(config.draft, name) for name in names}
         self._target = (run.target.embed_tokens, run.target.logits)  # a tuple, so that it is no submodule
 
-    def forward(self, features: TargetFeatures | None, rows: Tensor, merged: Tensor | None = None) -> Result:
+    def forward(self, features: TargetFeatures | None, rows: Tensor, visual_samples: Tensor | None = None) -> Result:
         """One micro-batch; None (everything in it was skipped) gives a zero loss that still reaches every parameter."""
         if features is None:
             zero = sum(p.sum() * 0.0 for p in self.draft.parameters())
             return zero, torch.zeros_like(rows), torch.zeros_like(rows)
-        result = ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, merged=merged)
+        result = ttt_loss(self.draft, features, *self._target, **self.settings, rows=rows, visual_samples=visual_samples)
         return result.loss, result.correct, result.rows
 
 
@@ -65,21 +65,21 @@ class Trainer:
     """Trains `run.draft`. `out/draft` always holds the best draft so far by held-out simulated acceptance length."""
 
     def __init__(self, config: TrainConfig, run: Run, accelerator: Accelerator, console: Console):
-        self.config, self.run_, self.accelerator, self.console = config, run, accelerator, console
+        self.config, self.run, self.accelerator, self.console = config, run, accelerator, console
         self.out = Path(config.out)
         self.module = sharding.prepare(accelerator, TTTModule(run, config), config.shard)
         optim = config.optim
         self.optimizers = build_optimizers(run.draft, optimizer=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
         self.order = Order(
-            len(run.train.dataset), batch_size=config.batch_size, accumulation=config.accumulation, seed=config.seed,
-            ranks=accelerator.num_processes, max_tokens=config.max_tokens, lengths=run.lengths,
+            len(run.train.dataset), batch_size=config.batch_size, seed=config.seed, ranks=accelerator.num_processes,
+            gradient_accumulation_steps=config.gradient_accumulation_steps, max_tokens=config.max_tokens, lengths=run.lengths,
         )  # fmt: skip
         self.all_steps = self.order.steps(config.epochs)
         self.steps = self.all_steps if config.max_steps is None else min(self.all_steps, config.max_steps)
-        self.scale = lr_scale(optim.schedule, round(optim.warmup * self.steps), self.steps)
+        self.scale = lr_scale(optim.schedule, round(optim.warmup_ratio * self.steps), self.steps)
         self.step, self.best = 0, 0.0
-        self.left_out = 0  # updates in a row whose gradient was not finite
-        self.asked, self.stopping = False, False  # Ctrl-C on this rank; what all ranks agreed on
+        self.skipped_updates = 0  # updates in a row whose gradient was not finite
+        self.stop_requested, self.stop_agreed = False, False  # Ctrl-C on this rank; what all ranks agreed on
         self.skipped = Counter(run.dropped) if accelerator.is_main_process else Counter()  # this rank's
         self.stopwatch = Stopwatch(accelerator.device)
 
@@ -98,9 +98,9 @@ class Trainer:
                     started = time.perf_counter()
                     line = self._optimizer_step(window)
                     progress.step(self.step, line, seconds=time.perf_counter() - started)
-                    self.stopping |= self.asked and self.accelerator.num_processes == 1
+                    self.stop_agreed |= self.stop_requested and self.accelerator.num_processes == 1
                     self._after_step(progress)
-                    if self.stopping:
+                    if self.stop_agreed:
                         break
         finally:
             signal.signal(signal.SIGINT, previous)
@@ -119,20 +119,20 @@ class Trainer:
             self.skipped.update(batch.skipped if batch is not None else {})
         ttt_length = self.config.draft.ttt_length
         own = sum((self.normaliser(b).to(self.accelerator.device) for b in batches if b), self._zeros(ttt_length))
-        asked_to_stop = own.new_tensor([self.asked])  # rides along, so that all ranks stop after the same step
-        *rows, stop = self.accelerator.reduce(torch.cat([own, asked_to_stop]), "sum")
-        rows, self.stopping = torch.stack(rows), bool(stop)
+        stop_requested = own.new_tensor([self.stop_requested])  # rides along, so that all ranks stop after the same step
+        *rows, stop = self.accelerator.reduce(torch.cat([own, stop_requested]), "sum")
+        rows, self.stop_agreed = torch.stack(rows), bool(stop)
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         for i, batch in enumerate(batches):
             part, *counts = self._gradients(batch, rows, last=i == len(batches) - 1)
             acceptance.add(*counts)
             loss += float(part)
-        norm = float(sharding.whole(clip_gradients(self.run_.draft, self.config.optim.clip)))
+        norm = float(sharding.whole(clip_gradients(self.run.draft, self.config.optim.max_grad_norm)))
         factor = self.scale(self.step)
         self.step += 1
         self._update(norm, self.config.optim.lr * factor)
         tokens = sum(int(b.attention_mask.sum()) for b in batches if b)
-        supervised = sum(int(b.supervised.sum()) for b in batches if b)
+        supervised = sum(int(b.loss_mask.sum()) for b in batches if b)
         acceptance, loss, tokens, supervised = over_ranks(self.accelerator, acceptance, loss, tokens, supervised)
         return {
             "loss": loss, "acceptance": acceptance, "gradient_norm": norm,
@@ -144,9 +144,9 @@ class Trainer:
         """Forward and backward of one micro-batch, of which nothing is left on the device afterwards."""
         with self.stopwatch.running():
             features = self._features(self.source, batch)
-        merged = self._merged(features, self.order.locate(self.step)[0]) if features else None
+        visual_samples = self._visual_samples(features, self.order.locate(self.step)[0]) if features else None
         with nullcontext() if last else self.accelerator.no_sync(self.module), self.accelerator.autocast():
-            loss, *counts = self.module(features, rows, merged)
+            loss, *counts = self.module(features, rows, visual_samples)
             # gradients are averaged over ranks; the normaliser already counts them all
             self.accelerator.backward(loss * self.accelerator.num_processes)
         return loss.detach(), *counts
@@ -155,25 +155,25 @@ class Trainer:
         """Steps the optimizers, unless the gradient is not finite: a single such update would spoil all weights for good. The
         norm is that of all ranks, so they agree."""
         if math.isfinite(norm):
-            self.left_out = 0
+            self.skipped_updates = 0
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 optimizer.step()
         else:
-            self.left_out += 1
+            self.skipped_updates += 1
             logger.warning(f"Step {self.step}: the gradient's norm is {norm}, so this update is skipped.")
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        if self.left_out == MOST_LEFT_OUT:
+        if self.skipped_updates == MAX_SKIPPED_UPDATES:
             raise UserError(
-                f"The gradient was not finite in {MOST_LEFT_OUT} steps in a row, up to step {self.step}. A target in float16 "
-                "can overflow: use --target-dtype bfloat16. Otherwise look at the loss before it and lower optim.lr."
+                f"The gradient was not finite in {MAX_SKIPPED_UPDATES} steps in a row, up to step {self.step}. A target in "
+                "float16 can overflow: use --target-dtype bfloat16. Otherwise look at the loss before it and lower optim.lr."
             )
 
     def normaliser(self, batch: Batch | TargetFeatures) -> Tensor:
         """(S,) int64, what a batch adds to the number that the loss of each step is divided by."""
-        return supervised_rows(batch.supervised, self.config.draft.ttt_length)
+        return supervised_rows(batch.loss_mask, self.config.draft.ttt_length)
 
     def _features(self, source: Source, batch: Batch | TargetFeatures | None) -> TargetFeatures | None:
         """None of a batch without usable rows. Only one micro-batch of a step is on the device at a time."""
@@ -182,8 +182,8 @@ class Trainer:
             return None
         return source.features(batch.to(self.accelerator.device))
 
-    def _merged(self, features: TargetFeatures, epoch: int) -> Tensor | None:
-        return merged_samples(self.config.draft.image_inputs, features.ids, f"{self.config.seed} {epoch}")
+    def _visual_samples(self, features: TargetFeatures, epoch: int) -> Tensor | None:
+        return visual_samples_of(self.config.draft.image_inputs, features.ids, f"{self.config.seed} {epoch}")
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, StepAcceptance]:
@@ -191,40 +191,40 @@ class Trainer:
         ttt_length = self.config.draft.ttt_length
         acceptance, loss = StepAcceptance.zeros(ttt_length), 0.0
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        rows, size = len(self.run_.held_out.dataset), self.config.batch_size
+        rows, size = len(self.run.eval.dataset), self.config.batch_size
         indices = list(range(rank, rows, ranks))
         batches = [indices[i : i + size] for i in range(0, -(-rows // ranks), size)]  # as many on every rank; one may be empty
-        loader = DataLoader(self.run_.held_out.dataset, batch_sampler=batches, collate_fn=self.run_.held_out.collate)
+        loader = DataLoader(self.run.eval.dataset, batch_sampler=batches, collate_fn=self.run.eval.collate)
         ones = torch.ones(ttt_length, device=self.accelerator.device)
         module = self.accelerator.unwrap_model(self.module)
         with self.accelerator.autocast(), sharding.Gathered(module):
             for batch in loader:
-                if (features := self._features(self.run_.held_out, batch)) is None:
+                if (features := self._features(self.run.eval, batch)) is None:
                     continue
-                part, *counts = module(features, ones, self._merged(features, 0))
+                part, *counts = module(features, ones, self._visual_samples(features, 0))
                 acceptance.add(*counts)
                 loss += float(part)
         acceptance, loss = over_ranks(self.accelerator, acceptance, loss)
         return loss / max(float(acceptance.rows[0]), 1.0), acceptance
 
     def _after_step(self, progress: TrainProgress) -> None:
-        last = self.step >= self.steps or self.stopping
-        if self.run_.held_out and (last or self.step % self.config.eval_every == 0):
+        last = self.step >= self.steps or self.stop_agreed
+        if self.run.eval and (last or self.step % self.config.eval_steps == 0):
             loss, acceptance = self.evaluate()
             tau = acceptance.simulated_acceptance_length
             progress.note(self.step, evaluation_line(self.step, loss, acceptance), loss, acceptance)
             if tau > self.best:
                 self.best = tau
                 self._save_draft()
-        elif last and not self.run_.held_out:
+        elif last and not self.run.eval:
             self._save_draft()
-        if last or self.step % self.config.save_every == 0:
+        if last or self.step % self.config.save_steps == 0:
             self._save_checkpoint()
 
     def _save_draft(self) -> None:
-        weights = sharding.whole(self.run_.draft.state_dict())
+        weights = sharding.whole(self.run.draft.state_dict())
         if self.accelerator.is_main_process:
-            files.save(self.out / "draft", self.run_.draft.config, weights)
+            files.save(self.out / "draft", self.run.draft.config, weights)
 
     def all_skipped(self) -> Counter:
         """Skipped samples of all ranks, by reason. Every rank must call it."""
@@ -233,13 +233,13 @@ class Trainer:
     def _save_checkpoint(self) -> None:
         self.source.flush()  # what a checkpoint has behind it need not be computed again
         skipped = self.all_skipped()
-        draft, *optimizers = map(sharding.whole, [o.state_dict() for o in (self.run_.draft, *self.optimizers)])
+        draft, *optimizers = map(sharding.whole, [o.state_dict() for o in (self.run.draft, *self.optimizers)])
         if self.accelerator.is_main_process:
             state = {
                 "step": self.step, "best": self.best, "identity": self._identity(), "precision": self._precision(),
                 "skipped": dict(skipped), "draft": draft, "optimizers": optimizers,
             }  # fmt: skip
-            checkpoint.save(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
+            checkpoint.save(self.out / "checkpoints", self.step, state, self.config.save_total_limit)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
@@ -255,7 +255,7 @@ class Trainer:
                 "--out, or give --resume false to train anew and overwrite it."
             )
         before = self._precision()
-        sharding.load(self.run_.draft, self.optimizers, state["draft"], state["optimizers"])
+        sharding.load(self.run.draft, self.optimizers, state["draft"], state["optimizers"])
         self.step, self.best = state["step"], state["best"]
         self.skipped = Counter(state["skipped"]) if self.accelerator.is_main_process else Counter()
         logger.info(f"Continuing from step {self.step} of {self.steps}.")
@@ -269,7 +269,7 @@ class Trainer:
         it when it goes on elsewhere."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return {
-            "target": str(self.run_.target.embed_tokens.weight.dtype).removeprefix("torch."),
+            "target": str(self.run.target.embed_tokens.weight.dtype).removeprefix("torch."),
             "autocast": self.accelerator.mixed_precision,
             "orthogonalisation": next((group["precision"] for group in groups if "precision" in group), None),
         }
@@ -277,32 +277,32 @@ class Trainer:
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be this run's."""
         settings = asdict(self.config)
-        for name in ("out", "resume", "tracker", "keep_checkpoints", "save_every", "target_dtype", "shard", "shard_target"):
+        for name in ("out", "resume", "tracker", "save_total_limit", "save_steps", "target_dtype", "shard", "shard_target"):
             settings.pop(name)
         for name in ("workers", "train", "cache"):
             settings["data"].pop(name)
         if file := self.config.draft.vocab_file:
             settings["draft"]["vocab_file"] = sha256([Path(file)])
-        return json.dumps([settings, self.run_.data_hash, self.accelerator.num_processes], sort_keys=True)
+        return json.dumps([settings, self.run.data_hash, self.accelerator.num_processes], sort_keys=True)
 
     def _describe(self, **results: object) -> None:
         skipped = dict(self.all_skipped())
         if self.accelerator.is_main_process:
             details = describe_run(
-                config=asdict(self.config), data_hash=self.run_.data_hash, steps=self.steps, step=self.step,
-                draft_vocab_coverage=round(self.run_.coverage, 5), samples=len(self.run_.train.dataset),
-                pixel_budget=self.run_.pixel_budget, precision=self._precision(), skipped=skipped, **results,
+                config=asdict(self.config), data_hash=self.run.data_hash, steps=self.steps, step=self.step,
+                draft_vocab_coverage=round(self.run.coverage, 5), samples=len(self.run.train.dataset),
+                pixel_budget=self.run.pixel_budget, precision=self._precision(), skipped=skipped, **results,
             )  # fmt: skip
             write_json(self.out / "run.json", details)
 
     def _windows(self) -> Iterator[list[Batch | TargetFeatures | None]]:
         """The micro-batches of every remaining step."""
-        if self.run_.after_first_epoch is None:
-            yield from self._windows_from(self.run_.train, self.steps)
+        if self.run.after_first_epoch is None:
+            yield from self._windows_from(self.run.train, self.steps)
         else:
-            yield from self._windows_from(self.run_.train, min(self.order.steps(1), self.steps))
-            if self.step < self.steps and not self.stopping:
-                yield from self._windows_from(self.run_.after_first_epoch(), self.steps)
+            yield from self._windows_from(self.run.train, min(self.order.steps(1), self.steps))
+            if self.step < self.steps and not self.stop_agreed:
+                yield from self._windows_from(self.run.after_first_epoch(), self.steps)
 
     def _windows_from(self, source: Source, until: int) -> Iterator[list[Batch | TargetFeatures | None]]:
         config, accelerator = self.config, self.accelerator
@@ -313,13 +313,13 @@ class Trainer:
         options = {"num_workers": workers, "worker_init_fn": ignore_interrupts}
         loader = iter(DataLoader(source.dataset, batch_sampler=sampler, collate_fn=source.collate, **options))
         for _ in range(self.step, until):
-            yield [next(loader) for _ in range(config.accumulation)]
+            yield [next(loader) for _ in range(config.gradient_accumulation_steps)]
 
     def _zeros(self, n: int) -> Tensor:
         return torch.zeros(n, dtype=torch.long, device=self.accelerator.device)
 
     def _interrupt(self, *_: object) -> None:
-        if self.asked:
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.stop_requested = True
         logger.info("Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.")

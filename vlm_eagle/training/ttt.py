@@ -14,7 +14,7 @@ Alignment. The target read x_0 x_1 ... and left aux hidden states h_i. Row i of 
     step 1 sees   x_2  x_3  x_4  x_5
            says   x_3  x_4  x_5   -
 
-    What row i says at step k is target position p = i+1+k's prediction: it is supervised iff `supervised[i+1+k]`.
+    What row i says at step k is target position p = i+1+k's prediction: it is supervised iff `loss_mask[i+1+k]`.
 
 Attention at step k: row i sees the step-0 rows j <= i and its own rows of steps 1..k.
 
@@ -35,7 +35,7 @@ from vlm_eagle.draft.layers import Embedded
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import TargetFeatures
 from vlm_eagle.training.anchors import Anchors, StepRows, supervised_rows
-from vlm_eagle.training.attention import AnchorAttention, Seen
+from vlm_eagle.training.attention import AnchorAttention, KVContext
 from vlm_eagle.training.chunked_loss import Prediction, Teaching, chunked_loss
 from vlm_eagle.training.inputs import DraftInputs
 from vlm_eagle.training.losses import LOSSES, LossName
@@ -66,8 +66,8 @@ def ttt_loss(
     decay: float,
     rows: Tensor | None = None,
     loss: LossName = "soft_cross_entropy",
-    merged: Tensor | None = None,
-    recompute: bool = False,
+    visual_samples: Tensor | None = None,
+    gradient_checkpointing: bool = False,
 ) -> TTTResult:
     """Unrolls the draft `ttt_length` steps over the anchors of a batch.
 
@@ -81,34 +81,35 @@ def ttt_loss(
         rows: (S,) normaliser, the supervised rows of the whole optimizer step (all micro-batches and ranks), so that how a step
             is cut into batches does not matter; None for those of this batch.
         loss: which of `losses.py`.
-        merged: (B,) bool, samples that see projected visual embeddings at image rows; None for none (`inputs.py`).
-        recompute: keep only each step's input for the gradient, and compute the step again: less memory, a third more time.
+        visual_samples: (B,) bool, samples that see projected visual embeddings at image rows; None for none (`inputs.py`).
+        gradient_checkpointing: keep only each step's input for the gradient, and compute the step again: less memory, a
+            third more time.
     """
-    anchors = Anchors.of(features.supervised, ttt_length)
-    own_rows = supervised_rows(features.supervised, ttt_length)
+    anchors = Anchors.of(features.loss_mask, ttt_length)
+    own_rows = supervised_rows(features.loss_mask, ttt_length)
     if not anchors.steps:  # nothing to learn, but every parameter takes part, as data parallelism expects
         return TTTResult(sum(p.sum() * 0.0 for p in draft.parameters()), torch.zeros_like(own_rows), own_rows)
     anchors = anchors.to(features.input_ids.device)
-    inputs = DraftInputs(features, embed_tokens, merged)
+    inputs = DraftInputs(features, embed_tokens, visual_samples)
     embedded = draft.embedded(inputs.embedding(anchors.packed + 1)[None], anchors.steps[0].keep)
     hidden = draft.fuse(features.aux_hidden.flatten(0, 1)[anchors.packed])[None]
-    seen: Seen | None = None
-    said = []
+    seen: KVContext | None = None
+    step_hidden = []
     for k, step in enumerate(anchors.steps):
-        if recompute:
+        if gradient_checkpointing:
             hidden, seen = checkpoint(_unroll, draft, hidden, seen, embedded, anchors, k, use_reentrant=False)
         else:
             hidden, seen = _unroll(draft, hidden, seen, embedded, anchors, k)
-        said.append(draft.normed(hidden[0, step.supervised]))
+        step_hidden.append(draft.normed(hidden[0, step.supervised]))
     prediction = _prediction(anchors.steps, decay, own_rows if rows is None else rows)
     teaching = Teaching(features.last_hidden, head, draft.target_ids, draft.t2d)
-    total, correct = chunked_loss(torch.cat(said), draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
+    total, correct = chunked_loss(torch.cat(step_hidden), draft.lm_head.weight, prediction, teaching, LOSSES[loss], ttt_length)
     return TTTResult(total, correct, own_rows)
 
 
 def _unroll(
-    draft: Eagle3Draft, hidden: Tensor, seen: Seen | None, embedded: Embedded, anchors: Anchors, k: int
-) -> tuple[Tensor, Seen]:
+    draft: Eagle3Draft, hidden: Tensor, seen: KVContext | None, embedded: Embedded, anchors: Anchors, k: int
+) -> tuple[Tensor, KVContext]:
     """One step: (1, A_k, D) from the step before's (1, A_{k-1}, D), at step 0 from the fused (1, R, D) of all packed rows."""
     step = anchors.steps[k]
     if k == 0:

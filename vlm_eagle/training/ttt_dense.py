@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import TargetFeatures
-from vlm_eagle.training.anchors import ahead, supervised_rows
+from vlm_eagle.training.anchors import shift_left, supervised_rows
 from vlm_eagle.training.inputs import DraftInputs
 from vlm_eagle.training.losses import LOSSES, LossName
 from vlm_eagle.training.teacher import teach
@@ -29,25 +29,25 @@ def dense_ttt_loss(
     decay: float,
     rows: Tensor | None = None,
     loss: LossName = "soft_cross_entropy",
-    merged: Tensor | None = None,
+    visual_samples: Tensor | None = None,
 ) -> TTTResult:
     """As `ttt.ttt_loss`."""
-    ids, supervised = features.input_ids, features.supervised
+    ids, loss_mask = features.input_ids, features.loss_mask
     teacher = teach(head(features.last_hidden), draft.target_ids, draft.t2d)
-    teacher_row = (supervised.flatten().cumsum(0) - 1).view_as(ids)  # (B, T), where position p's prediction is in (A, ...)
-    own_rows = supervised_rows(supervised, ttt_length)
+    teacher_row = (loss_mask.flatten().cumsum(0) - 1).view_as(ids)  # (B, T), where position p's prediction is in (A, ...)
+    own_rows = supervised_rows(loss_mask, ttt_length)
     rows = own_rows if rows is None else rows
 
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     attend = TTTAttention()
     hidden = draft.fuse(features.aux_hidden)
-    inputs, flat = DraftInputs(features, embed_tokens, merged), torch.arange(ids.numel(), device=ids.device)
+    inputs, flat = DraftInputs(features, embed_tokens, visual_samples), torch.arange(ids.numel(), device=ids.device)
     total, correct = hidden.new_zeros((), dtype=torch.float32), []
     for k in range(ttt_length):
         embedding = inputs.embedding((flat + 1 + k).clamp_max(len(flat) - 1)).unflatten(0, ids.shape)  # rows at the end: any
         hidden = draft.step(hidden, embedding, positions + k, attend)
-        chosen = ahead(supervised, 1 + k)
-        answer = ahead(teacher_row, 1 + k)[chosen]  # (rows at step k,)
+        chosen = shift_left(loss_mask, 1 + k)
+        answer = shift_left(teacher_row, 1 + k)[chosen]  # (rows at step k,)
         logits = draft.logits(hidden[chosen])
         covered = teacher.covered[answer]
         losses = LOSSES[loss](logits, teacher.probabilities[answer]) * covered

@@ -22,7 +22,7 @@ class Workload:
 
     Attributes:
         batch_size: conversations per forward and device.
-        accumulation: forwards per optimizer step.
+        gradient_accumulation_steps: forwards per optimizer step.
         max_length: T, tokens of every conversation.
         ttt_length: S.
         supervised_fraction: share of tokens that are supervised.
@@ -30,7 +30,7 @@ class Workload:
         optimizer: "muon" (AdamW for lm_head and norms) or "adamw".
         loss: which loss; LK losses hold more per logit.
         autocast: whether the draft computes in 16 bits (accelerate's mixed precision) beside its float32 master weights.
-        recompute: of the TTT steps only their inputs are kept, and each step is computed again for its gradient.
+        gradient_checkpointing: of the TTT steps only their inputs are kept, and each step is computed again for its gradient.
         processes: devices that train together, each with its own copy of everything.
         sharded: whether they share the draft's weights, gradients and optimizer state among them (FSDP).
         target_sharded: whether they share the weights of the target's decoder layers (FSDP).
@@ -42,7 +42,7 @@ class Workload:
     """
 
     batch_size: int
-    accumulation: int
+    gradient_accumulation_steps: int
     max_length: int
     ttt_length: int
     supervised_fraction: float
@@ -50,7 +50,7 @@ class Workload:
     optimizer: Literal["muon", "adamw"] = "muon"
     loss: LossName = "soft_cross_entropy"
     autocast: bool = True
-    recompute: bool = False
+    gradient_checkpointing: bool = False
     processes: int = 1
     sharded: bool = False
     target_sharded: bool = False

@@ -24,6 +24,6 @@ def clock_of_pool(monkeypatch) -> Clock:
 
 def run(tmp_path, data, urls, **more):
     """(exit code, folder)"""
-    options = {"concurrency": 4, "backoff": 0.01, "timeout": LIMIT, "patience": 60.0, **more}
+    options = {"concurrency": 4, "backoff": 0.01, "timeout": LIMIT, "server_timeout": 60.0, **more}
     out = tmp_path / options.pop("out", "out")
     return regenerate(RegenerateConfig(data=[str(data)], out=str(out), server=list(urls), **options)), out

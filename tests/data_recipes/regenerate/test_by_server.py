@@ -222,10 +222,10 @@ def test_thoughts_are_kept(tmp_path, field):
 def test_cut_answers(tmp_path, mode, written):
     data = write(tmp_path / "d.jsonl", [{"id": "x", "messages": turns("q")}])
     with serving(FakeChat(answer=lambda body: choice({"content": "and so"}, "length", 9))) as urls:
-        _, out = run(tmp_path, data, urls, cut_answers=mode)
+        _, out = run(tmp_path, data, urls, truncated_answers=mode)
     rows = read(out / "train.jsonl")
     assert len(rows) == written
-    assert [row["regenerated"]["cut_answers"] for row in rows] == [[0]] * written
+    assert [row["regenerated"]["truncated_answers"] for row in rows] == [[0]] * written
     assert [row["reason"] for row in read(out / "failed.jsonl")] == ["answer cut"] * (1 - written)
 
 
@@ -299,7 +299,7 @@ def test_giving_up_keeps_what_is_there(tmp_path, data):
     fake = FakeChat(answer=answer, faults=[""] * 9, fault="gone")
     with serving(fake) as urls:
         with pytest.raises(UserError):
-            run(tmp_path, data, urls, patience=0.5)
+            run(tmp_path, data, urls, server_timeout=0.5)
         assert not fake.models
         kept = len(read(tmp_path / "out" / "journal.jsonl")) - 1
         assert 0 < kept < 12

@@ -39,7 +39,7 @@ def demo():
 
 
 def run(chats, out, **more):
-    options = {"target": "demo", "max_new_tokens": NEW, "cut_answers": "keep", "batch_size": 3, **more}
+    options = {"target": "demo", "max_new_tokens": NEW, "truncated_answers": "keep", "batch_size": 3, **more}
     code = regenerate(RegenerateConfig(data=[str(chats)], out=str(out), **options))
     return code, read(out / "train.jsonl")
 

@@ -37,9 +37,9 @@ def clock(monkeypatch):
     return clock_of_pool(monkeypatch)
 
 
-def pool(*servers, tries=4, backoff=0.0, patience=60.0):
+def pool(*servers, tries=4, backoff=0.0, server_timeout=60.0):
     lines = []
-    made = ServerPool(servers, tries=tries, backoff=backoff, patience=patience, say=lines.append)
+    made = ServerPool(servers, tries=tries, backoff=backoff, server_timeout=server_timeout, say=lines.append)
     made.lines = lines
     return made
 
@@ -132,7 +132,7 @@ def test_an_answer_under_way_does_not_end_a_pause(clock):
 
 
 def test_pauses_that_are_asked_for_have_a_limit(clock):
-    made = opened(FakeServer("a"), backoff=1.0, patience=100.0)
+    made = opened(FakeServer("a"), backoff=1.0, server_timeout=100.0)
     for wait, pause in ((0.5, 2), (40.0, 25), (10.0, 10)):
         made.states[0].outs = 0
         made._leave_out(made.states[0], Unanswered("", wait))
@@ -176,7 +176,7 @@ def test_a_refusal_is_final_and_no_failure():
 
 def test_an_end_to_patience(clock):
     a = FakeServer("a")
-    made = opened(a, backoff=0.01, patience=30.0, tries=9)
+    made = opened(a, backoff=0.01, server_timeout=30.0, tries=9)
     a.up = False
     started = clock.now
     with pytest.raises(NoServer, match="the same command then continues"):
@@ -186,14 +186,14 @@ def test_an_end_to_patience(clock):
 
 def test_a_server_that_answers_nothing_but_who_it_is_is_none(clock):
     a = FakeServer("a", fails=10**6)
-    made = opened(a, backoff=0.01, patience=30.0, tries=10**6)
+    made = opened(a, backoff=0.01, server_timeout=30.0, tries=10**6)
     with pytest.raises(NoServer):
         ask(made)
     assert a.introduced >= 3  # it took part again and again
 
 
 def test_a_closed_pool_lets_nobody_wait():
-    made, errors = opened(FakeServer("a"), backoff=1.0, patience=60.0), []
+    made, errors = opened(FakeServer("a"), backoff=1.0, server_timeout=60.0), []
     made.states[0].server.up = False
     made._leave_out(made.states[0])
 
@@ -220,7 +220,7 @@ def test_success_in_between_begins_the_count_anew():
 
 
 def test_pauses_grow_and_have_a_limit(clock):
-    made = opened(FakeServer("a"), backoff=1.0, patience=1000.0)
+    made = opened(FakeServer("a"), backoff=1.0, server_timeout=1000.0)
     state, pauses = made.states[0], []
     for _ in range(9):
         made._leave_out(state)

@@ -73,7 +73,7 @@ def through(monkeypatch):
 @given(rows=st.lists(ROW, min_size=1, max_size=4), replies=st.lists(REPLY, min_size=1, max_size=3), keep=st.booleans())
 def test_read_is_written_and_failed(through, tmp_path_factory, rows, replies, keep):
     folder = tmp_path_factory.mktemp("rows")
-    counts = through(replies, write(folder / "d.jsonl", rows), folder / "out", cut_answers="keep" if keep else "drop")
+    counts = through(replies, write(folder / "d.jsonl", rows), folder / "out", truncated_answers="keep" if keep else "drop")
     train, failed = read(folder / "out" / "train.jsonl"), read(folder / "out" / "failed.jsonl")
     assert len(train) + len(failed) == len(rows) == counts["asked"]
     assert (counts["written"], sum(counts["failed"].values())) == (len(train), len(failed))

@@ -15,7 +15,7 @@ from vlm_eagle.interop.doctor.readings.cases import extended
 from vlm_eagle.training.optim import build_optimizers, clip_gradients
 from vlm_eagle.training.ttt import ttt_loss
 
-PADDED = ("input_ids", "attention_mask", "supervised", "aux_hidden")
+PADDED = ("input_ids", "attention_mask", "loss_mask", "aux_hidden")
 TASKS = ("arithmetic", "chinese", "code", "describe", "vqa")
 PROMPTS = [mix.sample(task, 400_000 + i).prompt() for task in TASKS for i in range(2)]
 
@@ -31,7 +31,7 @@ def lessons(target, max_new_tokens):
         batch = extended(prompt, answer.tokens)
         supervised = torch.zeros_like(batch.input_ids, dtype=torch.bool)
         supervised[:, prompt.input_ids.shape[1] - 1 : -1] = True
-        found.append(target.features(replace(batch, supervised=supervised)))
+        found.append(target.features(replace(batch, loss_mask=supervised)))
     tokens = torch.tensor([token for answer in answers for token in answer.tokens])
     return found, torch.bincount(tokens, minlength=target.config.vocab_size)
 

@@ -19,7 +19,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.interop.doctor import examination
 from vlm_eagle.interop.doctor.raw_draft import read_raw
 from vlm_eagle.interop.doctor.readings.cases import make_cases
-from vlm_eagle.interop.doctor.readings.mistakes import usual_mistakes
+from vlm_eagle.interop.doctor.readings.mistakes import known_misconfigurations
 from vlm_eagle.interop.doctor.readings.reader import Reader, _Run
 from vlm_eagle.interop.doctor.readings.reading import as_written
 from vlm_eagle.interop.doctor.readings.search import search
@@ -108,7 +108,7 @@ def test_what_only_images_tell(demo, cases, examined, healthy, tmp_path):
     prompts with images are too few for a diagnosis; without any, these readings are not tried.)"""
     scaling = {"rope_type": "default", "mrope_section": [12, 10, 10], "mrope_interleaved": True}
     draft = read_raw(planted(lambda c, t: c.update(rope_scaling=scaling), healthy, tmp_path / "draft"))
-    found = examination.diagnose(demo, draft, PROMPTS, image_inputs="merged").search
+    found = examination.diagnose(demo, draft, PROMPTS, image_inputs="visual_embeds").search
     tried = {row.mistake.name: row for row in [*found.steps, *found.tried.values()]}
     for name in ("positions-1d", "token-embeddings"):
         assert tried[name].mistake.images
@@ -119,7 +119,7 @@ def test_what_only_images_tell(demo, cases, examined, healthy, tmp_path):
 def test_without_images_their_readings_are_not_tried(demo, cases, healthy):
     raw, facts = read_raw(healthy), TargetFacts.of(demo.model.config)
     reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
-    mistakes = usual_mistakes(as_written(raw, facts), raw, facts)
+    mistakes = known_misconfigurations(as_written(raw, facts), raw, facts)
     chosen = [m for m in mistakes if m.images or m.name == "gate-up-swapped"]
     texts = [case for case in cases if not case.has_image]
     assert len(chosen) >= 4
@@ -157,7 +157,7 @@ def test_a_draft_trained_without_shifting_its_tokens(demo, examined, tmp_path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("image_inputs", ["token", "merged"])
+@pytest.mark.parametrize("image_inputs", ["token", "visual_embeds"])
 def test_the_reader_computes_what_the_draft_computes(variant, image_inputs, demo, cases, tmp_path):
     facts, options = TargetFacts.of(demo.model.config), dict(VARIANTS[variant])
     if "mrope_section" in options:
@@ -165,7 +165,7 @@ def test_the_reader_computes_what_the_draft_computes(variant, image_inputs, demo
     make_variant(demo, **options).save_pretrained(tmp_path)
     draft, raw = Eagle3Draft.from_pretrained(tmp_path), read_raw(tmp_path)
     case = next(case for case in cases if case.has_image)
-    own = draft.config.own_embeddings  # vLLM takes them, so a draft that has them is not ill; config.json does not say so
+    own = draft.config.has_own_embed_tokens  # vLLM takes them, so a draft that has them is not ill; config.json does not say so
     reading = replace(as_written(raw, facts, image_inputs), own_embedding=own)
     reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
     rows = torch.arange(case.prompt - 1, len(case.ids) - 2)
@@ -177,8 +177,8 @@ def test_the_reader_computes_what_the_draft_computes(variant, image_inputs, demo
     for k in range(3):
         at = (index + 1 + k).clamp_max(len(index) - 1)
         embedding = table(case.ids[at])
-        if image_inputs == "merged":
-            embedding = case.merged[at].where(case.visual[at, None], embedding)
+        if image_inputs == "visual_embeds":
+            embedding = case.inputs_embeds[at].where(case.visual[at, None], embedding)
         with torch.no_grad():
             hidden = draft.step(hidden, embedding[None], places + k, attend)
         torch.testing.assert_close(run.step(k), draft.logits(hidden)[0, rows], atol=1e-4, rtol=1e-4)

@@ -11,7 +11,7 @@ from vlm_eagle.cli import run_cli
 from vlm_eagle.commands.serve_check import Config, main
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import read_conversations
-from vlm_eagle.decoding.cycle import Decoder
+from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.generate import Generation, Settings, generate, stream
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
@@ -133,10 +133,10 @@ def test_images_are_judged_at_one_drafted_token(pair, tmp_path, nodes, code):
     assert measured(pair, tmp_path, nodes, lambda c, body: one_draft_more(c, body) if is_image(body) else c)[0] == code
 
 
-@pytest.mark.parametrize(("kind", "reads"), [("vllm", "token"), ("sglang", "merged")])
+@pytest.mark.parametrize(("kind", "reads"), [("vllm", "token"), ("sglang", "visual_embeds")])
 def test_the_draft_reads_at_images_what_that_engine_feeds(target, monkeypatch, kind, reads):
     made = []
-    monkeypatch.setattr(Decoder, "note", lambda self, _: made.append(self.image_inputs))
+    monkeypatch.setattr(DecodeLoop, "on_commit", lambda self, _: made.append(self.image_inputs))
     batch = VisionCollator(target.processor, for_generation=True)([mix.sample("describe", 1)])
     answer_here(target, make_imitating_draft(target), batch, Like(kind, 2, 1, 1), 4)
     assert set(made) == {reads}

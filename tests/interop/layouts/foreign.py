@@ -59,7 +59,7 @@ def safeailab(draft, folder):
     """A pickle, no layer ids, no head_dim, rotary frequencies among the tensors, t2d as numbers."""
     row = row_of(
         draft, "LlamaForCausalLM", "eagle_config", "eagle_aux_hidden_state_layer_ids", "target_hidden_size", "head_dim",
-        "norm_before_fc", "own_embeddings", "torch_dtype",
+        "norm_before_fc", "has_own_embed_tokens", "torch_dtype",
     )  # fmt: skip
     tensors = tensors_of(draft) | {"midlayer.self_attn.rotary_emb.inv_freq": 10_000.0 ** (-torch.arange(8) / 8)}
     return write(folder, row, tensors | {"t2d": tensors["t2d"].to(torch.uint8)}, pickled=True)

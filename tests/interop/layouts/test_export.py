@@ -24,7 +24,7 @@ from vlm_eagle.target.load import load_target, read_config
 
 RUN = {
     "config": {
-        "target": "demo", "epochs": 2.0, "batch_size": 8, "accumulation": 2, "data": {"max_length": 512},
+        "target": "demo", "epochs": 2.0, "batch_size": 8, "gradient_accumulation_steps": 2, "data": {"max_length": 512},
         "draft": {"ttt_length": 7, "loss": "soft_cross_entropy", "decay": 0.9, "image_inputs": "token"},
         "optim": {"optimizer": "muon", "lr": 0.003, "schedule": "cosine"},
     },
@@ -195,7 +195,7 @@ def test_options_an_engine_lacks_are_refused(target, tmp_path):
     for form, options, said in (
         ("sglang", {"norm_before_residual": True}, "no such option"),
         ("sglang", {"qk_norm": True}, "would skip them"),
-        ("sglang", {"own_embeddings": True}, "in their place"),
+        ("sglang", {"has_own_embed_tokens": True}, "in their place"),
         ("speculators", {"mrope_section": (6, 5, 5)}, "one coordinate"),
         ("speculators", {"norm_before_fc": True, "fc_norm": True}, "one of them"),
     ):
@@ -217,14 +217,14 @@ def test_maps_that_disagree_are_not_exported(target, tmp_path):
 
 def test_remarks_on_serving(target, tmp_path):
     for name, form, options, said in (
-        ("a", "native", {"own_embeddings": True}, "vLLM uses them, SGLang does not"),
+        ("a", "native", {"has_own_embed_tokens": True}, "vLLM uses them, SGLang does not"),
         ("b", "vllm", {"fc_norm": True, "norm_output": True}, "need vLLM 0.32"),
         ("c", "native", {}, ""),
     ):
         draft = make_variant(target, **options)
         assert said in " ".join(remarks := write_draft(tmp_path / name, form, draft.config, foreign.tensors_of(draft)))
         assert len(remarks) == bool(said)
-    wide = replace(make_variant(target).config, hidden_size=128, own_embeddings=True)
+    wide = replace(make_variant(target).config, hidden_size=128, has_own_embed_tokens=True)
     draft = Eagle3Draft(wide, DraftVocab.from_counts(torch.arange(1280), 400))
     with pytest.raises(UserError, match="a width that is not the target's"):
         write_draft(tmp_path / "d", "speculators", wide, foreign.tensors_of(draft))
@@ -271,5 +271,5 @@ def test_the_config_is_held_against_the_target(demo_run):
 
 
 def test_own_embeddings_allow_another_width(demo_run):
-    config = replace(Eagle3Draft.from_pretrained(demo_run / "draft").config, hidden_size=128, own_embeddings=True)
+    config = replace(Eagle3Draft.from_pretrained(demo_run / "draft").config, hidden_size=128, has_own_embed_tokens=True)
     assert check_target(config, read_config("demo"), "demo") == []

@@ -16,7 +16,7 @@ from vlm_eagle.interop.layouts.write import write_draft
 
 CASES = [
     (foreign.specforge, {}),
-    (foreign.specforge, {"own_embeddings": True}),
+    (foreign.specforge, {"has_own_embed_tokens": True}),
     (foreign.specforge, {"draft_vocab_size": 1280}),
     (foreign.model_optimizer, {}),
     (foreign.angelslim, {"mrope_section": (6, 5, 5), "mrope_interleaved": True}),
@@ -147,13 +147,13 @@ def test_what_is_assumed_is_said(target, tmp_path):
 
 def test_embeddings_of_the_target_are_dropped_others_kept(target, tmp_path):
     table = target.embed_tokens.weight.detach()
-    draft = make_variant(target, own_embeddings=True)
+    draft = make_variant(target, has_own_embed_tokens=True)
     kept = read_draft(foreign.specforge(draft, tmp_path)).with_target_embeddings(table)
-    assert kept.config.own_embeddings
+    assert kept.config.has_own_embed_tokens
     with torch.no_grad():
         draft.embed_tokens.weight.copy_(table)
     dropped = read_draft(foreign.specforge(draft, tmp_path)).with_target_embeddings(table)
-    assert not dropped.config.own_embeddings
+    assert not dropped.config.has_own_embed_tokens
     assert "embed_tokens.weight" not in dropped.tensors
 
 

@@ -44,7 +44,7 @@ def test_speculators_without_a_residual_norm():
 
 
 def test_a_tied_head_is_written_out(target, tmp_path):
-    draft = make_variant(target, draft_vocab_size=1280, own_embeddings=True)
+    draft = make_variant(target, draft_vocab_size=1280, has_own_embed_tokens=True)
     tensors = foreign.tensors_of(draft)
     del tensors["lm_head.weight"]
     row = foreign.row_of(draft, "LlamaForCausalLMEagle3", tie_word_embeddings=True)

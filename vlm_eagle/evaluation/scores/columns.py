@@ -34,7 +34,7 @@ class OurColumn:
         sampling: how tokens are chosen.
         names: of target and draft as the user gave them, for the results.
         digests: of both models' files.
-        side_by_side: prompts decoded in one batch; answers do not depend on it.
+        batch_size: prompts decoded in one batch; answers do not depend on it.
         image_inputs: what the draft reads at image tokens.
         llm_only: prompts with images are skipped.
         thinking: the chat template's enable_thinking.
@@ -42,16 +42,16 @@ class OurColumn:
 
     def __init__(
         self, target: Target, draft: Eagle3Draft | None, shape: TreeShape, sampling: Sampling, *, names: tuple[str, str | None],
-        digests: tuple[str, str | None], side_by_side: int = 1, image_inputs: ImageInputs = "token", llm_only: bool = False,
+        digests: tuple[str, str | None], batch_size: int = 1, image_inputs: ImageInputs = "token", llm_only: bool = False,
         thinking: bool = False,
     ):  # fmt: skip
-        self.target, self.side_by_side = target, side_by_side
+        self.target, self.batch_size = target, batch_size
         self.method = our_loop(target, draft, shape, sampling, image_inputs)
         self.options = {"llm_only": llm_only, "thinking": thinking}
         self.collator = VisionCollator(target.processor, for_generation=True, **self.options)
         chosen = {**shape_head(shape), "sampling": asdict(sampling)}
         options = {"image_inputs": image_inputs, "thinking": thinking}
-        self.head = {"draft": names[1], "target": names[0], **chosen, "concurrency": side_by_side, **options}
+        self.head = {"draft": names[1], "target": names[0], **chosen, "concurrency": batch_size, **options}
         precision = [str(target.embed_tokens.weight.dtype), target.device.type]
         code = [code_digest(), torch.__version__, transformers.__version__]
         self.identity = {"models": digests, **chosen, **options, "llm_only": llm_only, "precision": precision, "code": code}

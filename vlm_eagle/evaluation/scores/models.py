@@ -53,7 +53,7 @@ def load_pairs(
         target: folder, hub id or demo.
         drafts: folders or hub ids.
         dtype: of all; auto is float32 on a CPU and the checkpoint's elsewhere.
-        device: auto is this process's own; spread lays the target over all GPUs.
+        device: auto is this process's own; balanced lays the target over all GPUs.
         llm_only: drop the vision tower.
         state: this process among others.
 

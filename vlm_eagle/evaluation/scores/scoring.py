@@ -44,12 +44,12 @@ class Column(Protocol):
     Attributes:
         head: what describes the column in the results.
         identity: everything its answers depend on besides the question, as JSON.
-        side_by_side: questions answered at a time.
+        batch_size: questions answered at a time.
     """
 
     head: dict[str, Any]
     identity: dict[str, Any]
-    side_by_side: int
+    batch_size: int
 
     def answer(self, questions: Sequence[Question]) -> list[Answer | Skip]:
         """As many answers as questions; none may depend on the others."""
@@ -107,7 +107,7 @@ def _groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
     for task in tasks:
         first = group[0] if group else task
         same = task.column is first.column and task.max_new_tokens == first.max_new_tokens
-        if group and (not same or len(group) == first.column.side_by_side):
+        if group and (not same or len(group) == first.column.batch_size):
             yield group
             group = []
         group.append(task)

@@ -35,7 +35,7 @@ class ServerColumn:
     """See `scoring.Column`. What is drafted was decided when the server was started; one question at a time, because vLLM's
     counters are the server's."""
 
-    side_by_side = 1
+    batch_size = 1
 
     def __init__(self, engine: Engine, sampling: Sampling, *, url: str, target: str, thinking: bool):
         self.engine, self.sampling, self.thinking = engine, sampling, thinking

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from vlm_eagle.config import ImageInputs
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.auto import Forecast, choose_shape
-from vlm_eagle.decoding.cycle import ROOT_ALONE
+from vlm_eagle.decoding.decode_loop import NO_DRAFT
 from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
@@ -30,7 +30,7 @@ from vlm_eagle.evaluation.scores.models import Pair
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, LOOKUP, PLAIN
 from vlm_eagle.evaluation.scores.prompts import answer_length
 from vlm_eagle.evaluation.scores.results import benchmark_result, setting_result
-from vlm_eagle.evaluation.timing.race import Course, Lap, Turn, groups_of, race
+from vlm_eagle.evaluation.timing.benchmark import Timing, Turn, Workload, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import answers_of, speed_result
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
@@ -39,7 +39,7 @@ CYCLES = 15  # measured for the speed model
 
 
 @dataclass(frozen=True)
-class Ways:
+class Methods:
     """Ways to write an answer: trees (None chooses one by measuring), the target alone or not, and what else needs no draft."""
 
     shapes: Sequence[TreeShape] | None
@@ -54,7 +54,7 @@ class Setup:
 
     target: Target
     pairs: Sequence[Pair]
-    ways: Ways
+    ways: Methods
     benchmarks: Sequence[Benchmark]
     max_new_tokens: int | None
     seed: int
@@ -94,17 +94,19 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[d
     Raises:
         UserError: no prompt can be asked.
     """
-    course = Course(setup.target, _answerer(setup, sampling), seed=setup.seed, llm_only=setup.llm_only, thinking=setup.thinking)
-    turns = _own_turns(setup, course)
-    drafted = _drafted(setup, course, turns, sampling)
+    workload = Workload(
+        setup.target, _answerer(setup, sampling), seed=setup.seed, llm_only=setup.llm_only, thinking=setup.thinking
+    )
+    turns = _own_turns(setup, workload)
+    drafted = _drafted(setup, workload, turns, sampling)
     methods = _methods(setup, drafted, sampling)
     groups = groups_of(turns, concurrency)
     with Progress(console=setup.console, disable=not setup.console.is_terminal, transient=True) as progress:
         bar = progress.add_task("timing", total=len(groups) * setup.repeats)
         identity = [setup.identity, list(methods), asdict(sampling), concurrency]
-        own = race(methods, course, groups, setup.repeats, lambda: progress.advance(bar), setup.journal, identity)
-    laps, skipped = _gathered(own, course, setup)
-    if not laps:
+        own = run_benchmark(methods, workload, groups, setup.repeats, lambda: progress.advance(bar), setup.journal, identity)
+    timings, skipped = _gathered(own, workload, setup)
+    if not timings:
         raise UserError("No prompt could be asked. " + "; ".join(f"{b}: {in_words(why)}" for b, why in skipped.items()) + ".")
     common = {"sampling": asdict(sampling), "concurrency": concurrency, "image_inputs": setup.ways.image_inputs}
     others = {name: name for name in methods if name not in {d.method for d in drafted}}
@@ -112,16 +114,16 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[d
     settings, speeds = [], []
     for d in drafted:
         head = {"draft": d.pair.name, "target": d.pair.target_name, **shape_head(d.shape), **common, "thinking": setup.thinking}
-        settings.append(_setting(setup, head, laps, d.method, skipped))
-        speed = speed_result({**head, "shape": str(d.shape)}, laps, {**others, d.method: DRAFTED}, greedy)
+        settings.append(_setting(setup, head, timings, d.method, skipped))
+        speed = speed_result({**head, "shape": str(d.shape)}, timings, {**others, d.method: DRAFTED}, greedy)
         if PLAIN in methods and groups and setup.state.is_main_process:
-            speed["speed_model"] = _speed_model(setup, d, sampling, course.batch(groups[0]), speed)
+            speed["speed_model"] = _speed_model(setup, d, sampling, workload.batch(groups[0]), speed)
         if d.forecasts:
             speed["forecasts"] = [_forecast(forecast) for forecast in d.forecasts]
         speeds.append(speed)
     if not drafted:
         name = {"draft": None, "target": None, "shape": None, **common}
-        speeds.append(speed_result(name, laps, others, greedy))
+        speeds.append(speed_result(name, timings, others, greedy))
     return settings, speeds
 
 
@@ -133,32 +135,32 @@ def _answerer(setup: Setup, sampling: Sampling) -> Method:
     return our_loop(pair.target, pair.draft, setup.ways.shapes[0], sampling, setup.ways.image_inputs)
 
 
-def _own_turns(setup: Setup, course: Course) -> list[Turn]:
+def _own_turns(setup: Setup, workload: Workload) -> list[Turn]:
     """Of this process's share of each benchmark's prompts."""
     state, found = setup.state, []
     for benchmark in setup.benchmarks:
         own = benchmark.prompts[state.process_index :: state.num_processes]
-        found += course.turns(benchmark, own, answer_length(setup.max_new_tokens, benchmark))
+        found += workload.turns(benchmark, own, answer_length(setup.max_new_tokens, benchmark))
     return found
 
 
-def _drafted(setup: Setup, course: Course, turns: Sequence[Turn], sampling: Sampling) -> list[Drafted]:
+def _drafted(setup: Setup, workload: Workload, turns: Sequence[Turn], sampling: Sampling) -> list[Drafted]:
     """Every draft with every tree."""
     if setup.ways.shapes is not None:
         return [Drafted(pair, shape, None) for pair in setup.pairs for shape in setup.ways.shapes]
-    return [_chosen(setup, pair, course, turns, sampling) for pair in setup.pairs]
+    return [_chosen(setup, pair, workload, turns, sampling) for pair in setup.pairs]
 
 
-def _chosen(setup: Setup, pair: Pair, course: Course, turns: Sequence[Turn], sampling: Sampling) -> Drafted:
+def _chosen(setup: Setup, pair: Pair, workload: Workload, turns: Sequence[Turn], sampling: Sampling) -> Drafted:
     """The draft with the tree that should be fastest, measured by the first process for all."""
     found: list[Forecast] = []
     if setup.state.is_main_process:
-        some = [course.batch([turn]) for turn in turns[:: max(len(turns) // 6, 1)]]
+        some = [workload.batch([turn]) for turn in turns[:: max(len(turns) // 6, 1)]]
         found = choose_shape(pair.target, pair.draft, some, sampling=sampling)
-        if found[0].shape == ROOT_ALONE:
+        if found[0].shape == NO_DRAFT:
             setup.console.print("The speed model expects no gain from drafting here; timing the best tree anyway.")
     forecasts = gather_object(found)
-    return Drafted(pair, next(f.shape for f in forecasts if f.shape != ROOT_ALONE), forecasts)
+    return Drafted(pair, next(f.shape for f in forecasts if f.shape != NO_DRAFT), forecasts)
 
 
 def _methods(setup: Setup, drafted: Sequence[Drafted], sampling: Sampling) -> dict[str, Method]:
@@ -174,20 +176,20 @@ def _methods(setup: Setup, drafted: Sequence[Drafted], sampling: Sampling) -> di
     return methods
 
 
-def _gathered(own: list[Lap], course: Course, setup: Setup) -> tuple[list[Lap], dict[str, Counter[str]]]:
+def _gathered(own: list[Timing], workload: Workload, setup: Setup) -> tuple[list[Timing], dict[str, Counter[str]]]:
     """All processes' laps, and per benchmark what was skipped for which reason."""
     skipped = {benchmark.name: Counter(benchmark.skipped) for benchmark in setup.benchmarks}
-    for part in gather_object([course.skipped]):
+    for part in gather_object([workload.skipped]):
         for name, reasons in part.items():
             skipped[name].update(reasons)
     return gather_object(own), skipped
 
 
 def _setting(
-    setup: Setup, head: dict[str, Any], laps: Sequence[Lap], method: str, skipped: dict[str, Counter[str]]
+    setup: Setup, head: dict[str, Any], timings: Sequence[Timing], method: str, skipped: dict[str, Counter[str]]
 ) -> dict[str, Any]:
     """What the drafted answers are worth to `acc_length.py`'s tables: the same JSON, counted from the same laps."""
-    answers, tokenizer, benchmarks = answers_of(laps, method), setup.target.tokenizer, []
+    answers, tokenizer, benchmarks = answers_of(timings, method), setup.target.tokenizer, []
     for benchmark in setup.benchmarks:
         rows = []
         for prompt in benchmark.prompts:

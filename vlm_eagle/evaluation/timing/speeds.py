@@ -20,21 +20,22 @@ from typing import Any
 from vlm_eagle.evaluation.scores.columns import answer_row
 from vlm_eagle.evaluation.scores.intervals import interval, paired_batches, prompt_units, quotient, ratio
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
-from vlm_eagle.evaluation.timing.race import Lap
+from vlm_eagle.evaluation.timing.benchmark import Timing
 
-Laps = dict[str, list[Lap]]  # by method
+Timings = dict[str, list[Timing]]  # by method
 
 
-def speed_result(head: dict[str, Any], laps: Sequence[Lap], names: Mapping[str, str], greedy: bool) -> dict[str, Any]:
+def speed_result(head: dict[str, Any], timings: Sequence[Timing], names: Mapping[str, str], greedy: bool) -> dict[str, Any]:
     """A Speed. `names` are the methods among the laps that belong to it, and what it calls them; greedy answers are
     compared."""
     parts = {
         benchmark: {
-            shown: [lap for lap in laps if (lap.benchmark, lap.method) == (benchmark, name)] for name, shown in names.items()
+            shown: [timing for timing in timings if (timing.benchmark, timing.method) == (benchmark, name)]
+            for name, shown in names.items()
         }
-        for benchmark in dict.fromkeys(lap.benchmark for lap in laps)
+        for benchmark in dict.fromkeys(timing.benchmark for timing in timings)
     }
-    whole = {shown: [lap for part in parts.values() for lap in part[shown]] for shown in names.values()}
+    whole = {shown: [timing for part in parts.values() for timing in part[shown]] for shown in names.values()}
     methods = _methods(whole, greedy)
     baselines = baselines_of(methods)
     benchmarks = [
@@ -53,17 +54,17 @@ def baselines_of(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {kind: max(alone, key=lambda name: methods[name][f"{kind}_tokens_per_second"]) for kind in kinds if alone}
 
 
-def _methods(laps: Laps, greedy: bool) -> dict[str, dict[str, Any]]:
-    alone = {_place(lap): lap.timed.tokens for lap in laps.get(PLAIN, [])}
-    return {shown: _sums(own, alone if greedy else {}) for shown, own in laps.items()}
+def _methods(timings: Timings, greedy: bool) -> dict[str, dict[str, Any]]:
+    alone = {_place(timing): timing.timed.tokens for timing in timings.get(PLAIN, [])}
+    return {shown: _sums(own, alone if greedy else {}) for shown, own in timings.items()}
 
 
-def _sums(laps: Sequence[Lap], alone: Mapping[Any, list[list[int]]]) -> dict[str, Any]:
-    timed = [lap.timed for lap in laps]
+def _sums(timings: Sequence[Timing], alone: Mapping[Any, list[list[int]]]) -> dict[str, Any]:
+    timed = [timing.timed for timing in timings]
     tokens, total = sum(len(answer) for t in timed for answer in t.tokens), sum(t.total for t in timed)
     decode = sum(t.total - t.first for t in timed)
-    committed, forwards = map(sum, zip(*map(_accepted, laps), strict=True))
-    equal = [a == b for lap in laps if alone for a, b in zip(lap.timed.tokens, alone[_place(lap)], strict=True)]
+    committed, forwards = map(sum, zip(*map(_accepted, timings), strict=True))
+    equal = [a == b for timing in timings if alone for a, b in zip(timing.timed.tokens, alone[_place(timing)], strict=True)]
     return {
         "tokens": tokens,
         "decode_seconds": decode,
@@ -78,7 +79,7 @@ def _sums(laps: Sequence[Lap], alone: Mapping[Any, list[list[int]]]) -> dict[str
     }
 
 
-def _gains(parts: Sequence[Laps], baselines: Mapping[str, str]) -> dict[str, Any]:
+def _gains(parts: Sequence[Timings], baselines: Mapping[str, str]) -> dict[str, Any]:
     """Acceptance length and speedups of benchmarks taken together; nothing without a draft."""
     if DRAFTED not in parts[0]:
         return {}
@@ -96,43 +97,44 @@ def _gains(parts: Sequence[Laps], baselines: Mapping[str, str]) -> dict[str, Any
     return gains
 
 
-def _accepted(lap: Lap) -> tuple[int, int]:
+def _accepted(timing: Timing) -> tuple[int, int]:
     """(tokens committed, verification forwards); zeros of a method that is not ours."""
-    return sum(map(sum, lap.timed.committed)), sum(map(len, lap.timed.committed))
+    return sum(map(sum, timing.timed.committed)), sum(map(len, timing.timed.committed))
 
 
-def _prompt_units(laps: Sequence[Lap]) -> list[tuple[int, int]]:
+def _prompt_units(timings: Sequence[Timing]) -> list[tuple[int, int]]:
     """(tokens committed, forwards) of each prompt, its turns and repeats together."""
     rows = (
         {"id": prompt, "num_committed": sum(committed), "num_forwards": len(committed)}
-        for lap in laps
-        for (prompt, _), committed in zip(lap.turns, lap.timed.committed, strict=True)
+        for timing in timings
+        for (prompt, _), committed in zip(timing.turns, timing.timed.committed, strict=True)
     )
     return prompt_units(rows)
 
 
-def _batches(part: Laps) -> list[dict[str, Any]]:
+def _batches(part: Timings) -> list[dict[str, Any]]:
     """What was timed, batch by batch: enough to count everything again, and to compare two files."""
     return [
         {
-            "turns": [list(turn) for turn in lap.turns], "method": shown, "repeat": lap.repeat, "first": lap.timed.first,
-            "seconds": lap.timed.total, "tokens": [len(answer) for answer in lap.timed.tokens],
+            "turns": [list(turn) for turn in timing.turns], "method": shown, "repeat": timing.repeat,
+            "first": timing.timed.first,
+            "seconds": timing.timed.total, "tokens": [len(answer) for answer in timing.timed.tokens],
         }
-        for shown, laps in part.items()
-        for lap in laps
+        for shown, timings in part.items()
+        for timing in timings
     ]  # fmt: skip
 
 
-def _place(lap: Lap) -> tuple[Any, ...]:
-    return lap.benchmark, lap.turns, lap.repeat
+def _place(timing: Timing) -> tuple[Any, ...]:
+    return timing.benchmark, timing.turns, timing.repeat
 
 
-def answers_of(laps: Sequence[Lap], method: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def answers_of(timings: Sequence[Timing], method: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(benchmark, prompt id) -> what decoding decides of its turns' rows (`columns.answer_row`), in a method's first pass."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for lap in laps:
-        if lap.method == method and lap.repeat == 0:
-            answers = zip(lap.turns, lap.timed.tokens, lap.timed.committed, lap.timed.accepted, strict=True)
+    for timing in timings:
+        if timing.method == method and timing.repeat == 0:
+            answers = zip(timing.turns, timing.timed.tokens, timing.timed.committed, timing.timed.accepted, strict=True)
             for (prompt, turn), *answer in answers:
-                found.setdefault((lap.benchmark, prompt), []).append({"turn": turn, **answer_row(*answer)})
+                found.setdefault((timing.benchmark, prompt), []).append({"turn": turn, **answer_row(*answer)})
     return {key: sorted(rows, key=lambda row: row["turn"]) for key, rows in found.items()}

@@ -13,7 +13,7 @@ from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.interop.doctor.findings import Finding
 from vlm_eagle.interop.doctor.raw_draft import RawDraft
 from vlm_eagle.interop.doctor.readings.cases import Case, make_cases
-from vlm_eagle.interop.doctor.readings.mistakes import usual_mistakes
+from vlm_eagle.interop.doctor.readings.mistakes import known_misconfigurations
 from vlm_eagle.interop.doctor.readings.reader import Reader
 from vlm_eagle.interop.doctor.readings.reading import Reading, as_written, ids_under
 from vlm_eagle.interop.doctor.readings.search import search
@@ -65,7 +65,7 @@ def diagnose(
     cases, report.skipped = make_cases(target, conversations, _layers_to_hear(written, draft, facts), max_new_tokens)
     reader = Reader(draft.tensors, target.embed_tokens.weight.float(), target.lm_head_weight.float(), facts.mrope_section)
     suspected = {finding.reading for finding in report.findings if finding.reading}
-    found = search(reader, cases, written, lambda reading: usual_mistakes(reading, draft, facts), suspected)
+    found = search(reader, cases, written, lambda reading: known_misconfigurations(reading, draft, facts), suspected)
     report.search, report.coverage = found, coverage(reader, found.best, cases)
     report.groups = _groups(cases)
     judge(report, draft)

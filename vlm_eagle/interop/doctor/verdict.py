@@ -79,12 +79,12 @@ def _coverage(report: Report) -> list[Finding]:
 def _health(report: Report, draft: RawDraft) -> list[Finding]:
     after = report.search.after
     total = after.total
-    if total.is_ill:
+    if total.is_degraded:
         return [_no_reading_helps(report, draft)]
     found = []
     for name, chosen in report.groups.items():
         group = after.of(chosen).total
-        if group.rows[0] >= _FEW_ROWS and group.is_ill:
+        if group.rows[0] >= _FEW_ROWS and group.is_degraded:
             what = f"With {name}, the first guess is accepted in {group.first:.0%} of cases, over all {total.first:.0%}."
             why, fix = "Prompts like these were missing in training.", "Train on prompts of the kind you serve."
             found.append(warning(f"weak-on-{name}", what, why, fix))

@@ -134,7 +134,7 @@ def answer_here(target: Target, draft: Eagle3Draft, batch: Batch, engine: Engine
     """Our greedy answer to one prompt, drafted as the engine drafts; its acceptance by position is counted as there."""
     check_fit(target, draft)
     shape = TreeShape(engine.shape.num_draft_tokens, engine.shape.topk, engine.shape.num_steps)
-    image_inputs = "merged" if engine.kind == "sglang" else "token"
+    image_inputs = "visual_embeds" if engine.kind == "sglang" else "token"
     settings = Settings(shape=shape, max_new_tokens=max_new_tokens, image_inputs=image_inputs)
     answer = Generation()
     decoder = _Uncut(target, draft, shape, Sampler(settings.sampling), image_inputs=image_inputs)

@@ -87,12 +87,12 @@ def _wait(process: subprocess.Popen, url: str, log: Path, start_timeout: float) 
         http.close()
 
 
-def _end(process: subprocess.Popen, patience: float = 15.0) -> None:
+def _end(process: subprocess.Popen, server_timeout: float = 15.0) -> None:
     """Ends the server and its workers, which share a session of their own; at once if we are interrupted again meanwhile."""
     try:
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(patience)
+            process.wait(server_timeout)
     finally:
         with suppress(ProcessLookupError):  # also for workers that outlive their parent
             os.killpg(process.pid, signal.SIGKILL)

@@ -59,7 +59,7 @@ def native_row(row: dict[str, Any], tensors: dict[str, Tensor], num_layers: int 
         "max_position_embeddings": _size(row, "max_position_embeddings", 2048),
         "rms_norm_eps": row.get("rms_norm_eps") or 1e-6,
         "rope_scaling": row.get("rope_scaling") or row.get("rope_parameters"),
-        "own_embeddings": "embed_tokens.weight" in tensors,
+        "has_own_embed_tokens": "embed_tokens.weight" in tensors,
         IDS: _layer_ids(row, num_layers, notes),
         **{flag: row[flag] for flag in FLAGS if row.get(flag) is not None},
     }

@@ -46,7 +46,7 @@ class Imported:
         if own.shape != table.shape or not torch.equal(own, table.to(own.dtype)):
             return replace(self, notes=[*self.notes, "embed_tokens differs from the target's and is kept; SGLang discards it"])
         rest = {name: t for name, t in self.tensors.items() if t is not own}
-        config = replace(self.config, own_embeddings=False)
+        config = replace(self.config, has_own_embed_tokens=False)
         return replace(self, config=config, tensors=rest, notes=[*self.notes, "embed_tokens is the target's and was dropped"])
 
 

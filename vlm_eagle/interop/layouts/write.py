@@ -16,7 +16,7 @@ from vlm_eagle.interop.names import Format
 _SGLANG_LACKS = {
     "norm_before_residual": "SGLang has no such option",
     "qk_norm": "SGLang's layer has no norms of queries and keys and would skip them without a word",
-    "own_embeddings": "SGLang puts the target's embeddings in their place",
+    "has_own_embed_tokens": "SGLang puts the target's embeddings in their place",
 }
 _SPECULATORS_LACKS = {"mrope_section": "the speculators package rotates by one coordinate only"}
 
@@ -64,6 +64,6 @@ def _remarks(form: Format, config: Eagle3Config) -> list[str]:
         )
     if replace(config, fc_norm=False, norm_output=False, norm_before_fc=False) != config:
         remarks.append("norms around fc and at the output need vLLM 0.32 or SGLang 0.5.23; older engines ignore them")
-    if config.own_embeddings and form == "native":
+    if config.has_own_embed_tokens and form == "native":
         remarks.append("the draft has its own embeddings: vLLM uses them, SGLang does not")
     return remarks

@@ -52,7 +52,7 @@ class Acceptance:
         return self.certainty / self.rows[0] if self.rows and self.rows[0] else 0.0
 
     @property
-    def is_ill(self) -> bool:
+    def is_degraded(self) -> bool:
         """Whether so little is accepted that something must be wrong."""
         return self.first < LEAST_FIRST or self.length < LEAST_LENGTH
 

@@ -29,7 +29,7 @@ class Case:
         has_image: whether it shows an image or a video.
         states: by layer id, (T, D_target): what the layer receives.
         before: likewise for layers that receive DeepStack's additions: what the layer before gave.
-        merged: (T, D_target), what the first layer receives, visual embeddings included.
+        inputs_embeds: (T, D_target), what the first layer receives, visual embeddings included.
         visual: (T,) bool, image and video tokens.
         mrope: (3, T) int64, the target's positions.
     """
@@ -39,7 +39,7 @@ class Case:
     has_image: bool
     states: dict[int, Tensor]
     before: dict[int, Tensor]
-    merged: Tensor
+    inputs_embeds: Tensor
     visual: Tensor
     mrope: Tensor
 
@@ -98,7 +98,7 @@ def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[
         has_image=visual is not None and bool(visual.any()),
         states=heard.inputs,
         before=heard.outputs,
-        merged=heard.inputs[0],
+        inputs_embeds=heard.inputs[0],
         visual=torch.zeros_like(ids, dtype=torch.bool) if visual is None else visual[0],
         mrope=positions[:, 0] if positions.ndim == 3 else positions.expand(3, -1),
     )
@@ -108,13 +108,13 @@ def extended(prompt: Batch, answer: list[int]) -> Batch:
     """The prompt with the answer behind it."""
     n = len(answer)
     new = torch.tensor([answer], device=prompt.input_ids.device)
-    pixels = {k: F.pad(v, (0, n)) if k == "mm_token_type_ids" else v for k, v in prompt.pixels.items()}
+    vision_inputs = {k: F.pad(v, (0, n)) if k == "mm_token_type_ids" else v for k, v in prompt.vision_inputs.items()}
     return replace(
         prompt,
         input_ids=torch.cat([prompt.input_ids, new], 1),
         attention_mask=F.pad(prompt.attention_mask, (0, n), value=1),
-        supervised=F.pad(prompt.supervised, (0, n)),
-        pixels=pixels,
+        loss_mask=F.pad(prompt.loss_mask, (0, n)),
+        vision_inputs=vision_inputs,
     )
 
 

@@ -32,7 +32,7 @@ class Mistake:
     least: float = 0.015
 
 
-def usual_mistakes(base: Reading, draft: RawDraft, facts: TargetFacts) -> list[Mistake]:
+def known_misconfigurations(base: Reading, draft: RawDraft, facts: TargetFacts) -> list[Mistake]:
     """Everything worth trying instead of `base`, no reading twice."""
     found, seen = [], {base}
     for maker in (_vocabulary, _layers, _states, _positions, _norms, _weights, _alignment):
@@ -96,8 +96,8 @@ def _states(base: Reading, draft: RawDraft, facts: TargetFacts) -> Iterator[Mist
         fix = f"Capture what layers receive, or train on layers from {facts.deepstack_levels + 1} on."
         yield Mistake("deepstack-before", replace(base, before_deepstack=other), what, fix, images=True)
     if facts.mrope_section:
-        other = "merged" if base.image_inputs == "token" else "token"
-        names = {"merged": "the projected visual embeddings (SGLang)", "token": "the pad token's embedding (vLLM)"}
+        other = "visual_embeds" if base.image_inputs == "token" else "token"
+        names = {"visual_embeds": "the projected visual embeddings (SGLang)", "token": "the pad token's embedding (vLLM)"}
         what = f"at image tokens the draft was trained with {names[other]}"
         fix = "Serve it with the engine that feeds this, or train with image_inputs: mixed."
         yield Mistake(f"{other}-embeddings", replace(base, image_inputs=other), what, fix, images=True)

@@ -129,7 +129,7 @@ class _Run:
         embedding = self.table[self.case.ids[at]].float()
         if self.reading.image_inputs == "token":
             return embedding
-        return self.case.merged[at].where(self.case.visual[at, None], embedding)
+        return self.case.inputs_embeds[at].where(self.case.visual[at, None], embedding)
 
     def _attention(self, a: Tensor, rows: Tensor, asking: Tensor, k: int) -> Tensor:
         """(A, D). A row sees the rows of step 0 up to itself, and its own of later steps."""

@@ -87,7 +87,7 @@ def search(
         visited.add(current)
     before = measure(reader, cases, written, STEPS)
     after = measure(reader, cases, current, STEPS) if steps else before
-    if after.total.is_ill and after.total.length < before.total.length + _HELPED:
+    if after.total.is_degraded and after.total.length < before.total.length + _HELPED:
         return Search(written, written, before, before, [], rounds[0])
     return Search(written, current, before, after, steps, tried)
 

@@ -9,7 +9,7 @@ from vlm_eagle.decoding.tree import DraftTree
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerifyResult:
     """What a verification committed, still on the device.
 
     Attributes:
@@ -28,7 +28,7 @@ class Verdict:
         return [row[: row[-1]] for row in both]
 
 
-def accept(tree: DraftTree, drawn: Tensor) -> Verdict:
+def accept(tree: DraftTree, drawn: Tensor) -> VerifyResult:
     """Walks down from every root: at each node, descend to the child that holds the token the target drew there.
 
     This is exact for a deterministic tree: what is committed is always the target's own draw, the tree only decides how many
@@ -46,4 +46,4 @@ def accept(tree: DraftTree, drawn: Tensor) -> Verdict:
     nodes = torch.arange(len(tree), device=drawn.device).expand_as(place)
     path = torch.zeros(len(place), tree.depth + 2, dtype=torch.long, device=drawn.device).scatter_(1, place, nodes)
     path = path[:, : tree.depth + 1]
-    return Verdict(path, drawn.gather(1, path), accepted.sum(-1))
+    return VerifyResult(path, drawn.gather(1, path), accepted.sum(-1))

@@ -10,7 +10,7 @@ import numpy as np
 from data_recipes.conversion import Converted
 
 
-class Spool:
+class RowBuffer:
     """Rows as JSON lines in the order they came, 34 bytes of memory each. A row can be let go again; its line stays."""
 
     def __init__(self, file: Path):

@@ -29,7 +29,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Lap:
+class Timing:
     """One batch by one method. `repeat` counts the passes over all batches; `turns` are (prompt id, turn) of its rows."""
 
     benchmark: str
@@ -39,7 +39,7 @@ class Lap:
     timed: Timed
 
 
-class Course:
+class Workload:
     """Prompts as batches. Later turns are asked after one and the same answer, `answer`'s, whichever method is timed.
 
     Attributes:
@@ -91,36 +91,36 @@ def groups_of(turns: Sequence[Turn], size: int) -> list[list[Turn]]:
     return found
 
 
-def race(
-    methods: Mapping[str, Method], course: Course, groups: Sequence[list[Turn]], repeats: int, done: Callable[[], None],
+def run_benchmark(
+    methods: Mapping[str, Method], workload: Workload, groups: Sequence[list[Turn]], repeats: int, done: Callable[[], None],
     journal: Journal, identity: Any,
-) -> list[Lap]:  # fmt: skip
+) -> list[Timing]:  # fmt: skip
     """Every group by every method in turn, in an order that changes from group to group. Before, every method runs once on a
     group of each size, untimed. Groups that the journal holds under `identity` (all that laps depend on besides the prompts)
     are not run again: a group is timed by all methods in one go, or not at all."""
-    names, laps = list(methods), []
+    names, timings = list(methods), []
     keys = [[digest([identity, repeat, *map(_identity, group)]) for group in groups] for repeat in range(repeats)]
     waiting = [group for row in keys for key, group in zip(row, groups, strict=True) if key not in journal.found]
     for group in {len(group): group for group in waiting}.values():
         for name in names:
-            _run(methods[name], course, group)
+            _run(methods[name], workload, group)
     for repeat, row in enumerate(keys):
         for i, (key, group) in enumerate(zip(row, groups, strict=True)):
             timed = journal.found.get(key)
             if timed is None:
                 shift = (i + repeat) % len(names)
                 order = names[shift:] + names[:shift]
-                timed = {name: asdict(_run(methods[name], course, group)) for name in order}
+                timed = {name: asdict(_run(methods[name], workload, group)) for name in order}
                 journal.record(key, timed)
             turns = tuple((turn.prompt.id, turn.number) for turn in group)
-            laps += [Lap(group[0].benchmark, turns, name, repeat, Timed(**took)) for name, took in timed.items()]
+            timings += [Timing(group[0].benchmark, turns, name, repeat, Timed(**took)) for name, took in timed.items()]
             done()
-    return laps
+    return timings
 
 
 def _identity(turn: Turn) -> list[Any]:
     return [turn.benchmark, content(turn.prompt), turn.number, turn.seed, turn.max_new_tokens]
 
 
-def _run(method: Method, course: Course, group: Sequence[Turn]) -> Timed:
-    return method(course.batch(group), [turn.seed for turn in group], group[0].max_new_tokens)
+def _run(method: Method, workload: Workload, group: Sequence[Turn]) -> Timed:
+    return method(workload.batch(group), [turn.seed for turn in group], group[0].max_new_tokens)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from vlm_eagle.draft.layers import Attend
 
 
-class DraftRows:
+class DraftKVCache:
     """The draft's keys and values, (B, H_kv, capacity, K), allocated at first use."""
 
     def __init__(self, capacity: int):
@@ -21,14 +21,14 @@ class DraftRows:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
     def attend(self, slots: Tensor, seen: Tensor) -> Attend:
-        """An `Attend` for rows that go to `slots` (B, R) and see `seen` (B, R, span)."""
+        """An `Attend` for rows that go to `slots` (B, R) and see `seen` (B, R, kv_len)."""
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self._allocated(k, v)
-            index, span = slots[:, None, :, None].expand_as(k), seen.shape[2]
+            index, kv_len = slots[:, None, :, None].expand_as(k), seen.shape[2]
             keys.scatter_(2, index, k)
             values.scatter_(2, index, v)
-            keys, values = keys[:, :, :span], values[:, :, :span]
+            keys, values = keys[:, :, :kv_len], values[:, :, :kv_len]
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], enable_gqa=True)
 
         return attend

@@ -7,22 +7,22 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-def block_mask(lengths: Tensor, block: Tensor, span: int) -> Tensor:
-    """(B, R, span) bool: what R new rows see of a cache in which they and their kin stand behind the committed entries.
+def tree_mask(lengths: Tensor, block: Tensor, kv_len: int) -> Tensor:
+    """(B, R, kv_len) bool: what R new rows see of a cache in which they and their kin stand behind the committed entries.
 
     Args:
         lengths: (B,) int64, committed entries of every row of the batch; all of them are seen.
         block: (B, R, M) bool, which of the M entries behind the committed ones are seen.
-        span: entries looked at; those that are neither committed nor in the block are stale and not seen.
+        kv_len: entries looked at; those that are neither committed nor in the block are stale and not seen.
     """
-    behind = torch.arange(span, device=lengths.device) - lengths[:, None]  # (B, span), 0 at the block's first entry
+    behind = torch.arange(kv_len, device=lengths.device) - lengths[:, None]  # (B, kv_len), 0 at the block's first entry
     m = block.shape[2]
     index = behind.clamp(0, m - 1)[:, None].expand(-1, block.shape[1], -1)
     return (behind < 0)[:, None] | (block.gather(2, index) & (behind < m)[:, None])
 
 
 @dataclass
-class _Placement:
+class _WriteSlots:
     """Where the next forward's keys and values go, told to all layers at once.
 
     Layers hold this record and not the cache, which holds them: in a circle, a dropped cache would keep its memory until
@@ -32,47 +32,47 @@ class _Placement:
         capacity: entries that there is room for.
         slots: (B, R) int64; None for the first R entries of a prompt that is read whole.
         first: in place of slots, the one entry from which on every sequence's R go.
-        span: entries that the forward sees, under its mask.
+        kv_len: entries that the forward sees, under its mask.
     """
 
     capacity: int
     slots: Tensor | None = None
     first: int | None = None
-    span: int = 0
+    kv_len: int = 0
 
 
-class TreeCache(Cache):
+class TreeKVCache(Cache):
     """Keys and values of B sequences for all layers, each (B, H_kv, capacity, K).
 
     Sequence b's committed entries lie at 0 .. lengths[b] - 1. A tree's nodes are written behind them, each sequence's at its
-    own place, and `keep` moves the accepted ones to the front of the tree. What lies beyond is stale and must be masked.
+    own place, and `compact` moves the accepted ones to the front of the tree. What lies beyond is stale and must be masked.
     Lengths belong to the caller: the cache itself never needs the host to know them.
     """
 
     layers: list["_TreeLayer"]
 
     def __init__(self, num_layers: int, capacity: int):
-        self.placement = _Placement(capacity)
-        super().__init__(layers=[_TreeLayer(self.placement) for _ in range(num_layers)])
+        self.write = _WriteSlots(capacity)
+        super().__init__(layers=[_TreeLayer(self.write) for _ in range(num_layers)])
 
     @property
     def capacity(self) -> int:
         """Entries of a sequence that there is room for."""
-        return self.placement.capacity
+        return self.write.capacity
 
-    def begin(self) -> None:
+    def start_prefill(self) -> None:
         """The next forward reads whole prompts: its keys and values go to 0 .. T - 1 and see only each other."""
-        self.placement.slots = self.placement.first = None
+        self.write.slots = self.write.first = None
 
-    def place(self, slots: Tensor, span: int) -> None:
-        """The next forward's R tokens go to `slots` (B, R) and see (under their mask) the first `span` entries."""
-        self.placement.slots, self.placement.first, self.placement.span = slots, None, span
+    def set_slots(self, slots: Tensor, kv_len: int) -> None:
+        """The next forward's R tokens go to `slots` (B, R) and see (under their mask) the first `kv_len` entries."""
+        self.write.slots, self.write.first, self.write.kv_len = slots, None, kv_len
 
-    def append(self, length: int) -> None:
+    def set_next_slot(self, length: int) -> None:
         """The next forward's one token per sequence goes behind `length` committed entries, the same number in all."""
-        self.placement.slots, self.placement.first, self.placement.span = None, length, length + 1
+        self.write.slots, self.write.first, self.write.kv_len = None, length, length + 1
 
-    def keep(self, lengths: Tensor, path: Tensor) -> None:
+    def compact(self, lengths: Tensor, path: Tensor) -> None:
         """Moves the nodes `path` (B, P) of the tree behind `lengths` (B,) to the tree's first P places, in this order."""
         source = lengths[:, None] + path
         goal = lengths[:, None] + torch.arange(path.shape[1], device=path.device)
@@ -82,7 +82,7 @@ class TreeCache(Cache):
     def reserve(self, capacity: int) -> None:
         """Makes room for at least `capacity` entries; committed ones stay."""
         if capacity > self.capacity:
-            self.placement.capacity = capacity
+            self.write.capacity = capacity
             for layer in self.layers:
                 layer.enlarge(capacity)
 
@@ -93,31 +93,31 @@ class _TreeLayer(CacheLayerMixin):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, placement: _Placement):
+    def __init__(self, write: _WriteSlots):
         super().__init__()
-        self.placement = placement
+        self.write = write
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         b, h, _, k = key_states.shape
         # zeros, because a masked entry still takes part with weight 0, and 0 * nan is nan
-        self.keys = key_states.new_zeros(b, h, self.placement.capacity, k)
-        self.values = value_states.new_zeros(b, h, self.placement.capacity, k)
+        self.keys = key_states.new_zeros(b, h, self.write.capacity, k)
+        self.values = value_states.new_zeros(b, h, self.write.capacity, k)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        place = self.placement
-        if place.slots is not None:
-            index = place.slots.to(self.keys.device)[:, None, :, None].expand_as(key_states)
+        write = self.write
+        if write.slots is not None:
+            index = write.slots.to(self.keys.device)[:, None, :, None].expand_as(key_states)
             self.keys.scatter_(2, index, key_states)
             self.values.scatter_(2, index, value_states)
         else:
-            new = slice(place.first or 0, (place.first or 0) + key_states.shape[2])
+            new = slice(write.first or 0, (write.first or 0) + key_states.shape[2])
             self.keys[:, :, new], self.values[:, :, new] = key_states, value_states
-            if place.first is None:
+            if write.first is None:
                 return key_states, value_states
-        return self.keys[:, :, : place.span], self.values[:, :, : place.span]
+        return self.keys[:, :, : write.kv_len], self.values[:, :, : write.kv_len]
 
     def move(self, source: Tensor, goal: Tensor) -> None:
         b, h, _, k = self.keys.shape
@@ -138,6 +138,6 @@ class _TreeLayer(CacheLayerMixin):
         return 0
 
     def get_max_length(self) -> int:
-        return self.placement.capacity
+        return self.write.capacity
 
     get_max_cache_shape = get_max_length  # its name up to transformers 5.12

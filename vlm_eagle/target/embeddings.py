@@ -23,7 +23,7 @@ _EMBEDDINGS = (
 _HEADS = ("lm_head.weight",)
 
 
-class TargetHeads:
+class TargetEmbeddings:
     """Stands in for a `Target` where only token embeddings and logits are asked for."""
 
     def __init__(self, config, embed_tokens: Tensor, lm_head: Tensor, layer_ids: Sequence[int], processor, is_vision: bool):
@@ -41,7 +41,7 @@ class TargetHeads:
         return (last_hidden.to(self.lm_head_weight.dtype) @ self.lm_head_weight.T).float()
 
 
-def load_heads(name: str, *, dtype: str, device: torch.device, layer_ids: Sequence[int]) -> TargetHeads:
+def load_embeddings(name: str, *, dtype: str, device: torch.device, layer_ids: Sequence[int]) -> TargetEmbeddings:
     """Reads only the two tensors out of a target's safetensors files; `name` and `dtype` as in `load_target`.
 
     Raises:
@@ -64,7 +64,7 @@ def load_heads(name: str, *, dtype: str, device: torch.device, layer_ids: Sequen
     embed_tokens = embed_tokens.to(device, kind)
     head = _read(name, places, _HEADS)
     head = embed_tokens if head is None else head.to(device, kind)  # without its own it is tied, and there once
-    return TargetHeads(whole.get_text_config(), embed_tokens, head, layer_ids, processor, is_vision)
+    return TargetEmbeddings(whole.get_text_config(), embed_tokens, head, layer_ids, processor, is_vision)
 
 
 def _places(name: str) -> dict[str, str]:

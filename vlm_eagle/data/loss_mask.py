@@ -1,4 +1,4 @@
-"""The supervised mask: where the target's next-token prediction is part of an assistant's answer.
+"""The loss mask: where the target's next-token prediction is part of an assistant's answer.
 
 It is read off the token ids, between the role markers of the ChatML template that every Qwen model uses, because text
 that is tokenised a second time need not give the same ids.
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from vlm_eagle.errors import UserError
 
 
-class Supervisor:
+class LossMask:
     """Finds answers in token ids: from `<|im_start|>assistant\\n` (exclusive) to `<|im_end|>` (inclusive).
 
     An empty `<think>` block right after the marker is not supervised: with thinking switched off, Qwen3's template puts

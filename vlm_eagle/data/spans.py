@@ -7,7 +7,7 @@ from itertools import groupby
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vlm_eagle.data.outline import IMAGE_PAD, VIDEO_PAD
+from vlm_eagle.data.token_layout import IMAGE_PAD, VIDEO_PAD
 
 FOLDED = (IMAGE_PAD, VIDEO_PAD)
 
@@ -30,9 +30,9 @@ class Piece:
         return f"{self.text} x {self.count}" if self.count > 1 else self.text
 
 
-def learned_tokens(supervised: Tensor) -> list[bool]:
+def learned_tokens(loss_mask: Tensor) -> list[bool]:
     """Whether each of T tokens is learned, from the (T,) supervised mask: p is supervised iff p + 1 is learned."""
-    return [False, *supervised[:-1].tolist()]
+    return [False, *loss_mask[:-1].tolist()]
 
 
 def pieces(ids: Iterable[int], learned: Iterable[bool], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:

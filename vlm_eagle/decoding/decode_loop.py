@@ -12,18 +12,18 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from vlm_eagle.decoding.acceptance import VerifyResult
 from vlm_eagle.decoding.drafter import Drafter
 from vlm_eagle.decoding.graphs import RecordedCycles
 from vlm_eagle.decoding.sampling import Sampler, Uniforms
 from vlm_eagle.decoding.tree import TreeShape
-from vlm_eagle.decoding.verify import Verdict
 from vlm_eagle.records import Batch
-from vlm_eagle.target.cache import TreeCache
+from vlm_eagle.target.kv_cache import TreeKVCache
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
 from vlm_eagle.target.target import Prefilled, Target
 
-ROOT_ALONE = TreeShape(1)
-_ROOM_STEP = 256  # capacities are multiples of it, so that prompts of like length find the same buffers
+NO_DRAFT = TreeShape(1)
+_CAPACITY_STEP = 256  # capacities are multiples of it, so that prompts of like length find the same buffers
 
 
 @dataclass
@@ -34,7 +34,7 @@ class State:
         lengths: (B,) int64, committed entries in the target's cache.
         rope_delta: (B,) int64.
         root: (B,) int64.
-        going: (B,) bool; where false the answer is finished and nothing is committed.
+        active: (B,) bool; where false the answer is finished and nothing is committed.
         uniform: (B, per cycle) float64, this cycle's random numbers; empty when greedy.
         aux_hidden: (B, P, 3 * D_target) of the tokens committed last, not yet in the draft's cache; (B, P, 0) without a draft.
         path: (B, P) int64, the nodes accepted last, root first.
@@ -45,7 +45,7 @@ class State:
     lengths: Tensor
     rope_delta: Tensor
     root: Tensor
-    going: Tensor
+    active: Tensor
     uniform: Tensor
     aux_hidden: Tensor
     path: Tensor
@@ -66,24 +66,24 @@ class State:
             own.copy_(new)
 
 
-class Decoder(ABC):
+class DecodeLoop(ABC):
     """B answers being written side by side, each at its own pace; `plain.py` and `speculative.py` say what a cycle does.
 
     Buffers and recorded graphs live as long as it does: use one for many prompts. A single prompt that begins like what the
-    caches hold reads only the rest (`forget` prevents it).
+    caches hold reads only the rest (`reset_cache` prevents it).
     """
 
     drafter: Drafter | None = None
-    uniforms: Uniforms  # since `read`
+    uniforms: Uniforms  # since `prefill`
 
-    def __init__(self, target: Target, sampler: Sampler, shape: TreeShape = ROOT_ALONE):
+    def __init__(self, target: Target, sampler: Sampler, shape: TreeShape = NO_DRAFT):
         self.target, self.sampler, self.shape = target, sampler, shape
-        self.cache = TreeCache(target.config.num_hidden_layers, 0)
+        self.cache = TreeKVCache(target.config.num_hidden_layers, 0)
         self._state: State | None = None
         self.cycles = 0  # since the prompt
-        self.known: list[list[int]] = []  # what each sequence's cache was made from, the root included
+        self.cached_tokens: list[list[int]] = []  # what each sequence's cache was made from, the root included
         self.images: list[str] = []
-        self.longest = 0  # committed entries of the longest sequence, as far as the host knows
+        self.max_seq_len = 0  # committed entries of the longest sequence, as far as the host knows
         self.recorded = RecordedCycles() if target.device.type == "cuda" else None
 
     @property
@@ -92,59 +92,59 @@ class Decoder(ABC):
         assert self._state is not None
         return self._state
 
-    def forget(self) -> None:
+    def reset_cache(self) -> None:
         """The next prompt is read from its beginning."""
-        self.known = []
+        self.cached_tokens = []
 
     @torch.no_grad()
-    def read(self, prompt: Batch, max_new_tokens: int, seeds: Sequence[int]) -> Tensor:
+    def prefill(self, prompt: Batch, max_new_tokens: int, seeds: Sequence[int]) -> Tensor:
         """Reads the prompts (or what is new of one) and chooses each answer's first token: (B,) int64."""
         start = self._in_cache(prompt)
-        self.known = []  # until all of it is read: an interruption leaves caches that nobody can describe
-        self.longest = prompt.input_ids.shape[1]
-        self._reserve(len(prompt), self.longest + max_new_tokens + self.shape.depth + self.shape.num_draft_tokens)
+        self.cached_tokens = []  # until all of it is read: an interruption leaves caches that nobody can describe
+        self.max_seq_len = prompt.input_ids.shape[1]
+        self._reserve(len(prompt), self.max_seq_len + max_new_tokens + self.shape.depth + self.shape.num_draft_tokens)
         # a cycle takes numbers for the target's draws, for keeping drawn drafts, and for drawing them
         per_cycle = 0 if self.sampler.greedy else 3 * self.shape.num_draft_tokens
         self.uniforms, self.cycles = Uniforms(seeds, max_new_tokens, per_cycle, self.target.device), 0
-        read = self._prefill(prompt, start)
+        read = self._prefill_target(prompt, start)
         root = self.sampler(read.logits, self.uniforms[0][:, 0] if per_cycle else None)
-        self._begin(prompt, start, read, root)
+        self._begin_answers(prompt, start, read, root)
         self.images = image_digests(prompt) if len(prompt) == 1 else []
         lengths, roots = read.lengths.tolist(), root.tolist()
-        self.known = [[*row[:n], r] for row, n, r in zip(prompt.input_ids.tolist(), lengths, roots, strict=True)]
+        self.cached_tokens = [[*row[:n], r] for row, n, r in zip(prompt.input_ids.tolist(), lengths, roots, strict=True)]
         return root
 
     @torch.no_grad()
-    def cycle(self, going: Tensor) -> Verdict:
-        """One forward for every sequence; where `going` (B,) is false the answer is finished. The verdict's tensors are the
+    def cycle(self, active: Tensor) -> VerifyResult:
+        """One forward for every sequence; where `active` (B,) is false the answer is finished. The verdict's tensors are the
         state's own: the next cycle overwrites them."""
         self.cycles += 1
-        self.state.going.copy_(going, non_blocking=True)
+        self.state.active.copy_(active, non_blocking=True)
         self.state.uniform.copy_(self.uniforms[self.cycles])
         if self.recorded:
-            self.recorded.run(self._advance, self.longest, self._in_place())
+            self.recorded.run(self._advance, self.max_seq_len, self._in_place())
         else:
-            self._advance(self.longest)
-        return Verdict(self.state.path, self.state.committed, self.state.counts)
+            self._advance(self.max_seq_len)
+        return VerifyResult(self.state.path, self.state.committed, self.state.counts)
 
-    def note(self, committed: list[list[int]]) -> None:
+    def on_commit(self, committed: list[list[int]]) -> None:
         """The host has read what a cycle committed, by sequence."""
-        for row, tokens in zip(self.known, committed, strict=True):
+        for row, tokens in zip(self.cached_tokens, committed, strict=True):
             row += tokens
-            self.longest = max(self.longest, len(row) - 1)
+            self.max_seq_len = max(self.max_seq_len, len(row) - 1)
 
     @abstractmethod
-    def _advance(self, longest: int) -> None:
-        """The cycle, from state to state. `longest` is at least the longest sequence's committed entries."""
+    def _advance(self, max_seq_len: int) -> None:
+        """The cycle, from state to state. `max_seq_len` is at least the longest sequence's committed entries."""
 
-    def _prefill(self, prompt: Batch, start: int) -> Prefilled:
+    def _prefill_target(self, prompt: Batch, start: int) -> Prefilled:
         return self.target.prefill(prompt, self.cache, start, aux=False)
 
     def _in_place(self) -> list[Tensor]:
         """The tensors that a cycle changes, caches aside."""
         return self.state.tensors()
 
-    def _begin(self, prompt: Batch, start: int, read: Prefilled, root: Tensor) -> None:
+    def _begin_answers(self, prompt: Batch, start: int, read: Prefilled, root: Tensor) -> None:
         """The state right after a prompt, in the old tensors if they fit."""
         b, p = len(root), self.shape.depth + 1
         width = 0 if read.aux_hidden is None else read.aux_hidden.shape[2]
@@ -153,7 +153,7 @@ class Decoder(ABC):
             lengths=read.lengths.clone(),
             rope_delta=read.rope_delta.clone(),
             root=root.clone(),
-            going=torch.ones(b, dtype=torch.bool, device=root.device),
+            active=torch.ones(b, dtype=torch.bool, device=root.device),
             uniform=self.uniforms[0].clone(),
             aux_hidden=like.new_zeros(b, p, width),
             path=root.new_zeros(b, p),
@@ -170,10 +170,10 @@ class Decoder(ABC):
     def _in_cache(self, prompt: Batch) -> int:
         """How many of a prompt's positions need not be read again. The last known one is always read: its aux hidden states
         make the draft's row that looks at what follows."""
-        if len(prompt) != 1 or len(self.known) != 1:
+        if len(prompt) != 1 or len(self.cached_tokens) != 1:
             return 0
-        common = common_prefix(prompt, self.target.model.config, self.known[0], self.images)
-        in_draft = len(self.known[0]) - 1 - int(self.state.counts[0])
+        common = common_prefix(prompt, self.target.model.config, self.cached_tokens[0], self.images)
+        in_draft = len(self.cached_tokens[0]) - 1 - int(self.state.counts[0])
         start = min(common - 1, in_draft, prompt.input_ids.shape[1] - 1)
         inside = [first for first, end in image_spans(prompt, self.target.model.config) if first < start < end]
         return max(inside[0] if inside else start, 0)
@@ -181,8 +181,8 @@ class Decoder(ABC):
     def _reserve(self, rows: int, capacity: int) -> None:
         """Caches for this many sequences and entries; those that are large enough stay."""
         if self._other_rows(rows):
-            self._state, self.cache = None, TreeCache(self.target.config.num_hidden_layers, 0)
-        capacity = -(-capacity // _ROOM_STEP) * _ROOM_STEP
+            self._state, self.cache = None, TreeKVCache(self.target.config.num_hidden_layers, 0)
+        capacity = -(-capacity // _CAPACITY_STEP) * _CAPACITY_STEP
         if capacity > self.cache.capacity:
             self.cache.reserve(capacity)
             if self.recorded:

@@ -3,14 +3,14 @@
 from chats import PICTURE, about, chat, supervised_text
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.pieces import Piece, learned_tokens, pieces
+from vlm_eagle.data.spans import Piece, learned_tokens, pieces
 
 
 def test_pieces_are_the_sample(processor):
     collator = VisionCollator(processor)
     for sample in (chat("你好,你是谁?", "I am café Zürich, 水壶."), about(PICTURE, PICTURE, answer="Two\n\nkettles. ")):
-        encoded = collator.outline(sample)
-        ids, supervised = encoded["input_ids"][0], encoded["supervised"][0]
+        encoded = collator.token_layout(sample)
+        ids, supervised = encoded["input_ids"][0], encoded["loss_mask"][0]
         found = pieces(ids.tolist(), learned_tokens(supervised), processor.tokenizer)
         assert "".join(piece.text * piece.count for piece in found) == processor.tokenizer.decode(ids)
         learned = "".join(piece.text for piece in found if piece.learned)

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, Message, TextPart
-from vlm_eagle.data.supervision import Supervisor
+from vlm_eagle.data.loss_mask import LossMask
 from vlm_eagle.errors import UserError
 
 MARKERS = {"S": "<|im_start|>", "E": "<|im_end|>", "T": "<think>", "/T": "</think>", "/": "\n"}
@@ -86,7 +86,7 @@ def test_golden_masks(special, name):
     text, expected = golden((GOLDEN | GOLDEN_THINKING)[name])
     tokenizer = word_tokenizer(*special)
     ids = tokenizer.encode(text, add_special_tokens=False)
-    mask = Supervisor(tokenizer).mask(ids)
+    mask = LossMask(tokenizer).mask(ids)
     assert mask.dtype == torch.bool
     assert mask.tolist() == expected
 
@@ -96,13 +96,13 @@ def test_a_tokenizer_without_think_tokens_supervises_what_looks_like_a_block():
     text, _ = golden(GOLDEN_THINKING["empty think block"])
     tokenizer = word_tokenizer(*CHATML)
     ids = tokenizer.encode(text, add_special_tokens=False)
-    assert Supervisor(tokenizer).mask(ids).sum() == 9  # six of the block, two words, <|im_end|>
+    assert LossMask(tokenizer).mask(ids).sum() == 9  # six of the block, two words, <|im_end|>
 
 
 @pytest.mark.parametrize("special", [(), ("<|im_start|>",), ("<|im_end|>",)])
 def test_only_chatml_is_supported(special):
     with pytest.raises(UserError, match="ChatML"):
-        Supervisor(word_tokenizer(*special))
+        LossMask(word_tokenizer(*special))
 
 
 def turns(*texts: str) -> Conversation:
@@ -122,7 +122,7 @@ def turns(*texts: str) -> Conversation:
 def test_supervised_next_tokens_are_the_answers(processor, texts):
     collator = VisionCollator(processor.tokenizer)
     encoded = collator.encode(turns(*texts))
-    ids, mask = encoded["input_ids"][0], encoded["supervised"][0]
+    ids, mask = encoded["input_ids"][0], encoded["loss_mask"][0]
     read = lambda where: processor.tokenizer.decode(ids[where.nonzero().flatten() + 1])
     assert read(mask) == "".join(answer + "<|im_end|>" for answer in texts[1::2])
     for shift in (-1, 1):  # and the check itself would notice a shifted mask
@@ -132,7 +132,7 @@ def test_supervised_next_tokens_are_the_answers(processor, texts):
 def test_the_mask_begins_at_the_last_prompt_token_and_ends_before_the_end_token(processor):
     tokenizer = processor.tokenizer
     encoded = VisionCollator(tokenizer).encode(turns("How many?", "Three."))
-    ids, supervised = encoded["input_ids"][0].tolist(), encoded["supervised"][0].nonzero().flatten().tolist()
+    ids, supervised = encoded["input_ids"][0].tolist(), encoded["loss_mask"][0].nonzero().flatten().tolist()
     prompt = tokenizer.encode("<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)
     end = len(ids) - 1 - ids[::-1].index(tokenizer.convert_tokens_to_ids("<|im_end|>"))
     assert supervised == list(range(len(prompt) - 1, end))

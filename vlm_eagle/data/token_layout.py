@@ -14,7 +14,7 @@ IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 _FRAME = f"<|vision_start|>{VIDEO_PAD}<|vision_end|>"
 
 
-def outline_ids(text: str, conversation: Conversation, headers: Sequence[Header], processor: ProcessorMixin) -> Tensor:
+def layout_ids(text: str, conversation: Conversation, headers: Sequence[Header], processor: ProcessorMixin) -> Tensor:
     """(T,) int64, the ids that `processor` makes of the rendered `text` and the conversation's media.
 
     Raises:

@@ -65,7 +65,7 @@ class NumberedRows(Dataset):
         return NumberedBatch(**vars(batch), rows=tuple(row for row, _, _ in used), skipped_rows=skipped)
 
 
-class Filler:
+class FeatureCapturer:
     """Computes features and keeps them."""
 
     def __init__(self, target: Target, dataset: ConversationDataset, collator: VisionCollator, writer: FeatureWriter):
