@@ -20,7 +20,7 @@ from vlm_eagle.evaluation.scores.columns import OurColumn
 from vlm_eagle.evaluation.scores.scoring import Question
 from vlm_eagle.training.trainer import Trainer
 
-TIMES = 40  # a leak of one tensor a time would show at the fourth
+TIMES = 100  # a leak of one tensor a time would show at the fourth
 
 
 @pytest.fixture(autouse=True)
