@@ -91,7 +91,7 @@ def test_without_held_out_data_the_last_draft_is_kept(data, tmp_path):
 def test_the_coin_is_thrown_anew_in_every_epoch(data, tmp_path, monkeypatch):
     """By seed and epoch in training; in evaluations always the same, so that they can be compared."""
     turns, throw = [], module.visual_samples_of
-    monkeypatch.setattr(module, "merged_samples", lambda how, ids, turn: turns.append(turn) or throw(how, ids, turn))
+    monkeypatch.setattr(module, "visual_samples_of", lambda how, ids, turn: turns.append(turn) or throw(how, ids, turn))
     config = configure(data, tmp_path, max_steps=5, eval_steps=5, seed=3)
     assert trainer_for(replace(config, draft=replace(config.draft, image_inputs="mixed"))).train()
     assert turns == ["3 0"] * 3 + ["3 1"] * 2 + ["3 0"], "12 rows in batches of 4"
