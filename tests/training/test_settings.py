@@ -19,8 +19,8 @@ from transformers import AutoConfig
 from waiting import LIMIT
 
 from data_recipes import demo
-from vlm_eagle.cli import option
 from vlm_eagle.commands import COMMANDS
+from vlm_eagle.commands.train import option
 from vlm_eagle.config import DEMO_TARGET, DataConfig, TrainCommand, TrainConfig
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.opening import settings_line

@@ -9,12 +9,11 @@ rows. Run the same command again to continue an interrupted capture.
 """
 
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_eagle.cli import CONFIGS, find_config, option, run_cli
-from vlm_eagle.commands.train import default_config
+from vlm_eagle.cli import run_cli
+from vlm_eagle.commands.train import default_config, ready_settings
 from vlm_eagle.config import TrainCommand as Config
 from vlm_eagle.errors import UserError
 
@@ -35,7 +34,6 @@ def main(command: Config) -> int:
     from vlm_eagle.target.load import read_config
     from vlm_eagle.training.feature_store import FeatureStore
     from vlm_eagle.training.launch import make_accelerator
-    from vlm_eagle.training.ready import ready_line
     from vlm_eagle.training.setup import OnlineData
 
     config = command.run()
@@ -45,7 +43,7 @@ def main(command: Config) -> int:
         raise UserError("Where to? Give a folder for the features, as in --data.features features.")
     accelerator = make_accelerator()
     console = Console(quiet=not accelerator.is_main_process, soft_wrap=True)
-    if ready := ready_line(CONFIGS, read_config(config.target), find_config(option(sys.argv, "config"))):
+    if ready := ready_settings(read_config(config.target)):
         console.print(ready)
     demo.resolve(config.data, accelerator, console)
     stopping = _Interrupt(console)

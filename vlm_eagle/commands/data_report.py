@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data_recipes.report import SIZES
-from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_bytes, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_bytes, write_json
 
 if TYPE_CHECKING:
     from data_recipes.report.statistics import DataStatistics

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_eagle.cli import check_output
+from vlm_eagle.provenance import check_output
 
 
 @dataclass(kw_only=True)

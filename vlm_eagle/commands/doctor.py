@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from vlm_eagle.cli import check_output
 from vlm_eagle.config import DEMO, draft_for
 from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
     from vlm_eagle.interop.doctor.raw_draft import RawDraft

@@ -18,13 +18,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vlm_eagle.cli import check_output
 from vlm_eagle.config import draft_for
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.options import TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, in_words, load_benchmarks
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
     from vlm_eagle.draft.model import Eagle3Draft

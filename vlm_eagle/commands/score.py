@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from vlm_eagle.cli import check_output
 from vlm_eagle.config import draft_for
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
@@ -30,7 +29,7 @@ from vlm_eagle.evaluation.scores.results import document
 from vlm_eagle.evaluation.scores.scoring import Column, tasks_of
 from vlm_eagle.evaluation.scores.table import results_console, show
 from vlm_eagle.interop.names import EngineName
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
     from accelerate import PartialState

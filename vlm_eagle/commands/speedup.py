@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from vlm_eagle.cli import check_output
 from vlm_eagle.config import draft_for
 from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.options import Sampling, TreeShape
@@ -29,7 +28,7 @@ from vlm_eagle.evaluation.scores.prompts import check_length, check_names
 from vlm_eagle.evaluation.scores.results import document
 from vlm_eagle.evaluation.scores.table import results_console
 from vlm_eagle.evaluation.timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
     from accelerate import PartialState

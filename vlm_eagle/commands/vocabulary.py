@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data_recipes.report import SIZES
-from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, sha256
+from vlm_eagle.provenance import check_output, describe_run, sha256
 
 if TYPE_CHECKING:
     from data_recipes.vocabulary import Size
