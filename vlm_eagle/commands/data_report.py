@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data_recipes.report import SIZES
-from vlm_eagle.commands.reading import Preparing, open_data, prepared
+from vlm_eagle.commands.options import PreparationOptions
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import check_output, describe_run, write_bytes, write_json
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Config(Preparing):
+class Config(PreparationOptions):
     """What to report on.
 
     Attributes:
@@ -61,7 +61,7 @@ def main(config: Config) -> None:
 
     console, out = Console(markup=False), Path(config.out)
     check_output(out, folder=True)
-    dataset, collator = open_data(config, console)
+    dataset, collator = config.open(console)
     vocab_size = read_config(config.target).get_text_config().vocab_size
     found = _collect(config, dataset, collator, vocab_size, out / "dropped.jsonl", console)
     summary = summarise(found, config.vocab_sizes)
@@ -84,7 +84,7 @@ def _collect(
 
     dropped.parent.mkdir(parents=True, exist_ok=True)
     scratch = dropped.with_name(f".{dropped.name}.{os.getpid()}")
-    with prepared(config, dataset, collator, console) as preparation, scratch.open("w") as file:
+    with config.prepare(dataset, collator, console) as preparation, scratch.open("w") as file:
 
         def drop(row: int, error: BadRow) -> None:
             file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")

@@ -6,10 +6,9 @@
 The native layout already is what SGLang and vLLM load; an export proves that it is fit for them and says how to serve it.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,6 +16,7 @@ from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder
 from vlm_eagle.interop.names import Format
+from vlm_eagle.interop.run_files import read_beside, results_of, settings_of
 
 if TYPE_CHECKING:
     from vlm_eagle.draft.config import Eagle3Config
@@ -67,12 +67,9 @@ def main(config: Config) -> None:
 
     console = Console(soft_wrap=True)
     draft_config, tensors = files.load(config.draft)
-    run, results = (
-        _beside(config.draft, given, name) for given, name in ((config.run, "run.json"), (config.acc_length, "acc_length.json"))
-    )
-    results, of_another = _of_draft(results, config.draft)
-    settings = (run or {}).get("config")
-    name = config.target or (settings.get("target") if isinstance(settings, dict) else None)
+    run = read_beside(config.draft, "run.json", config.run)
+    results, of_another = results_of(config.draft, read_beside(config.draft, "acc_length.json", config.acc_length))
+    name = config.target or settings_of(run).get("target")
     if not isinstance(name, str) or not name:
         raise UserError("There is no run.json that names the target. Give --target.")
     target = read_config(name)
@@ -104,41 +101,6 @@ def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config")
 
     heads = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
     return Verifier(str(DEMO_TARGET) if name == DEMO else name, architectures or [], heads.embed_tokens.weight.detach())
-
-
-def _beside(draft: str, given: str | None, name: str) -> dict[str, Any] | None:
-    """A JSON file that was named, or that lies where training and evaluation leave it."""
-    file = Path(given) if given else Path(draft).resolve().parent / name
-    if not file.is_file():
-        if given:
-            raise UserError(f"{file} does not exist.")
-        return None
-    try:
-        row = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{file} holds no JSON object.")
-    return row
-
-
-def _of_draft(results: dict[str, Any] | None, draft: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """Results that compare several drafts, without the others; and what to say of results that name one alone, another.
-
-    Raises:
-        UserError: this draft is not among several.
-    """
-    settings = results.get("settings") if results else None
-    settings = [s for s in settings if isinstance(s, dict)] if isinstance(settings, list) else []
-    named = {str(s["draft"]) for s in settings if s.get("draft")}  # a server does not say its draft
-    mine = {name for name in named if Path(name).resolve() == Path(draft).resolve()}
-    if mine == named:
-        return results, []
-    if len(named) == 1:  # it may have been moved since
-        return results, [f"the card's acceptance lengths were measured with the draft {named.pop()}"]
-    if not mine:
-        raise UserError(f"The results compare drafts, and {draft} is not among them. Give others with --acc-length.")
-    return {**(results or {}), "settings": [s for s in settings if str(s.get("draft")) in mine]}, []
 
 
 def _push(folder: Path, repository: str, private: bool) -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_recipes.report import SIZES
-from vlm_eagle.commands.reading import Preparing, open_data, prepared
+from vlm_eagle.commands.options import PreparationOptions
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import check_output, describe_run, sha256
 
@@ -28,7 +28,7 @@ LANGUAGES = 5  # columns of the table
 
 
 @dataclass(kw_only=True)
-class Config(Preparing):
+class Config(PreparationOptions):
     """What to cover.
 
     Attributes:
@@ -79,9 +79,9 @@ def main(config: Config) -> None:
     if config.out:
         check_output(config.out)
     console = Console(markup=False)
-    dataset, collator = open_data(config, console)
+    dataset, collator = config.open(console)
     target = read_config(config.target)
-    with prepared(config, dataset, collator, console) as preparation:
+    with config.prepare(dataset, collator, console) as preparation:
         found = collect(preparation, target.get_text_config().vocab_size)
     counts = as_tensors(found.counts)
     if not any(count.any() for count in counts.values()):
