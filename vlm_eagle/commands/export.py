@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.folders import new_folder
+from vlm_eagle.interop.folders import new_folder, upload
 from vlm_eagle.interop.names import Format
 from vlm_eagle.interop.run_files import read_beside, results_of, settings_of
 
@@ -90,7 +90,7 @@ def main(config: Config) -> None:
         console.print(f"  differs: {line}", markup=False, style="yellow")
     console.print(f"Written to {config.out}: config.json, model.safetensors, README.md")
     if config.push_to_hub:
-        console.print(f"Uploaded to {_push(Path(config.out), config.push_to_hub, config.private)}")
+        console.print(f"Uploaded to {upload(Path(config.out), config.push_to_hub, config.private)}")
 
 
 def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config") -> "Verifier":
@@ -101,16 +101,3 @@ def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config")
 
     heads = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
     return Verifier(str(DEMO_TARGET) if name == DEMO else name, architectures or [], heads.embed_tokens.weight.detach())
-
-
-def _push(folder: Path, repository: str, private: bool) -> str:
-    """The URL of the uploaded folder."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    api = HfApi()
-    try:
-        api.create_repo(repository, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="EAGLE-3 draft"))
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
-        raise UserError(f"{folder} is written, but the upload to {repository!r} failed: {error}") from error
