@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measurements import write_results
 from rich.console import Console
-from rich.table import Table
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
@@ -28,7 +28,6 @@ from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
-from vlm_eagle.provenance import describe_run, write_json
 
 START = 300_000  # sample numbers from here on are nobody else's
 # a third shows images
@@ -90,15 +89,14 @@ def main(config: CheckConfig) -> int:
     for name, draft in drafts.items():
         _run((*common, "--dtype", "float32", "--out", out / name, *draft), console)
     result = {
-        "run": describe_run(config=asdict(config)),
         "prompts": _described(prompts),
         "killed_after_conversations": killed_at,
         "server": _sound(out / "server", prompts),
         "compared": {name: _compared(out / "server", out / name) for name in drafts},
         "tokens_per_second": {name: _report(out / name)["this_run"]["tokens_per_second"] for name in ("server", *drafts)},
     }
-    write_json(out / "check.json", result)
-    _show(console, result)
+    write_results(out / "check.json", config, **result)
+    console.print_json(data=result)
     sound = result["server"]
     return int(sound["missing"] + sound["doubled"] + _differing(result) > 0 or not sound["in_order"])
 
@@ -171,22 +169,6 @@ def _compared(theirs: Path, ours: Path) -> dict[str, Any]:
 
 def _differing(result: dict[str, Any]) -> int:
     return sum(compared["conversations_that_differ"] for compared in result["compared"].values())
-
-
-def _show(console: Console, result: dict[str, Any]) -> None:
-    sound, speed, prompts = result["server"], result["tokens_per_second"], result["prompts"]
-    killed_at = ", ".join(f"{count:,}" for count in result["killed_after_conversations"]) or "none"
-    console.print(
-        f"{prompts['conversations']:,} conversations, {prompts['with_images']:,} with images, {prompts['several_turns']:,} of "
-        f"several turns, {prompts['turns']:,} questions; killed after {killed_at}"
-    )
-    order = "in" if sound["in_order"] else "not in"
-    console.print(f"{sound['missing']:,} missing, {sound['doubled']:,} doubled, {order} the order of the data")
-    table = Table("here", "answers", "tokens", "conversations that differ", "tokens/s")
-    for name, row in result["compared"].items():
-        numbers = (row["answers"], row["tokens"], row["conversations_that_differ"], round(speed[name]))
-        table.add_row(name, *(f"{number:,}" for number in numbers))
-    console.print(table, f"server: {speed['server']:,.0f} tokens/s")
 
 
 if __name__ == "__main__":
