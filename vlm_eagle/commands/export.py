@@ -8,19 +8,14 @@ The native layout already is what SGLang and vLLM load; an export proves that it
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
+from vlm_eagle.config import DEMO, draft_for
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder, upload
 from vlm_eagle.interop.names import Format
 from vlm_eagle.interop.run_files import read_beside, results_of, settings_of
-
-if TYPE_CHECKING:
-    from vlm_eagle.draft.config import Eagle3Config
-    from vlm_eagle.interop.layouts.speculators import Verifier
 
 
 @dataclass(kw_only=True)
@@ -61,6 +56,7 @@ def main(config: Config) -> None:
     """Reads, checks, writes, and uploads if asked to."""
     from vlm_eagle.draft import files
     from vlm_eagle.interop.layouts.checks import check_target
+    from vlm_eagle.interop.layouts.speculators import Verifier
     from vlm_eagle.interop.layouts.write import write_draft
     from vlm_eagle.interop.model_card import model_card
     from vlm_eagle.target.load import VISION_TYPES, read_config
@@ -74,7 +70,8 @@ def main(config: Config) -> None:
         raise UserError("There is no run.json that names the target. Give --target.")
     target = read_config(name)
     differences = check_target(draft_config, target, name) + of_another
-    verifier = _verifier(name, target.architectures, draft_config) if config.format == "speculators" else None
+    needs_verifier = config.format == "speculators"
+    verifier = Verifier.load(name, target.architectures, draft_config.aux_layer_ids) if needs_verifier else None
     name = "./vlm_eagle/demo/target" if name == DEMO else name
     with new_folder(Path(config.out)) as folder:
         remarks = write_draft(folder, config.format, draft_config, tensors, verifier)
@@ -91,13 +88,3 @@ def main(config: Config) -> None:
     console.print(f"Written to {config.out}: config.json, model.safetensors, README.md")
     if config.push_to_hub:
         console.print(f"Uploaded to {upload(Path(config.out), config.push_to_hub, config.private)}")
-
-
-def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config") -> "Verifier":
-    import torch
-
-    from vlm_eagle.interop.layouts.speculators import Verifier
-    from vlm_eagle.target.embeddings import load_embeddings
-
-    heads = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
-    return Verifier(str(DEMO_TARGET) if name == DEMO else name, architectures or [], heads.embed_tokens.weight.detach())

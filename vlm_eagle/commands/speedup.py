@@ -12,7 +12,7 @@ and images.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -27,7 +27,7 @@ from vlm_eagle.evaluation.scores.names import short_names
 from vlm_eagle.evaluation.scores.prompts import check_names
 from vlm_eagle.evaluation.scores.results import document
 from vlm_eagle.evaluation.scores.table import results_console
-from vlm_eagle.evaluation.timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
+from vlm_eagle.evaluation.timing.show import show_side_by_side, show_speeds
 from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ def main(config: Config) -> int:
         for sampling in samplings:
             rows, timed = time_all(setup, sampling, concurrency)
             settings, speeds = settings + rows, speeds + timed
-            _show(console, timed, names)
-    _show_founding(console, speeds)
+            show_speeds(console, timed, names)
+    show_side_by_side(console, speeds)
     if state.is_main_process:
         write_json(out, document(describe_run(config=asdict(config)), settings, speed=speeds))
         setup.journal.remove()
@@ -165,24 +165,3 @@ def _benchmarks(config: Config, text_only: bool, state: "PartialState", console:
     if not found:
         raise UserError("No prompts are left. Lower question_begin, or give more.")
     return found
-
-
-def _show(console: Console, speeds: list[dict[str, Any]], names: dict[str | None, str]) -> None:
-    for speed in speeds:
-        if "forecasts" in speed:
-            console.print(forecast_table(speed["forecasts"]))
-        console.print(speed_table(speed, names[speed["draft"]]))
-        if speed["draft"] is not None:
-            console.print(interval_table(speed))
-        if "speed_model" in speed:
-            console.print(cost_table(speed["speed_model"]))
-
-
-def _show_founding(console: Console, speeds: list[dict[str, Any]]) -> None:
-    """A table for each tree and concurrency."""
-    tables: dict[Any, list[dict[str, Any]]] = {}
-    for speed in speeds:
-        if speed["draft"] is not None:
-            tables.setdefault((speed["concurrency"], speed["shape"]), []).append(speed)
-    for rows in tables.values():
-        console.print(founding_table(rows))
