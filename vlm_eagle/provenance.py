@@ -7,10 +7,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vlm_eagle.errors import UserError
 
@@ -23,14 +24,24 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Writes beside the place and moves there; straight into what is no file, such as /dev/stdout."""
+    """Writes a file atomically."""
+    with open_atomic(file) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def open_atomic(file: Path) -> Iterator[BinaryIO]:
+    """A file to write into that appears, or replaces the old one, when the block ends well; otherwise nothing changes. What is
+    not a regular file, such as /dev/stdout, is written directly."""
     if file.exists() and not file.is_file():
-        file.write_bytes(data)
+        with file.open("wb") as stream:
+            yield stream
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        scratch.write_bytes(data)
+        with scratch.open("wb") as stream:
+            yield stream
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
