@@ -59,9 +59,9 @@ def _given(option: str, value: int | None) -> list[object]:
 
 def _run(words: list[object]) -> int:
     """The exit code of another command, in a process of its own so that nothing of the first is left in memory."""
-    words = list(map(str, words))
-    print(f"vlm-eagle {' '.join(words)}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", "vlm_eagle", *words])
+    command = list(map(str, words))
+    print(f"vlm-eagle {' '.join(command)}", flush=True)
+    process = subprocess.Popen([sys.executable, "-m", "vlm_eagle", *command])
     while True:
         try:
             return process.wait()

@@ -11,6 +11,7 @@ Every draft, tree and sampling makes a column. Draft tokens are nodes verified i
 vLLM's num_speculative_tokens 3. A killed run goes on where it was when the same command is given again.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,10 @@ def main(config: Config) -> int:
     console = results_console(quiet=not state.is_main_process)
     out = Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
     check_output(out)
-    make = _server_columns if config.server else _our_columns
-    columns, tokenizer, text_only = make(config, state, console)
+    if config.server:
+        columns, tokenizer, text_only = _server_columns(config, config.server, state, console)
+    else:
+        columns, tokenizer, text_only = _our_columns(config, state)
     with state.main_process_first():
         benchmarks = load_benchmarks(config.benchmarks or default_names(text_only), config.limit, console=console)
     check_names(benchmarks)
@@ -113,7 +116,7 @@ def main(config: Config) -> int:
     return 0
 
 
-def _our_columns(config: Config, state: "PartialState", console: Console) -> tuple[list[Column], Any, bool]:
+def _our_columns(config: Config, state: "PartialState") -> tuple[Sequence[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
     from vlm_eagle.decoding.decode_loop import NO_DRAFT
     from vlm_eagle.evaluation.scores.columns import OurColumn
@@ -140,13 +143,13 @@ def _our_columns(config: Config, state: "PartialState", console: Console) -> tup
     return columns, target.tokenizer, config.llm_only or not target.is_vision
 
 
-def _server_columns(config: Config, state: "PartialState", console: Console) -> tuple[list[Column], Any, bool]:
+def _server_columns(config: Config, url: str, state: "PartialState", console: Console) -> tuple[Sequence[Column], Any, bool]:
     from vlm_eagle.evaluation.scores.server import ServerColumn, reach
 
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")
     samplings, about = config.all_samplings, {"target": config.target, "thinking": config.thinking}
-    engine, processor, is_vision = reach(config.server, config.engine, timeout=config.timeout, **about)
-    console.print(f"{engine.kind} {engine.version or ''} at {config.server}, {engine.model}: {engine.shape}")
-    columns = [ServerColumn(engine, sampling, url=config.server, **about) for sampling in samplings]
+    engine, processor, is_vision = reach(url, config.engine, timeout=config.timeout, **about)
+    console.print(f"{engine.kind} {engine.version or ''} at {url}, {engine.model}: {engine.shape}")
+    columns = [ServerColumn(engine, sampling, url=url, **about) for sampling in samplings]
     return columns, getattr(processor, "tokenizer", processor), config.llm_only or not is_vision

@@ -105,7 +105,8 @@ def main(config: Config) -> int:
 @contextmanager
 def _server(config: Config, k: int | None, console: Console) -> Iterator[str]:
     """The address of the engine; for a `k`, of one that runs as long as the context."""
-    if k is None:
+    if k is None or config.vllm_python is None:
+        assert config.server is not None
         yield config.server
         return
     port, log = free_port(), Path(config.json).with_name(f"vllm-k{k}.log")

@@ -67,7 +67,7 @@ def main(command: Config) -> int:
     from vlm_eagle.api import train
 
     config = command.run()
-    check_output(config.out, folder=True)
+    check_output(str(config.out), folder=True)
     if ready:
         console.print(ready)
     return 0 if train(config).finished else INTERRUPTED

@@ -51,10 +51,12 @@ def compare_answers(
     decoders = {shape: build_decoder(target, pair.draft, replace(settings, shape=shape)) for shape in shapes}
     for conversation in prompts:
         try:
-            batch, found = collator([conversation]).to(target.device), []
+            batch = collator([conversation])
         except BadRow as error:
             yield error.as_value()
             continue
+        assert batch is not None
+        batch, found = batch.to(target.device), list[Parting]()
         alone = generate_with(plain, batch, settings)[0].tokens
         for shape, decoder in decoders.items():
             drafted = generate_with(decoder, batch, settings)[0].tokens

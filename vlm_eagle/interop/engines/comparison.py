@@ -33,13 +33,15 @@ def compare_engine(
     groups = {kind: Parity(kind, engine.shape) for kind in ("text", "images")}
     for prompt in prompts:
         try:
-            batch = collator([prompt]).to(target.device)
+            batch = collator([prompt])
             theirs = engine.answer(prompt, asked)
         except BadRow as error:
             skip(error)
             continue
+        assert batch is not None
+        batch = batch.to(target.device)
         ours = answer_here(target, draft, batch, engine, max_new_tokens)
-        text = target.tokenizer.decode(ours.tokens, skip_special_tokens=True)
+        text = str(target.tokenizer.decode(ours.tokens, skip_special_tokens=True))
         row = compare(prompt.id, batch.input_ids[0].tolist(), ours, theirs, text, target.eos_ids)
         groups["images" if prompt.has_media else "text"].add(row, theirs.stats, ours.stats)
     measured = [group for group in groups.values() if group.prompts]
