@@ -7,11 +7,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vlm_eagle.errors import UserError
 
@@ -24,24 +23,14 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Writes a file atomically."""
-    with open_atomic(file) as stream:
-        stream.write(data)
-
-
-@contextmanager
-def open_atomic(file: Path) -> Iterator[BinaryIO]:
-    """A file to write into that appears, or replaces the old one, when the block ends well; otherwise nothing changes. What is
-    not a regular file, such as /dev/stdout, is written directly."""
+    """Writes beside the place and moves there; straight into what is no file, such as /dev/stdout."""
     if file.exists() and not file.is_file():
-        with file.open("wb") as stream:
-            yield stream
+        file.write_bytes(data)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with scratch.open("wb") as stream:
-            yield stream
+        scratch.write_bytes(data)
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ and used by training, and by the next report.
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from data_recipes.report import SIZES
 from vlm_eagle.commands.options import PreparationOptions
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import check_output, describe_run, open_atomic, write_bytes, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_bytes, write_json
 
 
 @dataclass(kw_only=True)
@@ -57,13 +58,15 @@ def main(config: Config) -> None:
     check_output(out, folder=True)
     dataset, collator = config.open(console)
     vocab_size = read_config(config.target).get_text_config().vocab_size
-    with config.prepare(dataset, collator, console) as preparation, open_atomic(out / "dropped.jsonl") as dropped:
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = out / f".dropped.jsonl.{os.getpid()}"
+    with config.prepare(dataset, collator, console) as preparation, scratch.open("w") as file:
 
         def drop(row: int, error: BadRow) -> None:
-            line = {"row": row, "source": error.source, "reason": error.reason, "error": str(error)}
-            dropped.write(json.dumps(line).encode() + b"\n")
+            file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
 
         found = collect(preparation, vocab_size, config.samples, config.seed, drop)
+    scratch.replace(out / "dropped.jsonl")
     summary = summarise(found, config.vocab_sizes)
     show(summary, console)
     about = {
