@@ -23,7 +23,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Writes beside the place and moves there; straight into what is no file, such as /dev/stdout."""
+    """Writes a file atomically; directly into a device such as /dev/stdout."""
     if file.exists() and not file.is_file():
         file.write_bytes(data)
         return

@@ -57,7 +57,7 @@ class AblationConfig:
         seeds: of initial weights and data order; one run each.
         epochs: passes over the data.
         limit: held-out prompts per benchmark.
-        out: folder for features, drafts and results; what is there is not done again.
+        out: folder for features, drafts and results; finished parts are kept.
     """
 
     arms: list[str] = field(default_factory=list)

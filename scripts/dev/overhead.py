@@ -31,7 +31,7 @@ class OverheadConfig:
         dtype: of both models.
         draft_vocab_size: size of the draft vocabulary.
         context: tokens in the cache when cycles begin.
-        concurrency: sequences side by side.
+        concurrency: sequences decoded at a time.
         cycles: measured per tree; medians are reported.
         device: auto takes a GPU when there is one.
         json: file for the results.

@@ -67,7 +67,7 @@ def main(config: Config) -> None:
     results, of_another = results_of(config.draft, read_beside(config.draft, "acc_length.json", config.acc_length))
     name = config.target or settings_of(run).get("target")
     if not isinstance(name, str) or not name:
-        raise UserError("There is no run.json that names the target. Give --target.")
+        raise UserError("No run.json names the target. Give --target.")
     target = read_config(name)
     differences = check_target(draft_config, target, name) + of_another
     needs_verifier = config.format == "speculators"

@@ -5,7 +5,7 @@
 
 In float32 equal means equal. In a 16-bit type one forward over several tokens rounds differently from several forwards over
 one, so answers may part where two tokens are nearly tied. Every such place is then measured: the float32 model's gap between
-the two tokens must lie within the rounding error that the 16-bit logits show there.
+the two tokens must be within the rounding error of the 16-bit logits there.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Groups of options that several commands take by inheritance, and what is loaded with them."""
+"""Groups of options that several commands inherit, and what is loaded with them."""
 
 import os
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ class MeasureOptions(SamplingOptions, TreeOptions, TargetOptions):
     """What score and speedup measure.
 
     Attributes:
-        draft: folders or hub ids of drafts, side by side; auto for the demo's own.
+        draft: folders or hub ids of drafts to compare; auto for the demo's own.
         trees: instead of draft_tokens, topk and num_steps, trees such as 5,4,16 (num_steps, topk, num_draft_tokens) or chain4.
         samplings: instead of the four sampling options, greedy, qwen3 (0.6, top-p 0.95, top-k 20) or sampled (1), each in turn.
         seed: of the sampling.

@@ -3,8 +3,8 @@
     vlm-eagle preview
     vlm-eagle preview --target Qwen/Qwen3-VL-2B-Instruct --data train.jsonl --rows 0 1 2
 
-Learned tokens are green, and in «» where there is no colour; runs of image tokens are folded. If an answer is not green to
-its end, or a question is, the data or the chat template is not what it seems.
+Learned tokens are green, and in «» on a terminal without colours; runs of image tokens are folded. An answer that is not green
+to its end, or a question that is, means that something is wrong with the data or the chat template.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def main(config: Config) -> None:
     dataset, collator = config.open(console)
     for row in range(min(len(dataset), 3)) if config.rows is None else config.rows:
         if not 0 <= row < len(dataset):
-            raise UserError(f"There is no data row {row}: the data has rows 0 to {len(dataset) - 1}.")
+            raise UserError(f"No data row {row}: the data has rows 0 to {len(dataset) - 1}.")
         console.print(sample_text(dataset[row], collator, marked=console.color_system is None))
 
 

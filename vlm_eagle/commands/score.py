@@ -8,7 +8,7 @@
     vlm-eagle score --compare before.json after.json   # exit code 1 if acceptance fell
 
 Every draft, tree and sampling makes a column. Draft tokens are nodes verified in one target forward, the root included: 4 is
-vLLM's num_speculative_tokens 3. A killed run goes on where it was when the same command is given again.
+vLLM's num_speculative_tokens 3. A killed run continues when the same command is repeated.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Config(MeasureOptions):
     Attributes:
         draft_tokens: nodes verified per target forward, the root included; one column of the table each.
         limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of others.
-        concurrency: prompts decoded side by side; no answer depends on it.
+        concurrency: prompts decoded at a time; no answer depends on it.
         check: answer greedily without a draft too, and count the answers that are equal.
         server: address of a running vLLM or SGLang, measured instead of our own loop. What it drafts was decided when it was
             started: draft, trees, concurrency, check, image_inputs, dtype and device do not matter then.

@@ -52,8 +52,8 @@ class Config(MeasureOptions):
         top_k: EAGLE's name for topk (sampling's top-k is sample_top_k).
         sample_top_k: sample among the k most probable tokens, 0 is off.
         question_begin: first prompt of each benchmark, counted from 0.
-        question_end: prompt behind the last; none for 8 of a demo benchmark and all of others.
-        concurrency: prompts decoded side by side; several numbers are timed one after the other.
+        question_end: prompt after the last; none for 8 of a demo benchmark and all of others.
+        concurrency: prompts decoded at a time; several numbers are timed one after the other.
         repeats: passes over the prompts; times are summed over them.
         output_dir: folder for speedup.json.
     """
@@ -97,7 +97,7 @@ class Config(MeasureOptions):
 
     @property
     def shapes(self) -> list[TreeShape] | None:
-        """The trees to time; None to find one out."""
+        """The trees to time; None to choose one by measuring."""
         if self.tree == ["auto"]:
             return None
         if self.tree:
@@ -135,7 +135,7 @@ def main(config: Config) -> int:
     )  # fmt: skip
     if setup.journal.found:
         console.print(
-            f"Going on: of {len(setup.journal.found)} groups of prompts timed before, those of these settings are kept."
+            f"Continuing: of {len(setup.journal.found)} groups of prompts timed before, those of these settings are kept."
         )
     state.wait_for_everyone()  # all have read the journals before any writes to its own
     settings, speeds, names = [], [], short_names(drafts)
