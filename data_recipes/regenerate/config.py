@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from vlm_eagle.decoding.options import Sampling
+from vlm_eagle.decoding.options import SamplingOptions, TreeOptions
 from vlm_eagle.errors import UserError
 
 Thinking = Literal["on", "off", "auto"]
 
 
 @dataclass(kw_only=True)
-class RegenerateConfig:
+class RegenerateConfig(SamplingOptions, TreeOptions):
     """What to answer, and by whom.
 
     Attributes:
@@ -20,16 +20,9 @@ class RegenerateConfig:
         target: folder or hub id of the target, or demo. Needed in this process. With servers: the name to ask for when they
             serve several, and the processor that brings images to their final size before they are sent.
         draft: in this process: folder or hub id of a draft, which makes it faster and changes no answer.
-        draft_tokens: with a draft: nodes verified per target forward, the root included.
-        topk: with a draft: children considered per expanded tree node; 1 drafts a chain.
-        num_steps: with a draft: depth of the tree; none for draft_tokens - 1.
         dtype: in this process: of the target; auto is the checkpoint's on a GPU and float32 on a CPU.
         batch_size: in this process: conversations answered side by side.
         concurrency: with servers: requests under way at a time, all servers together.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, 1 is off.
-        top_k: sample among the k most probable tokens, 0 is off.
-        min_p: drop tokens below this share of the best one's probability, 0 is off.
         max_new_tokens: longest answer, thoughts included.
         truncated_answers: what becomes of an answer that did not end within max_new_tokens: drop ends the conversation
             before it,
@@ -53,16 +46,9 @@ class RegenerateConfig:
     server: list[str] = field(default_factory=list)
     target: str | None = None
     draft: str | None = None
-    draft_tokens: int = 8
-    topk: int = 1
-    num_steps: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: int = 16
     concurrency: int = 32
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
     max_new_tokens: int = 2048
     truncated_answers: Literal["drop", "keep"] = "drop"
     samples: int = 1
@@ -97,11 +83,6 @@ class RegenerateConfig:
         sampling = self.sampling  # checks itself
         if self.samples > 1 and sampling.temperature == 0:
             raise UserError("Several samples of a greedy answer would all be the same. Give a --temperature above 0.")
-
-    @property
-    def sampling(self) -> Sampling:
-        """How tokens are chosen."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
 
     @property
     def enable_thinking(self) -> bool | None:

@@ -1,6 +1,6 @@
 """Makes the demo target: builds a 7.9M-parameter Qwen3-VL, teaches it the demo tasks, and measures what it sees.
 
-Takes about an hour on two CPU cores. The result lies in the repository already; nobody needs to run this to use anything.
+Takes about an hour on two CPU cores. The result is in the repository; this is needed only to make another one.
 """
 
 import json
@@ -21,7 +21,7 @@ class DemoTargetConfig:
     Attributes:
         out: folder to write.
         start: folder of an earlier result to go on from; none begins with random weights and a new tokenizer.
-        steps: optimizer steps; 0 only measures what lies in `out`.
+        steps: optimizer steps; 0 only measures the target in `out`.
         batch_size: conversations per step.
         lr: peak learning rate of Muon and AdamW.
         seed: of weights and data.

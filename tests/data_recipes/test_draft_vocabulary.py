@@ -9,6 +9,7 @@ from conftest import make_draft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_recipes import vocabulary_table
 from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, step_bytes, tokens_of_text
 from vlm_eagle.commands import vocabulary
 from vlm_eagle.demo import mix
@@ -170,7 +171,7 @@ def test_the_command_writes_what_it_says(config, tmp_path, capsys):
 
 
 def test_what_the_table_leaves_out_is_said(config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(vocabulary, "LANGUAGES", 1)
+    monkeypatch.setattr(vocabulary_table, "LANGUAGES", 1)
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write("{\n")
     vocabulary.main(replace(config, sizes=[1, 128]))

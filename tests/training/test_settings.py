@@ -19,8 +19,8 @@ from transformers import AutoConfig
 from waiting import LIMIT
 
 from data_recipes import demo
-from vlm_eagle.cli import option
 from vlm_eagle.commands import COMMANDS
+from vlm_eagle.commands.train import option
 from vlm_eagle.config import DEMO_TARGET, DataConfig, TrainCommand, TrainConfig
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.opening import settings_line
@@ -140,7 +140,7 @@ def programs():
     kinds = {kind for kind in values if dataclasses.is_dataclass(kind) and not issubclass(kind, TrainConfig)}
     fields = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in kinds}
     both = [(kind, names) for kind, names in fields.items() if {"target", "draft"} <= set(names)]
-    return [(kind, set(names)) for kind, names in both if names["draft"].default is not None]  # None: the target alone
+    return [(kind, names) for kind, names in both if names["draft"].default is not None]  # None: the target alone
 
 
 def test_no_command_takes_the_demos_draft_for_another_target(other):
@@ -149,7 +149,7 @@ def test_no_command_takes_the_demos_draft_for_another_target(other):
     some = {"python": sys.executable, "out": "x", "vllm_python": "x"}
     for kind, names in found:
         needed = {name: value for name, value in some.items() if name in names}
-        listed = kind.__annotations__["draft"] == list[str]
+        listed = names["draft"].type == list[str]
         as_given = lambda draft, listed=listed: [draft] if listed else draft
         assert kind(target="demo", **needed).draft == as_given("outputs/demo/draft")
         assert kind(target=other, draft=as_given("mine"), **needed).draft == as_given("mine")

@@ -30,7 +30,7 @@ class Config:
         results: files that score or speedup wrote; may be given first, without --results.
         out: the page.
         title: its heading.
-        images: folders below which the samples' images may lie, besides those of the result files and the current one.
+        images: folders that hold the samples' images, besides those of the result files and the current one.
         samples: how many to show at most, evenly over the benchmarks.
         png: also write each figure as OUT-NAME.png (needs matplotlib).
     """

@@ -112,6 +112,48 @@ class Sampling:
             raise UserError(f"Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 0, 0 <= min_p <= 1, got {self}.")
 
 
+@dataclass(kw_only=True)
+class TreeOptions:
+    """A tree on the command line.
+
+    Attributes:
+        draft_tokens: nodes verified per target forward, the root included.
+        topk: children considered per expanded tree node; 1 drafts a chain.
+        num_steps: depth of the tree; none for draft_tokens - 1.
+    """
+
+    draft_tokens: int = 8
+    topk: int = 1
+    num_steps: int | None = None
+
+    @property
+    def shape(self) -> TreeShape:
+        """The tree, checked."""
+        return TreeShape(self.draft_tokens, self.topk, self.num_steps)
+
+
+@dataclass(kw_only=True)
+class SamplingOptions:
+    """Sampling on the command line.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus sampling, 1 is off.
+        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
+        min_p: drop tokens below this share of the best one's probability, 0 is off.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are chosen, checked."""
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to write an answer.

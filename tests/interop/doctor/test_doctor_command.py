@@ -1,13 +1,18 @@
 """`vlm-eagle doctor`, as a user and as CI meet it."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from healthy import PROMPTS, train_by_heart
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands import doctor
+from vlm_eagle.config import DataConfig, TrainConfig
 from vlm_eagle.demo.data import write_jsonl
+from vlm_eagle.interop.doctor import prompts
+from vlm_eagle.interop.run_files import read_beside, settings_of
+from vlm_eagle.provenance import write_json
 from vlm_eagle.target.load import load_target
 
 
@@ -59,3 +64,16 @@ def test_exit_codes_and_report(folder, capsys):
     assert examine(folder, "--draft", str(folder / "nothing")) == 2
     assert examine(folder, "--prompts", str(folder / "nothing.jsonl")) == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_prompts_come_from_the_held_out_data_of_the_training_run(tmp_path):
+    """The settings are those that training writes into run.json, so a renamed field shows here."""
+    write_jsonl(tmp_path / "eval.jsonl", PROMPTS)
+    data = DataConfig(train=["gone.jsonl"], eval=[str(tmp_path / "eval.jsonl"), "gone.jsonl"])
+    write_json(tmp_path / "run.json", {"config": asdict(TrainConfig(data=data))})
+    training = settings_of(read_beside(str(tmp_path / "draft"), "run.json"))
+    assert prompts.held_out_files(training) == [tmp_path / "eval.jsonl"]
+    rows = prompts.read_rows(prompts.held_out_files(training))
+    chosen, skipped = prompts.choose_prompts(rows, 2, text_only=False)
+    assert [prompt.id for prompt in chosen] == [PROMPTS[0].id, PROMPTS[len(PROMPTS) // 2].id]
+    assert not skipped
