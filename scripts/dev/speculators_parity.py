@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
+from vlm_eagle.config import DEMO, draft_for, resolve_target
 from vlm_eagle.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(config: ParityConfig) -> int:
     with torch.no_grad(), AuxCapture(target.decoder.layers, target.layer_ids) as capture:
         target.decoder(input_ids=ids)
     aux = capture.concatenated()
-    name = str(DEMO_TARGET) if config.target == DEMO else config.target
+    name = resolve_target(config.target)
     verifier = Verifier(name, target.model.config.architectures or [], target.embed_tokens.weight)
     tensors = {n: t for n, t in draft.state_dict().items() if n in files.expected_shapes(draft.config)}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,7 @@ from data_recipes.vocabulary import as_tensors, choose, compare, size_for, speci
 from vlm_eagle.commands import vocabulary
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
-from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
-from vlm_eagle.draft.vocab_file import read_vocabulary, write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked, read_vocabulary, write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import read_config
 

@@ -10,8 +10,7 @@ from runs import configure, trainer_for
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.draft.vocab_file import write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.setup import OnlineData

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
+from vlm_eagle.config import DEMO, draft_for, resolve_target
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.folders import new_folder
 from vlm_eagle.interop.names import Format
@@ -100,10 +100,10 @@ def _verifier(name: str, architectures: list[str] | None, draft: "Eagle3Config")
     import torch
 
     from vlm_eagle.interop.layouts.speculators import Verifier
-    from vlm_eagle.target.embeddings import load_embeddings
+    from vlm_eagle.target.load import load_embeddings
 
     heads = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=draft.aux_layer_ids)
-    return Verifier(str(DEMO_TARGET) if name == DEMO else name, architectures or [], heads.embed_tokens.weight.detach())
+    return Verifier(resolve_target(name), architectures or [], heads.embed_tokens.weight.detach())
 
 
 def _beside(draft: str, given: str | None, name: str) -> dict[str, Any] | None:
