@@ -159,8 +159,8 @@ def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
     """Planted fault: rows made from the draft's own guesses stay in its cache instead of the true ones."""
     true_step = Drafter.extend
 
-    def lazy(self, aux_hidden, *rest):
-        return true_step(self, torch.zeros_like(aux_hidden), *rest)
+    def lazy(self, hidden, aux_hidden, *rest):
+        return true_step(self, hidden, torch.zeros_like(aux_hidden), *rest)
 
     monkeypatch.setattr(Drafter, "extend", lazy)
     ours, theirs = count_forwards(target, folders)

@@ -1,4 +1,4 @@
-"""What a benchmark is: prompts to answer, free of where they come from and of who answers them."""
+"""A benchmark: prompts to answer, independent of their origin and of who answers them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -64,7 +64,7 @@ class Benchmark:
 
 
 def chinese_or_english(text: str) -> str:
-    """`zh` where Chinese characters outnumber Latin letters, else `en`: enough to tell the prompts of this field apart."""
+    """`zh` if Chinese characters outnumber Latin letters, else `en`."""
     han = sum("\u4e00" <= character <= "\u9fff" for character in text)
     latin = sum(character.isascii() and character.isalpha() for character in text)
     return "zh" if han > latin else "en"

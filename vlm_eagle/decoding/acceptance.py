@@ -27,7 +27,7 @@ class VerifyResult:
     def to_host(self) -> list[list[int]]:
         """The committed tokens of every sequence: the only time in a cycle that the host waits for the device."""
         both = torch.cat([self.committed, self.counts[:, None]], dim=1).tolist()
-        return [row[: row[-1]] for row in both]
+        return [sequence[: sequence[-1]] for sequence in both]
 
 
 def accept(tree: DraftTree, drawn: Tensor) -> VerifyResult:

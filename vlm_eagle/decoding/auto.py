@@ -85,7 +85,7 @@ def choose_shape(
 
 
 def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler, max_new_tokens: int) -> list[Acceptance]:
-    """Answers a prompt with the probe tree and notes what was accepted."""
+    """Answers a prompt with the probe tree; what was accepted, verification by verification."""
     decoder = SpeculativeDecoder(target, draft, PROBE, sampler)
     decoder.prefill(prompt, max_new_tokens, [0])
     active, seen, written = torch.ones(1, dtype=torch.bool, device=target.device), [], 1
@@ -128,7 +128,6 @@ class _Costs:
         self.verify = {n: self._time_verify(decoder, n) for n in sizes}
 
     def of(self, shape: TreeShape) -> float:
-        """Seconds."""
         level, extend, overhead = self.kinds[shape.is_chain]
         return self.verify[shape.num_draft_tokens] + level * shape.depth + extend + overhead
 

@@ -12,13 +12,7 @@ from vlm_eagle.decoding.generate import Generation, Settings, stream_with
 
 
 class Chat:
-    """One conversation. The caches stay between turns: an image is looked at once.
-
-    Args:
-        decoder: who answers.
-        settings: how.
-        system: the system message; None for none.
-    """
+    """One conversation. The caches stay between turns, so an image is read once. `system` is the system message, if any."""
 
     def __init__(self, decoder: DecodeLoop, settings: Settings, system: str | None = None):
         self.decoder, self.settings = decoder, settings

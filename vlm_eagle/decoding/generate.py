@@ -1,7 +1,4 @@
-"""The decoding loop as users call it: prompts in, answers out, whole or piece by piece.
-
-One loop for VL and text-only targets, one prompt or a ragged batch, with or without a draft.
-"""
+"""Prompts in, answers out, whole or piece by piece: for VL and text-only targets, a ragged batch, with or without a draft."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

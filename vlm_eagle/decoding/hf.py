@@ -55,8 +55,8 @@ def custom_generate(
         stop_strings: an answer ends with the token that completes one of these.
         tokenizer: for stop strings.
 
-    The callable raises UserError for what this loop cannot do exactly: beams, penalties and other logits processors, and
-    stopping criteria other than length and end tokens, scores, logits, attentions and hidden states.
+    The callable raises UserError for what this loop cannot do exactly: beams, penalties and other logits processors, other
+    stopping criteria, scores, logits, attentions and hidden states.
     """
 
     def run(
@@ -99,8 +99,8 @@ def custom_generate(
             pass
         pad = generation_config.pad_token_id
         pad = next(iter(eos), 0) if pad is None else pad
-        rows = [torch.tensor(answer.tokens, device=input_ids.device) for answer in answers]
-        new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        tokens = [torch.tensor(answer.tokens, device=input_ids.device) for answer in answers]
+        new = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad)
         sequences: Any = torch.cat([input_ids, new], dim=1)  # transformers asks for the legacy LongTensor
         return GenerateDecoderOnlyOutput(sequences=sequences) if generation_config.return_dict_in_generate else sequences
 
@@ -128,8 +128,7 @@ def _sampling(config: GenerationConfig) -> Sampling:
 def _refuse_unknown(config: GenerationConfig, processors: LogitsProcessorList, criteria: StoppingCriteriaList) -> None:
     wrong = [type(p).__name__ for p in processors if not isinstance(p, _WARPERS)]
     wrong += [type(c).__name__ for c in criteria if not isinstance(c, _CRITERIA)]
-    wrong += ["num_return_sequences > 1"] if (config.num_return_sequences or 1) > 1 else []
-    wrong += ["num_beams > 1"] if (config.num_beams or 1) > 1 else []
+    wrong += [f"{name} > 1" for name in ("num_return_sequences", "num_beams") if (getattr(config, name) or 1) > 1]
     outputs = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
     wrong += [name for name in outputs if getattr(config, name)]
     if wrong:

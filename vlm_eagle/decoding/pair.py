@@ -1,4 +1,4 @@
-"""A target and the draft that makes it faster: loaded, on one device, in one precision, checked against each other."""
+"""A target and the draft that makes it faster: on one device, in one precision, checked against each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ class Pair:
     """What answers prompts.
 
     Attributes:
-        target: the frozen model, which decides what is said; it captures what the draft reads.
-        draft: on the target's device and in its precision; None is the target alone.
+        target: the frozen model; it captures what the draft reads.
+        draft: on the target's device and in its precision; None for the target alone.
 
     Raises:
         UserError: the draft was made for another target.

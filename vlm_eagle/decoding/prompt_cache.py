@@ -27,8 +27,8 @@ class CachedTokens:
 
     def set(self, prompt: Batch, lengths: Tensor, roots: Tensor) -> None:
         """The prompts were read, and the roots (B,) chosen."""
-        rows = zip(prompt.input_ids.tolist(), lengths.tolist(), roots.tolist(), strict=True)
-        self.tokens = [[*row[:length], root] for row, length, root in rows]
+        sequences = zip(prompt.input_ids.tolist(), lengths.tolist(), roots.tolist(), strict=True)
+        self.tokens = [[*ids[:length], root] for ids, length, root in sequences]
         self.images = image_digests(prompt) if len(prompt) == 1 else []
 
     def append(self, committed: Sequence[Sequence[int]]) -> None:

@@ -19,7 +19,7 @@ class CycleCost:
 
     Attributes:
         verify: the target's forward over the tree, its lm_head included.
-        extend: the draft's rows of newly committed tokens.
+        extend: the draft's forward over newly committed tokens.
         draft: the draft's forwards that grow the tree, all levels, lm_head included.
         overhead: everything outside the two models: masks, choice of nodes, acceptance, caches, the host's read.
     """
@@ -77,7 +77,7 @@ class ForwardTimer:
 
     def _stop(self, part: str):
         def hook(*_: object) -> None:
-            # the decoder layer right after fc computes true rows; later ones grow the tree
+            # the decoder layer right after fc reads committed tokens; later ones grow the tree
             actual = "extend" if part == "extend" or (part == "draft" and self._extending) else part
             self._extending = part == "extend"
             self.seconds[actual] += self.now() - self._started

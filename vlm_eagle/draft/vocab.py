@@ -117,14 +117,14 @@ def read_vocabulary(file: Path, vocab_size: int) -> DraftVocab:
         UserError: no such file, something else in it, or a vocabulary for another target.
     """
     try:
-        row = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not a draft vocabulary: {error}. Make one with vlm-eagle vocabulary.") from error
-    ids = row.get("ids") if isinstance(row, dict) and row.get("format") == FORMAT else None
+    ids = raw.get("ids") if isinstance(raw, dict) and raw.get("format") == FORMAT else None
     if not isinstance(ids, list) or not all(type(i) is int and abs(i) < 2**31 for i in ids):
         raise UserError(f'{file} is not a draft vocabulary: expected "format": "{FORMAT}" and a list of numbers under "ids".')
-    if row.get("vocab_size") != vocab_size:
-        raise UserError(f"{file} is for a target of {row.get('vocab_size')} tokens; this one has {vocab_size}. Choose another.")
+    if raw.get("vocab_size") != vocab_size:
+        raise UserError(f"{file} is for a target of {raw.get('vocab_size')} tokens; this one has {vocab_size}. Choose another.")
     try:
         return DraftVocab.from_ids(ids, vocab_size)
     except UserError as error:

@@ -60,7 +60,7 @@ def load_target(
     vision = read_config(name, revision).model_type in VISION_TYPES
     name = resolve_target(name)
     if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()  # a log file is no place for moving bars
+        transformers.utils.logging.disable_progress_bar()  # moving bars would fill a log file
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     device_map = {"device_map": "auto"} if device == "balanced" else {}
     try:
