@@ -15,10 +15,9 @@ Web addresses are rejected: nothing is ever fetched. Every error that a user can
 from collections.abc import Iterator
 
 from vlm_eagle.config import DataConfig, DraftConfig, OptimConfig, TrainConfig
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.data.prompts import Messages, Picture, Prompt, Prompts, read_prompts
-from vlm_eagle.decoding.answers import Answer, Answerer, answer_of
+from vlm_eagle.decoding.answers import Answer, Answerer, answer_of, prompt_collator
 from vlm_eagle.decoding.chat import Chat
 from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, build_decoder, generate_with, stream_with
@@ -53,7 +52,7 @@ def generate(pair: Pair, prompts: Prompts | Batch, settings: Settings | None = N
     settings = settings or Settings()
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, found {batch_size}.")
-    answerer = Answerer(pair.target, _collator(pair.target), pair.draft, settings)
+    answerer = Answerer(pair.target, prompt_collator(pair.target), pair.draft, settings)
     if isinstance(prompts, Batch):
         generations = generate_with(answerer.decoder, prompts.to(pair.target.device), settings)
         return [answer_of(pair.target, generation) for generation in generations]
@@ -81,7 +80,7 @@ def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, out:
     conversations = read_prompts(prompt)
     if len(conversations) != 1:
         raise UserError(f"stream writes one answer, and {len(conversations)} prompts were given. Use generate for several.")
-    batch = _collator(pair.target)(conversations)
+    batch = prompt_collator(pair.target)(conversations)
     assert batch is not None
     decoder = build_decoder(pair.target, pair.draft, settings)
     answer, words, shown = out if out is not None else Generation(), TextStream(pair.target.tokenizer), 0
@@ -120,7 +119,3 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     from data_recipes import demo
 
     return run_training(config, demo.resolve, quiet=quiet)
-
-
-def _collator(target: Target) -> VisionCollator:
-    return VisionCollator(target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True)

@@ -134,9 +134,9 @@ def test_other_files_are_refused(tmp_path, row, message):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_no_json_is_refused(tmp_path, content):
     (tmp_path / "v.json").write_bytes(content)
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         read_vocabulary(tmp_path / "v.json", 20)
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         read_vocabulary(tmp_path / "none.json", 20)
 
 

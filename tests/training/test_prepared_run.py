@@ -72,7 +72,7 @@ def test_a_vocabulary_from_a_file(data, target, tmp_path):
     with pytest.raises(UserError, match=r"other data, target or settings \(draft\.vocab_file \w+, now \w+\)"):
         trainer_for(config).train()
     config.draft.vocab_file = str(tmp_path / "none.json")
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         trainer_for(config)
 
 

@@ -43,6 +43,11 @@ def answer_of(target: Target, generation: Generation) -> Answer:
     return Answer(decode(target.tokenizer, tokens), tokens, ended, generation)
 
 
+def prompt_collator(target: Target) -> VisionCollator:
+    """For prompts up to the target's context; raises BadRow for one that cannot be used."""
+    return VisionCollator(target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True)
+
+
 class Answerer:
     """Answers conversations, batch after batch, with one decoder, whose buffers serve all of them.
 
