@@ -210,8 +210,9 @@ def parse_part(
         video, fps = part.get("video"), part.get("fps", 2.0)
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < 1000:
             raise BadRow(source, "bad video", f"fps must be a positive number, found {fps!r}")
-        is_list = isinstance(video, (list, tuple)) and video
-        return VideoPart(tuple(map(read_image, video)) if is_list else read_video(video), float(fps))
+        if isinstance(video, (list, tuple)) and video:
+            return VideoPart(tuple(map(read_image, video)), float(fps))
+        return VideoPart(read_video(video), float(fps))
     raise BadRow(source, "bad content part", f"expected type text, image or video, found {str(part)[:80]!r}")
 
 
