@@ -91,7 +91,7 @@ def test_decoding_needs_no_float64(monkeypatch, target, draft, mixed_batch):
     warm = options | {"sampling": sampling.Sampling(temperature=1.0, top_p=0.9)}
     before = [[answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**o))] for o in (options, warm)]
     monkeypatch.setattr(sampling, "has_float64", lambda device: False)
-    assert sampling.Uniforms([0], 2, 3, torch.device("cpu")).blocks.dtype == torch.float32
+    assert sampling.uniform_numbers([0], 2, 3, torch.device("cpu")).dtype == torch.float32
     with NoFloat64():
         assert [answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**options))] == before[0]
     assert [answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**warm))] == before[1]

@@ -21,6 +21,11 @@ def is_demo(target: str) -> bool:
     return target == DEMO or Path(target).resolve() == DEMO_TARGET
 
 
+def resolve_target(name: str) -> str:
+    """The folder that the word `demo` stands for; any other folder or hub id is returned unchanged."""
+    return str(DEMO_TARGET) if name == DEMO else name
+
+
 def draft_for(target: str, draft: str) -> str:
     """The draft that a command was given; auto is the demo's own.
 

@@ -35,9 +35,7 @@ class InProcess:
             raise UserError(
                 f"max_new_tokens {config.max_new_tokens} leaves no room for a prompt in the target's context. Lower it."
             )
-        collator = VisionCollator(
-            target.processor, max_length=room, for_generation=True, strict=True, thinking=config.enable_thinking
-        )
+        collator = VisionCollator(target.processor, max_length=room, for_generation=True, thinking=config.enable_thinking)
         self.shape = TreeShape(config.draft_tokens, config.topk, config.num_steps)
         settings = Settings(shape=self.shape, sampling=config.sampling, max_new_tokens=config.max_new_tokens)
         self.answer_prompts = Answerer(target, collator, self.draft, settings)

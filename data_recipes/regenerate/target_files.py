@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from transformers import AutoProcessor, AutoTokenizer, GenerationConfig
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import resolve_target
 from vlm_eagle.interop.engines.messages import Prepare, resizer
-from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
+from vlm_eagle.target.load import VISION_TYPES, read_config
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TargetFiles:
             UserError: there is no such target.
         """
         is_vision = read_config(name).model_type in VISION_TYPES
-        name = str(DEMO_TARGET) if name == DEMO else name
+        name = resolve_target(name)
         processor = (AutoProcessor if is_vision else AutoTokenizer).from_pretrained(name, trust_remote_code=False)
         tokenizer = getattr(processor, "tokenizer", processor)
         prepare = resizer(processor.image_processor) if is_vision else None

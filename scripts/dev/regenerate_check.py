@@ -22,7 +22,7 @@ from measurements import write_results
 from rich.console import Console
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
+from vlm_eagle.config import DEMO, draft_for, resolve_target
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
@@ -78,7 +78,7 @@ def main(config: CheckConfig) -> int:
     # truncated answers are kept and compared too; the dtype is the server's
     common = ("--data", out / "prompts.jsonl", "--target", config.target, "--max-new-tokens", config.max_new_tokens)
     common += ("--truncated-answers", "keep")
-    port, target = free_port(), str(DEMO_TARGET) if config.target == DEMO else config.target
+    port, target = free_port(), resolve_target(config.target)
     console.print(f"Starting vLLM; its output goes to {out / 'vllm.log'}", style="dim")
     command = vllm_command(config.vllm_python, target, port=port)
     with running(command, f"http://127.0.0.1:{port}", out / "vllm.log", config.start_timeout) as url:

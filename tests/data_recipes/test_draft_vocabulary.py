@@ -14,8 +14,7 @@ from data_recipes.vocabulary import as_tensors, choose, compare, size_for, speci
 from vlm_eagle.commands import vocabulary
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
-from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
-from vlm_eagle.draft.vocab_file import read_vocabulary, write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked, read_vocabulary, write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import read_config
 
@@ -136,9 +135,9 @@ def test_other_files_are_refused(tmp_path, row, message):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_no_json_is_refused(tmp_path, content):
     (tmp_path / "v.json").write_bytes(content)
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         read_vocabulary(tmp_path / "v.json", 20)
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         read_vocabulary(tmp_path / "none.json", 20)
 
 

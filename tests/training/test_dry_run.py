@@ -11,8 +11,7 @@ from transformers import AutoConfig
 from vlm_eagle.cli import CONFIGS, parse, run_cli
 from vlm_eagle.commands.train import main
 from vlm_eagle.config import DataConfig, DraftConfig, TrainCommand, TrainConfig
-from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.draft.vocab_file import write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, write_vocabulary
 from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.training.dry_run import make_plan
 

@@ -12,8 +12,7 @@ from runs import configure, trainer_for, weights
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.embeddings import load_embeddings
-from vlm_eagle.target.load import load_target
+from vlm_eagle.target.load import load_embeddings, load_target
 from vlm_eagle.training.feature_format import from_float8, join, split, to_float8
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.setup import OnlineData

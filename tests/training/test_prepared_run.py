@@ -10,8 +10,7 @@ from runs import configure, trainer_for
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.draft.vocab_file import write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.setup import OnlineData
@@ -73,7 +72,7 @@ def test_a_vocabulary_from_a_file(data, target, tmp_path):
     with pytest.raises(UserError, match=r"other data, target or settings \(draft\.vocab_file \w+, now \w+\)"):
         trainer_for(config).train()
     config.draft.vocab_file = str(tmp_path / "none.json")
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         trainer_for(config)
 
 

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from vlm_eagle.commands.options import PairOptions
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import resolve_target
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
@@ -110,7 +110,7 @@ def _server(config: Config, k: int | None, console: Console) -> Iterator[str]:
         yield config.server
         return
     port, log = free_port(), Path(config.json).with_name(f"vllm-k{k}.log")
-    target = str(DEMO_TARGET) if config.target == DEMO else config.target
+    target = resolve_target(config.target)
     options = {"port": port, "dtype": config.dtype, "max_model_len": config.max_model_len}
     command = vllm_command(config.vllm_python, target, config.draft, k, **options)
     console.print(f"Starting vLLM, num_speculative_tokens {k}; its output goes to {log}", style="dim")

@@ -68,7 +68,7 @@ def main(config: Config) -> None:
     from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
     from data_recipes.vocabulary_table import vocabulary_table
     from vlm_eagle.data.preparation import nothing_to_learn
-    from vlm_eagle.draft.vocab_file import write_vocabulary
+    from vlm_eagle.draft.vocab import write_vocabulary
     from vlm_eagle.target.load import read_config
 
     if config.out:

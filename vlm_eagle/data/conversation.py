@@ -32,8 +32,8 @@ class BadRow(UserError):
         self.source, self.reason, self.detail = source, reason, detail
 
     def as_value(self) -> "BadRow":
-        """To keep or return instead of raising. The one that was raised holds the frames it came through, and with them
-        whatever it is kept in: a circle, whose memory only the cycle collector would find."""
+        """A copy to keep: an error that was raised holds the frames it came through, and with them whatever it is kept in: a
+        circle, whose memory only the cycle collector would find."""
         return BadRow(self.source, self.reason, self.detail)
 
 
@@ -64,7 +64,7 @@ Part = TextPart | ImagePart | VideoPart
 
 @dataclass(frozen=True)
 class Message:
-    """What one role says."""
+    """One turn."""
 
     role: str
     content: tuple[Part, ...]
@@ -105,48 +105,37 @@ def user_message(text: str, images: tuple[Path | Image.Image, ...] = ()) -> Mess
 
 
 def parse_conversation(row: Any, source: str, folder: Path) -> Conversation:
-    """Checks one decoded JSON row. Media paths are resolved against `folder` and may not leave it.
-
-    Raises:
-        BadRow: with the row's source and what is wrong with it.
-    """
+    """Checks one decoded JSON row. Media paths are resolved against `folder` and may not leave it. Raises BadRow."""
     if not isinstance(row, dict):
         raise BadRow(source, "not an object", f"expected a JSON object, found {type(row).__name__}")
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRow(source, "no messages", 'expected a non-empty list under "messages"')
-    parsed = parse_messages(messages, source, lambda part: _parse_part(part, source, folder))
+    read_path = lambda name: _media_path(name, source, folder)
+    parsed = parse_messages(messages, source, lambda part: parse_part(part, source, read_path, read_path))
     return Conversation(str(row.get("id", source)), parsed, source)
 
 
 def parse_messages(messages: Sequence[Any], source: str, parse_part: Callable[[Any], Part]) -> tuple[Message, ...]:
-    """Checks roles, their order and contents; `parse_part` reads what is not a plain string.
-
-    Raises:
-        BadRow: with the row's source and what is wrong with it.
-    """
+    """Checks roles, their order and contents; `parse_part` reads what is not a plain string. Raises BadRow."""
     parsed = tuple(_parse_message(message, source, parse_part) for message in messages)
     _check_order(parsed, source)
     return parsed
 
 
 def text_part(text: Any, source: str) -> TextPart:
-    """Raises BadRow for what is no text."""
+    """Raises BadRow for a value that is not Unicode text."""
     if not isinstance(text, str):
         raise BadRow(source, "bad content part", f"expected text, found {str(text)[:80]!r}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadRow(source, "bad text", "a lone surrogate is no Unicode text") from None
+        raise BadRow(source, "bad text", "the text has a lone surrogate, which is not Unicode") from None
     return TextPart(text)
 
 
 def read_conversations(file: Path) -> Iterator[Conversation | BadRow]:
-    """The rows of a JSONL file in order; a bad row comes as the error that describes it, so nothing is lost silently.
-
-    Raises:
-        UserError: the file does not exist.
-    """
+    """The rows of a JSONL file, a bad one as the error that describes it. Raises UserError if the file does not exist."""
     file = Path(file)
     if not file.is_file():
         raise UserError(f"{file}: no such data file. Give a JSONL file of conversations, one object per line.")
@@ -204,24 +193,32 @@ def _parse_message(message: Any, source: str, parse_part: Callable[[Any], Part])
     return Message(message["role"], parts)
 
 
-def _parse_part(part: Any, source: str, folder: Path) -> Part:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return text_part(part["text"], source)
-    if kind == "image" and isinstance(part.get("image"), str):
-        return ImagePart(_media_path(part["image"], source, folder))
+def parse_part(
+    part: Any, source: str, read_image: Callable[[Any], Path | Image.Image], read_video: Callable[[Any], Path]
+) -> Part:
+    """A part of a message; the two functions read images (and frames of videos) and the names of video files.
+
+    Raises:
+        BadRow: another type of part, or a value that cannot be used.
+    """
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text":
+        return text_part(part.get("text"), source)
+    if kind == "image":
+        return ImagePart(read_image(part.get("image")))
     if kind == "video":
         video, fps = part.get("video"), part.get("fps", 2.0)
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < 1000:
             raise BadRow(source, "bad video", f"fps must be a positive number, found {fps!r}")
-        if isinstance(video, str):
-            return VideoPart(_media_path(video, source, folder), float(fps))
-        if isinstance(video, list) and video and all(isinstance(frame, str) for frame in video):
-            return VideoPart(tuple(_media_path(frame, source, folder) for frame in video), float(fps))
-    raise BadRow(source, "bad content part", f"expected text, image or video with its value, found {str(part)[:80]!r}")
+        if isinstance(video, (list, tuple)) and video:
+            return VideoPart(tuple(map(read_image, video)), float(fps))
+        return VideoPart(read_video(video), float(fps))
+    raise BadRow(source, "bad content part", f"expected type text, image or video, found {str(part)[:80]!r}")
 
 
-def _media_path(name: str, source: str, folder: Path) -> Path:
+def _media_path(name: Any, source: str, folder: Path) -> Path:
+    if not isinstance(name, str):
+        raise BadRow(source, "bad content part", f"expected a relative path, found {str(name)[:80]!r}")
     try:
         path = (folder / name).resolve()
         inside = path.is_relative_to(folder.resolve())

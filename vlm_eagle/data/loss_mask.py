@@ -16,7 +16,7 @@ class LossMask:
     """Finds answers in token ids: from `<|im_start|>assistant\\n` (exclusive) to `<|im_end|>` (inclusive).
 
     An empty `<think>` block right after the marker is not supervised: with thinking switched off, Qwen3's template puts
-    it into the prompt, so nobody ever has to predict it.
+    it into the prompt, so it is never predicted.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):

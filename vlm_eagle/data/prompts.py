@@ -1,4 +1,4 @@
-"""What a user may ask, as conversations: a string, OpenAI-style messages, or a conversation; pictures in any common form."""
+"""Prompts as users give them: a string, OpenAI-style messages, or a conversation, with pictures in any common form."""
 
 import base64
 import binascii
@@ -13,9 +13,8 @@ from vlm_eagle.data.conversation import (
     Conversation,
     ImagePart,
     Part,
-    VideoPart,
     parse_messages,
-    text_part,
+    parse_part,
     user_message,
 )
 from vlm_eagle.data.images import MAX_BYTES, picture_from_bytes
@@ -39,7 +38,7 @@ def read_prompts(prompts: Prompts) -> list[Conversation]:
     if isinstance(prompts, (str, Conversation)):
         return [read_prompt(prompts)]
     if not isinstance(prompts, Sequence) or not prompts:
-        raise UserError(f"{_short(prompts)} is no prompt. Give a string, a list of messages, or a list of prompts.")
+        raise UserError(f"{_short(prompts)} is not a prompt. Give a string, a list of messages, or a list of prompts.")
     if isinstance(prompts[0], Mapping):
         return [read_prompt(prompts)]  # type: ignore[arg-type] # a list is of messages or of prompts, as its first item says
     return [read_prompt(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]  # type: ignore[arg-type]
@@ -49,7 +48,7 @@ def read_prompt(prompt: Prompt, source: str = "prompt") -> Conversation:
     """The conversation that a prompt stands for. `source` opens every error message about it.
 
     Raises:
-        UserError: no prompt, or a media address; nothing is ever fetched. Files are not opened yet.
+        UserError: not a prompt, or a media address; nothing is ever fetched. Files are not opened yet.
     """
     if isinstance(prompt, Conversation):
         return prompt
@@ -67,7 +66,7 @@ def read_picture(value: object, source: str) -> Path | Image.Image:
     """A file's path, or a picture whose pixels are not decoded yet.
 
     Raises:
-        BadRow: an address on the net, broken base64, bytes that are no image, or too many of them.
+        BadRow: a web address, broken base64, bytes that are not an image, or too many of them.
     """
     if isinstance(value, (Path, Image.Image)):
         return value
@@ -81,27 +80,18 @@ def read_picture(value: object, source: str) -> Path | Image.Image:
 
 
 def _part(part: object, source: str) -> Part:
-    if isinstance(part, Mapping):
-        kind = part.get("type")
-        if kind == "text":
-            return text_part(part.get("text"), source)
-        if kind == "image":
-            return ImagePart(read_picture(part.get("image"), source))
-        if kind == "image_url":
-            url = part.get("image_url")
-            return ImagePart(read_picture(url.get("url") if isinstance(url, Mapping) else url, source))
-        if kind == "video":
-            return _video(part.get("video"), part.get("fps", 2.0), source)
-    raise BadRow(source, "bad content part", f"expected type text, image, image_url or video, found {_short(part)}")
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind not in ("text", "image", "image_url", "video"):
+        raise BadRow(source, "bad content part", f"expected type text, image, image_url or video, found {_short(part)}")
+    if isinstance(part, Mapping) and kind == "image_url":
+        url = part.get("image_url")
+        return ImagePart(read_picture(url.get("url") if isinstance(url, Mapping) else url, source))
+    return parse_part(part, source, lambda image: read_picture(image, source), lambda video: _video_path(video, source))
 
 
-def _video(video: object, fps: object, source: str) -> VideoPart:
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < 1000:
-        raise BadRow(source, "bad video", f"fps must be a positive number, found {fps!r}")
-    if isinstance(video, (list, tuple)) and video:
-        return VideoPart(tuple(read_picture(frame, source) for frame in video), float(fps))
+def _video_path(video: object, source: str) -> Path:
     if isinstance(video, Path) or (isinstance(video, str) and video):
-        return VideoPart(_path(str(video), source), float(fps))
+        return _path(str(video), source)
     raise BadRow(source, "bad video", f"expected a file or a list of frames, found {_short(video)}")
 
 
@@ -111,7 +101,7 @@ def _path(name: str, source: str) -> Path:
             source, "address", f"{name[:80]!r} is not fetched. Download it, and give the file's path, its bytes or a data URL"
         )
     if "\0" in name:
-        raise BadRow(source, "bad path", f"{name[:80]!r} is no file name")
+        raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name")
     return Path(name).expanduser()
 
 

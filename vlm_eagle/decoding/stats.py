@@ -1,4 +1,4 @@
-"""What a speculative run measures: tokens, forwards, and which proposed position was accepted how often."""
+"""Statistics of speculative decoding: tokens, forwards, and how often each proposed position was accepted."""
 
 from dataclasses import dataclass, field
 
@@ -8,11 +8,11 @@ class AcceptanceStats:
     """Sums over verifications; combine with `+=`. Ratios are of sums, never means of means.
 
     Attributes:
-        forwards: verification forwards of the target (the prefill is none).
+        forwards: verification forwards of the target (the prefill does not count).
         tokens: tokens they committed, bonus included; what an end token or the length limit cut off is not counted.
         accepted_at: accepted_at[i] verifications committed at least i + 1 proposed tokens.
 
-    The first token of an answer comes from the prefill, so an answer has one token more than its verifications committed.
+    An answer has one token more than its verifications committed: the first, from the prefill.
     """
 
     forwards: int = 0
@@ -37,7 +37,7 @@ class AcceptanceStats:
 
     @property
     def acceptance_length(self) -> float:
-        """tau: tokens per forward; 1.0 is no gain. 0.0 before the first forward."""
+        """tau: tokens per forward; 1.0 means no gain, 0.0 no forward yet."""
         return self.tokens / self.forwards if self.forwards else 0.0
 
     @property

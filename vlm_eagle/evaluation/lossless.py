@@ -3,9 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.decoding.generate import Settings, build_decoder, generate_with
@@ -70,20 +67,7 @@ def measure_parting(
 ) -> tuple[int, float, float]:
     """(position, gap, rounding) of the first difference."""
     position = next(i for i, (a, b) in enumerate(zip(alone, drafted, strict=False)) if a != b)
-    longer = _append(batch, alone[:position])
+    longer = batch.extended(alone[:position])
     logits, rounded = exact.prefill(longer).logits[0], target.prefill(longer).logits[0]
     gap = float((logits[alone[position]] - logits[drafted[position]]).abs())
     return position, gap, float((logits - rounded).abs().max())
-
-
-def _append(batch: Batch, tokens: list[int]) -> Batch:
-    more = batch.input_ids.new_tensor([tokens])
-
-    def extend(tensor: Tensor, value: int) -> Tensor:
-        return torch.cat([tensor, torch.full_like(more, value, dtype=tensor.dtype)], dim=1)
-
-    vision_inputs = {k: extend(v, 0) if k == "mm_token_type_ids" else v for k, v in batch.vision_inputs.items()}
-    return replace(
-        batch, input_ids=torch.cat([batch.input_ids, more], dim=1), attention_mask=extend(batch.attention_mask, 1),
-        loss_mask=extend(batch.loss_mask, False), vision_inputs=vision_inputs,
-    )  # fmt: skip

@@ -103,16 +103,13 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
     options: dict[str, Any] = asdict(sampling) if sampling.temperature else {}
 
     def timed(prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
-        order = prompts.attention_mask.argsort(dim=1, stable=True)  # padding to the left
-        vision_inputs = dict(prompts.vision_inputs)
-        if "mm_token_type_ids" in vision_inputs:
-            vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
+        left_padded = prompts.reordered(prompts.attention_mask.argsort(dim=1, stable=True))
         torch.manual_seed(seeds[0])
         clock = Clock(target.device)
         output = target.model.generate(
-            input_ids=prompts.input_ids.gather(1, order), attention_mask=prompts.attention_mask.gather(1, order),
+            input_ids=left_padded.input_ids, attention_mask=left_padded.attention_mask,
             max_new_tokens=max_new_tokens, do_sample=sampling.temperature > 0,
-            stopping_criteria=StoppingCriteriaList([clock]), **vision_inputs, **options,
+            stopping_criteria=StoppingCriteriaList([clock]), **left_padded.vision_inputs, **options,
         )  # fmt: skip
         total = clock.seconds()
         answers = output[:, prompts.input_ids.shape[1] :].tolist()

@@ -1,5 +1,6 @@
-"""Finds out what kind of target a folder or hub id holds, and loads it frozen."""
+"""Loads a target frozen, or only its configuration, its processor, or its two embedding tables; no remote code is ever run."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,13 +20,19 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.utils.hub import cached_file
 
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import DEMO_TARGET, resolve_target
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.target import Target
+from vlm_eagle.target.target import Target, fingerprint
 
 VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe")
 TEXT_TYPES = ("qwen3", "qwen3_moe")
+_EMBEDDINGS = (
+    "model.embed_tokens.weight",
+    "model.language_model.embed_tokens.weight",
+    "language_model.model.embed_tokens.weight",
+)
 
 
 def load_target(
@@ -35,83 +44,111 @@ def load_target(
     layer_ids: Sequence[int] | None = None,
     revision: str | None = None,
 ) -> Target:
-    """Loads a Qwen3-VL(-MoE) or Qwen3(-MoE) target through transformers; no remote code is ever run.
+    """Loads a Qwen3-VL(-MoE) or Qwen3(-MoE) target through transformers.
 
     Args:
-        name: a folder, a hub id, or the word `demo`.
+        name: a folder, a hub id, or the word `demo`, as in all functions of this file.
         dtype: "auto" keeps the checkpoint's.
-        device: where the whole target goes; "balanced" lays its layers over all GPUs (accelerate's device map).
+        device: where the whole target goes; "balanced" spreads its layers over all GPUs (accelerate's device map).
         llm_only: for a vision target, drop the vision tower after loading, so that it cannot run.
         layer_ids: inputs of these layers are the aux hidden states; None for `default_layer_ids`.
         revision: hub revision.
 
     Raises:
-        UserError: nothing there, or a model of another family.
+        UserError: no such model, or a model of another family; so do the other functions of this file.
     """
-    config = read_config(name, revision)
-    name = str(DEMO_TARGET) if name == DEMO else name
-    options = {"revision": revision, "trust_remote_code": False}
+    vision = read_config(name, revision).model_type in VISION_TYPES
+    name = resolve_target(name)
     if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()  # a log file is no place for moving bars
-    vision = config.model_type in VISION_TYPES
+        transformers.utils.logging.disable_progress_bar()  # moving bars would fill a log file
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+    device_map = {"device_map": "auto"} if device == "balanced" else {}
     try:
         # sdpa: flash attention cannot take the mask of a token tree
-        spread = {"device_map": "auto"} if device == "balanced" else {}
         model: Any = auto.from_pretrained(
-            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **spread, **options
-        )
+            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, revision=revision, trust_remote_code=False,
+            **device_map,
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
     if vision and llm_only:
         model.model.visual = None
-    return Target(model if spread else model.to(device), load_processor(name, revision), layer_ids).freeze()
+    return Target(model if device_map else model.to(device), load_processor(name, revision), layer_ids).freeze()
 
 
 def load_processor(name: str, revision: str | None = None) -> ProcessorMixin | PreTrainedTokenizerBase:
-    """The processor of a vision target, the tokenizer of a text-only one; no weights.
-
-    Args:
-        name: a folder, a hub id, or the word `demo`.
-        revision: hub revision.
-
-    Raises:
-        UserError: nothing there, or a model of another family.
-    """
-    kind = AutoProcessor if read_config(name, revision).model_type in VISION_TYPES else AutoTokenizer
-    name = str(DEMO_TARGET) if name == DEMO else name
+    """The processor of a vision target, the tokenizer of a text-only one; no weights."""
+    auto = AutoProcessor if read_config(name, revision).model_type in VISION_TYPES else AutoTokenizer
     try:
-        return kind.from_pretrained(name, revision=revision, trust_remote_code=False)
+        return auto.from_pretrained(resolve_target(name), revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot load the target's tokenizer or processor from {name!r}: {error}") from error
 
 
 def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
-    """The config.json of a target, which is all that is read.
-
-    Args:
-        name: a folder, a hub id, or the word `demo`.
-        revision: hub revision.
-
-    Raises:
-        UserError: nothing there, or a model of another family.
-    """
-    name = str(DEMO_TARGET) if name == DEMO else name
-    if name == str(DEMO_TARGET) or name.startswith((".", "/")):
-        _must_exist(Path(name))
+    """The config.json of a target, which is all that is read."""
+    name = resolve_target(name)
+    if (name == str(DEMO_TARGET) or name.startswith((".", "/"))) and not Path(name).is_dir():  # do not ask the hub for it
+        raise UserError(f"{name} does not exist. Give a model folder or a hub id (the demo target is part of the repository).")
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"Cannot read a target at {name!r}: {str(error).rstrip('.')}. Give a model folder or a hub id."
-        ) from error
+        raise _unreadable(name, error) from error
     if config.model_type not in VISION_TYPES + TEXT_TYPES:
         supported = ", ".join(VISION_TYPES + TEXT_TYPES)
         raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")
     return config
 
 
-def _must_exist(folder: Path) -> None:
-    """A missing folder should be called that, and not be looked up on the hub."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist. Give a model folder or a hub id (the demo target lies in the repository).")
+class TargetEmbeddings:
+    """Replaces a `Target` where only token embeddings and logits are needed: when training reads features from a store."""
+
+    def __init__(self, config, embed_tokens: Tensor, lm_head: Tensor, layer_ids: Sequence[int], processor, is_vision: bool):
+        self.config, self.layer_ids, self.processor, self.is_vision = config, tuple(layer_ids), processor, is_vision
+        self.embed_tokens = nn.Embedding.from_pretrained(embed_tokens, freeze=True)
+        self.lm_head_weight = lm_head
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal to that of the whole `Target`."""
+        return fingerprint(self.config, self.embed_tokens.weight, self.lm_head_weight)
+
+    def logits(self, last_hidden: Tensor) -> Tensor:
+        """(..., V) float32 from the normed final hidden state (..., D_target)."""
+        return (last_hidden.to(self.lm_head_weight.dtype) @ self.lm_head_weight.T).float()
+
+
+def load_embeddings(name: str, *, dtype: str, device: torch.device, layer_ids: Sequence[int]) -> TargetEmbeddings:
+    """Reads only the embedding and lm_head out of a target's safetensors files; `dtype` as in `load_target`."""
+    config, processor, name = read_config(name), load_processor(name), resolve_target(name)
+    try:
+        files = _files_by_tensor(name)
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+    key = next((key for key in _EMBEDDINGS if key in files), None)
+    if key is None:
+        raise UserError(f"{name!r} has none of the tensors {', '.join(_EMBEDDINGS)}. Is it a Qwen3 or Qwen3-VL model?")
+    embed_tokens = _read_tensor(name, files, key)
+    embed_tokens = embed_tokens.to(device, embed_tokens.dtype if dtype == "auto" else getattr(torch, dtype))
+    lm_head = embed_tokens  # tied, unless the files have one
+    if "lm_head.weight" in files:
+        lm_head = _read_tensor(name, files, "lm_head.weight").to(device, embed_tokens.dtype)
+    is_vision = config.model_type in VISION_TYPES
+    return TargetEmbeddings(config.get_text_config(), embed_tokens, lm_head, layer_ids, processor, is_vision)
+
+
+def _files_by_tensor(name: str) -> dict[str, str]:
+    index = cached_file(name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
+    if index is not None:
+        return json.loads(Path(index).read_text())["weight_map"]
+    with safe_open(cached_file(name, "model.safetensors"), "pt") as tensors:
+        return dict.fromkeys(tensors.keys(), "model.safetensors")
+
+
+def _read_tensor(name: str, files: dict[str, str], key: str) -> Tensor:
+    with safe_open(cached_file(name, files[key]), "pt") as tensors:
+        return tensors.get_tensor(key)
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    return UserError(f"Cannot read a target at {name!r}: {str(error).rstrip('.')}. Give a model folder or a hub id.")

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from vlm_eagle.config import TrainCommand
 from vlm_eagle.devices import model_dtype
 from vlm_eagle.draft.config import Eagle3Config
-from vlm_eagle.draft.vocab_file import read_vocabulary
+from vlm_eagle.draft.vocab import read_vocabulary
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import read_config
 from vlm_eagle.training import estimate_table as tables

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.data.dataset import ConversationDataset
-from vlm_eagle.data.workers import ignore_interrupts
+from vlm_eagle.data.dataset import ConversationDataset, ignore_interrupts
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
 from vlm_eagle.training.feature_format import FLOAT8, StoreDtype, split

@@ -20,12 +20,10 @@ from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.devices import model_dtype
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab, coverage
-from vlm_eagle.draft.vocab_file import read_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, coverage, read_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import sha256
-from vlm_eagle.target.embeddings import TargetEmbeddings, load_embeddings
-from vlm_eagle.target.load import load_target
+from vlm_eagle.target.load import TargetEmbeddings, load_embeddings, load_target
 from vlm_eagle.target.target import Target
 from vlm_eagle.training import sharding
 from vlm_eagle.training.feature_capture import FeatureCapturer, open_writer

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlm_eagle.config import TrainConfig
-from vlm_eagle.data.workers import ignore_interrupts
+from vlm_eagle.data.dataset import ignore_interrupts
 from vlm_eagle.draft import files
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256, write_json

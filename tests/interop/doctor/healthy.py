@@ -11,7 +11,6 @@ from vlm_eagle.demo import mix
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.interop.doctor.readings.cases import extended
 from vlm_eagle.training.optim import build_optimizers, clip_gradients
 from vlm_eagle.training.ttt import ttt_loss
 
@@ -28,7 +27,7 @@ def lessons(target, max_new_tokens):
     found = []
     for sample, answer in zip(samples, answers, strict=True):
         prompt = collator.stack([sample], {})
-        batch = extended(prompt, answer.tokens)
+        batch = prompt.extended(answer.tokens)
         supervised = torch.zeros_like(batch.input_ids, dtype=torch.bool)
         supervised[:, prompt.input_ids.shape[1] - 1 : -1] = True
         found.append(target.features(replace(batch, loss_mask=supervised)))

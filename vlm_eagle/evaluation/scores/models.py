@@ -6,12 +6,11 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import resolve_target
 from vlm_eagle.decoding.pair import load_pair, pair_up
 from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.evaluation.scores.columns import model_digest
-from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.target.target import Target
 
 
@@ -62,7 +61,7 @@ def load_pairs(
     """
     loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
     whole = load_pair(target, device=state.device if device == "auto" else device, dtype=dtype, llm_only=llm_only).target
-    digest = model_digest(target, DEMO_TARGET if target == DEMO else Path(target))
+    digest = model_digest(target, Path(resolve_target(target)))
     pairs = []
     for name, draft in zip(drafts, loaded, strict=True):
         pair = pair_up(whole, draft)

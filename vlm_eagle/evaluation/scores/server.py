@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoProcessor, AutoTokenizer
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import resolve_target
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.sampling import Sampling
@@ -15,7 +15,7 @@ from vlm_eagle.interop.engines.connect import connect
 from vlm_eagle.interop.engines.engine import Asked, Engine
 from vlm_eagle.interop.engines.http import Refused
 from vlm_eagle.interop.names import EngineName
-from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
+from vlm_eagle.target.load import VISION_TYPES, read_config
 
 
 def reach(url: str, engine: EngineName, *, target: str, thinking: bool, timeout: float) -> tuple[Engine, Any, bool]:
@@ -25,7 +25,7 @@ def reach(url: str, engine: EngineName, *, target: str, thinking: bool, timeout:
         UserError: no server, or one that does not draft.
     """
     is_vision = read_config(target).model_type in VISION_TYPES
-    name = str(DEMO_TARGET) if target == DEMO else target
+    name = resolve_target(target)
     processor = (AutoProcessor if is_vision else AutoTokenizer).from_pretrained(name, trust_remote_code=False)
     render = VisionCollator(processor, for_generation=True, thinking=thinking).render
     return connect(url, engine, render=render, timeout=timeout), processor, is_vision

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_eagle.decoding.generate import Generation, Settings, stream_with
-from vlm_eagle.decoding.pair import check_fit
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.stats import AcceptanceStats
@@ -124,15 +123,14 @@ class _Uncut(SpeculativeDecoder):
         super().__init__(*args, **options)
         self.accepted_at = [0] * self.shape.depth
 
-    def note(self, committed: list[list[int]]) -> None:
+    def on_commit(self, committed: list[list[int]]) -> None:
         for i in range(len(committed[0]) - 1):  # the last one is the target's own
             self.accepted_at[i] += 1
-        super().note(committed)
+        super().on_commit(committed)
 
 
 def answer_here(target: Target, draft: Eagle3Draft, batch: Batch, engine: Engine, max_new_tokens: int) -> Generation:
     """Our greedy answer to one prompt, drafted as the engine drafts; its acceptance by position is counted as there."""
-    check_fit(target, draft)
     shape = TreeShape(engine.shape.num_draft_tokens, engine.shape.topk, engine.shape.num_steps)
     image_inputs = "visual_embeds" if engine.kind == "sglang" else "token"
     settings = Settings(shape=shape, max_new_tokens=max_new_tokens, image_inputs=image_inputs)

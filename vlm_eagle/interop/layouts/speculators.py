@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlm_eagle.config import DEMO, DEMO_TARGET
+from vlm_eagle.config import resolve_target
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.layouts.flat import FLAGS, IDS
-from vlm_eagle.target.embeddings import load_embeddings
+from vlm_eagle.target.load import load_embeddings
 
 VERSION = "0.9.0"  # the one whose form is written
 
@@ -40,7 +40,7 @@ class Verifier:
     def load(cls, name: str, architectures: list[str] | None, layer_ids: Sequence[int]) -> "Verifier":
         """That of a folder, a hub id or demo; of its weights only the embeddings are read."""
         embeddings = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=layer_ids).embed_tokens.weight
-        return cls(str(DEMO_TARGET) if name == DEMO else name, architectures or [], embeddings.detach())
+        return cls(resolve_target(name), architectures or [], embeddings.detach())
 
 
 def from_speculators(row: dict[str, Any], notes: list[str]) -> dict[str, Any]:

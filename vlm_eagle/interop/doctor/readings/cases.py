@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
@@ -86,7 +85,7 @@ def make_cases(
 
 @torch.no_grad()
 def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[int]) -> Case:
-    whole = extended(prompt, answer)
+    whole = prompt.extended(answer)
     with _Listener(target, layer_ids) as heard:
         target.features(whole)
     visual = target.visual_mask(whole)
@@ -101,20 +100,6 @@ def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[
         inputs_embeds=heard.inputs[0],
         visual=torch.zeros_like(ids, dtype=torch.bool) if visual is None else visual[0],
         mrope=positions[:, 0] if positions.ndim == 3 else positions.expand(3, -1),
-    )
-
-
-def extended(prompt: Batch, answer: list[int]) -> Batch:
-    """The prompt with the answer behind it."""
-    n = len(answer)
-    new = torch.tensor([answer], device=prompt.input_ids.device)
-    vision_inputs = {k: F.pad(v, (0, n)) if k == "mm_token_type_ids" else v for k, v in prompt.vision_inputs.items()}
-    return replace(
-        prompt,
-        input_ids=torch.cat([prompt.input_ids, new], 1),
-        attention_mask=F.pad(prompt.attention_mask, (0, n), value=1),
-        loss_mask=F.pad(prompt.loss_mask, (0, n)),
-        vision_inputs=vision_inputs,
     )
 
 
