@@ -53,19 +53,19 @@ class BuildOptions:
             raise UserError(f"limit must be at least 1, found {self.limit}.")
         if not -(2**63) <= self.seed < 2**63:
             raise UserError(f"seed is a number of 64 bits, found {self.seed}.")
-        for folder in self.images:
-            if not Path(folder).is_dir():
-                raise UserError(f"{folder}: no such folder of pictures.")
 
 
 def build(mix: Mix, out: Path, options: BuildOptions | None = None, console: Console | None = None) -> dict[str, Any]:
     """Writes train.jsonl, held_out.jsonl, rejected.jsonl, images/ and recipe.json into `out`; returns what recipe.json holds.
 
     Raises:
-        UserError: `out` exists, a source cannot be read, nothing of it can be used, or a package is missing.
+        UserError: `out` exists, a folder of pictures does not, a source cannot be read, nothing of it can be used, or a package is missing.
     """
     require("datasketch", "py3langid", "ijson", user="Making data", extra="recipes")
     options, console = options or BuildOptions(), console or Console(quiet=True)
+    for folder in options.images:
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder}: no such folder of pictures.")
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
         TimeRemainingColumn(),

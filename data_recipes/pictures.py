@@ -19,7 +19,6 @@ from data_recipes.stream import DAMAGE, broke_off, is_hub_file, open_bytes
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import MAX_ASPECT, MAX_PIXELS
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import write_bytes
 
 MAX_BYTES = 100_000_000  # of one picture's file
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
@@ -48,7 +47,8 @@ class PictureShelf:
         digest = hashlib.sha256(data).hexdigest()[:32]
         file = self.folder / digest[:2] / f"{digest}{suffix}"
         if not file.exists():
-            write_bytes(file, data)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
         return file
 
     def close(self) -> None:

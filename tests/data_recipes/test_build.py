@@ -190,12 +190,17 @@ def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
         ({"similarity": 0.2}, "above 0.5"),
         ({"limit": 0}, "at least 1"),
         ({"seed": 2**63}, "64 bits"),
-        ({"images": ["nowhere"]}, "no such folder"),
     ],
 )
 def test_bad_settings_are_explained(settings, says):
     with pytest.raises(UserError, match=says):
         BuildOptions(**settings)
+
+
+def test_a_folder_of_pictures_that_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        run(tmp_path, [{"conversations": chat(1)}], settings=BuildOptions(workers=1, images=["nowhere"]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(autouse=True)

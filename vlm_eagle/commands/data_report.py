@@ -9,7 +9,6 @@ and used by training, and by the next report.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data_recipes.report import SIZES
+from vlm_eagle.atomic import atomic_path
 from vlm_eagle.cli import check_output
 from vlm_eagle.commands.reading import Preparing, open_data, prepared
 from vlm_eagle.data.conversation import BadRow
@@ -83,13 +83,13 @@ def _collect(
 ) -> "DataStatistics":
     from data_recipes.report.statistics import collect
 
-    dropped.parent.mkdir(parents=True, exist_ok=True)
-    scratch = dropped.with_name(f".{dropped.name}.{os.getpid()}")
-    with prepared(config, dataset, collator, console) as preparation, scratch.open("w") as file:
+    with (
+        prepared(config, dataset, collator, console) as preparation,
+        atomic_path(dropped) as scratch,
+        scratch.open("w") as file,
+    ):
 
         def drop(row: int, error: BadRow) -> None:
             file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
 
-        found = collect(preparation, vocab_size, config.samples, config.seed, drop)
-    scratch.replace(dropped)
-    return found
+        return collect(preparation, vocab_size, config.samples, config.seed, drop)
