@@ -59,7 +59,7 @@ def build(mix: Mix, out: Path, options: BuildOptions | None = None, console: Con
     """Writes train.jsonl, held_out.jsonl, rejected.jsonl, images/ and recipe.json into `out`; returns what recipe.json holds.
 
     Raises:
-        UserError: `out` exists, a folder of pictures does not, a source cannot be read, nothing of it can be used, or a package is missing.
+        UserError: `out` exists, a source or folder cannot be read, no row can be used, or a package is missing.
     """
     require("datasketch", "py3langid", "ijson", user="Making data", extra="recipes")
     options, console = options or BuildOptions(), console or Console(quiet=True)

@@ -1,12 +1,10 @@
-"""How answers shall be written: the options of the command, checked."""
+"""The options of the command, checked."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from vlm_eagle.decoding.options import Sampling
 from vlm_eagle.errors import UserError
-
-Thinking = Literal["on", "off", "auto"]
 
 
 @dataclass(kw_only=True)
@@ -24,7 +22,7 @@ class RegenerateConfig:
         topk: with a draft: children considered per expanded tree node; 1 drafts a chain.
         num_steps: with a draft: depth of the tree; none for draft_tokens - 1.
         dtype: in this process: of the target; auto is the checkpoint's on a GPU and float32 on a CPU.
-        batch_size: in this process: conversations answered side by side.
+        batch_size: in this process: conversations answered at a time.
         concurrency: with servers: requests under way at a time, all servers together.
         temperature: 0 is greedy.
         top_p: nucleus sampling, 1 is off.
@@ -32,8 +30,7 @@ class RegenerateConfig:
         min_p: drop tokens below this share of the best one's probability, 0 is off.
         max_new_tokens: longest answer, thoughts included.
         truncated_answers: what becomes of an answer that did not end within max_new_tokens: drop ends the conversation
-            before it,
-            for the target never wrote the end that training would show; keep marks it.
+            before it, since the target never wrote the end that training would show; keep marks it.
         samples: answers per prompt, drawn independently; more than one needs a temperature.
         thinking: for targets that can think before they answer; auto leaves it to the chat template.
         long_answers: share of the conversations with images whose questions about them ask for a long answer.
@@ -45,7 +42,7 @@ class RegenerateConfig:
         tries: with servers: how often a request is sent before its conversation counts as failed.
         backoff: with servers: seconds before the second try, doubled before each further one, with chance added.
         server_timeout: with servers: seconds without any server before the run stops.
-        retry_failed: also ask again for what failed for good (a refused prompt, an empty answer).
+        retry_failed: also retry what failed for good (a refused prompt, an empty answer).
     """
 
     data: list[str]
@@ -66,7 +63,7 @@ class RegenerateConfig:
     max_new_tokens: int = 2048
     truncated_answers: Literal["drop", "keep"] = "drop"
     samples: int = 1
-    thinking: Thinking = "off"
+    thinking: Literal["on", "off", "auto"] = "off"
     long_answers: float = 0.0
     seed: int = 0
     limit: int | None = None
@@ -78,8 +75,7 @@ class RegenerateConfig:
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout")
-        for name in positive:
+        for name in ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be greater than 0, found {getattr(self, name)}.")
         if self.limit is not None and self.limit < 1:
@@ -94,8 +90,7 @@ class RegenerateConfig:
             raise UserError(
                 "A server brings its own draft (scripts/serve_vllm.sh TARGET DRAFT). Leave out --draft or --server."
             )
-        sampling = self.sampling  # checks itself
-        if self.samples > 1 and sampling.temperature == 0:
+        if self.sampling.temperature == 0 and self.samples > 1:  # `sampling` checks itself
             raise UserError("Several samples of a greedy answer would all be the same. Give a --temperature above 0.")
 
     @property
@@ -105,10 +100,10 @@ class RegenerateConfig:
 
     @property
     def enable_thinking(self) -> bool | None:
-        """As chat templates know it; None leaves it to them."""
+        """The chat template's variable; None leaves it to the template."""
         return {"on": True, "off": False, "auto": None}[self.thinking]
 
     def answering(self) -> dict[str, Any]:
-        """All that decides what an answer is, whoever writes it."""
+        """All options that decide what an answer is, whoever writes it."""
         names = ("max_new_tokens", "truncated_answers", "thinking", "long_answers", "seed")
         return {"sampling": asdict(self.sampling), **{name: getattr(self, name) for name in names}}
