@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEVELS = (
     {"__init__"},  # vlm_eagle/__init__.py, which everything imports
-    {"records", "config", "errors", "packages", "atomic", "provenance", "devices", "log"},
+    {"records", "config", "errors", "packages", "atomic", "provenance", "devices", "log", "safe_text"},
     {"data", "target", "draft"},
     {"training", "decoding"},
     {"interop"},

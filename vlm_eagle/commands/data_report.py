@@ -53,9 +53,8 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, prints and writes."""
-    from data_recipes.report.page import render
-    from data_recipes.report.samples import shown
-    from data_recipes.report.summary import summarise
+    from data_recipes.report.page import render, shown_sample
+    from data_recipes.report.statistics import summarise
     from data_recipes.report.tables import show
     from vlm_eagle.data.media import image_budget
     from vlm_eagle.target.load import read_config
@@ -72,7 +71,7 @@ def main(config: Config) -> None:
         "pixels of an image": "{:,} to {:,}".format(*image_budget(collator.vision)) if collator.vision else "no images",
     }  # fmt: skip
     chosen = [dataset[row] for row in found.chosen]
-    page = render(summary, [shown(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
+    page = render(summary, [shown_sample(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
     write_bytes(out / "report.html", page.encode())
     write_json(out / "report.json", summary | {"run": describe_run(config=asdict(config))})
     console.print(f"Report: {out / 'report.html'}", highlight=False)

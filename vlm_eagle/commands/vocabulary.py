@@ -23,7 +23,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256
 
 if TYPE_CHECKING:
-    from data_recipes.vocabulary import Size
+    from data_recipes.vocabulary import VocabularySize
 
 LANGUAGES = 5  # columns of the table
 
@@ -72,7 +72,7 @@ class Config(Preparing):
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
     from data_recipes.report.statistics import collect
-    from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+    from data_recipes.vocabulary import as_tensors, choose_vocabulary, compare, size_for, special_tokens, tokens_of_text
     from vlm_eagle.data.preparation import nothing_to_learn
     from vlm_eagle.draft.vocab_file import write_vocabulary
     from vlm_eagle.target.load import read_config
@@ -110,12 +110,12 @@ def main(config: Config) -> None:
             "run": describe_run(config=asdict(config)),
         }  # fmt: skip
         assert chosen is not None
-        vocab = choose(counts, chosen, forced)
+        vocab = choose_vocabulary(counts, chosen, forced)
         write_vocabulary(Path(config.out), vocab, **about)
         console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)
 
 
-def _table(rows: "list[Size]", languages: list[str], chosen: int | None) -> Table:
+def _table(rows: "list[VocabularySize]", languages: list[str], chosen: int | None) -> Table:
     table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
     languages, rest = languages[:LANGUAGES], languages[LANGUAGES:]
     if rest:
