@@ -21,9 +21,14 @@ def test_the_file_appears_at_the_end_of_the_block(tmp_path):
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):
     file = tmp_path / "data.json"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_path(file) as scratch:
-        scratch.write_text("half of the n")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic_path(file) as scratch:
+            scratch.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
