@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_recipes.readers import Message, check_object, image_part, text_part
+from data_recipes.readers import MessageDict, check_object, image_part, text_part
 from data_recipes.stream import JSON_SUFFIXES, Row, data_files, file_rows, name_of
 from vlm_eagle.data.conversation import BadRow
 
@@ -30,7 +30,7 @@ def stream_coco(source: str | Path, split: str = "train", *, files: tuple[str, .
         yield from _joined(file, name) if Path(file).suffix in JSON_SUFFIXES else file_rows(file, name)
 
 
-def read_coco(row: Any, source: str) -> list[Message]:
+def read_coco(row: Any, source: str) -> list[MessageDict]:
     """A question and, as its answer, the longest caption; BadRow if the row has no picture or no caption."""
     check_object(row, source)
     captions = row.get("captions", row.get("answer"))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.pictures import PictureShelf
-from data_recipes.readers import Message
+from data_recipes.readers import MessageDict
 from vlm_eagle.data.conversation import parse_conversation
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
-def draw_digest(messages: Sequence[Message]) -> bytes:
+def draw_digest(messages: Sequence[MessageDict]) -> bytes:
     """What a row's place in a draw depends on: roles, texts, and pictures as the row names them, none of them opened."""
     digest = hashlib.blake2b(digest_size=16)
     for message in messages:
@@ -26,7 +26,7 @@ def draw_digest(messages: Sequence[Message]) -> bytes:
     return digest.digest()
 
 
-def convert(messages: Sequence[Message], source: str, name: str, folder: Path, shelf: PictureShelf) -> dict[str, Any]:
+def convert(messages: Sequence[MessageDict], source: str, name: str, folder: Path, shelf: PictureShelf) -> dict[str, Any]:
     """A row as `vlm_eagle.data.conversation` reads it, of tidy messages; pictures are stored under and relative to `folder`.
 
     Raises:
@@ -67,7 +67,7 @@ def images_of(row: dict[str, Any]) -> list[str]:
     return [part["image"] for part in parts if part["type"] == "image"]
 
 
-def parts_of(message: Message) -> list[dict[str, Any]]:
+def parts_of(message: MessageDict) -> list[dict[str, Any]]:
     """The content of a message as parts, also where it is a plain string."""
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -13,7 +13,7 @@ from data_recipes.conversion import convert, draw_digest
 from data_recipes.languages import language_of
 from data_recipes.mix import MixPart
 from data_recipes.pictures import PictureShelf
-from data_recipes.readers import Message, tidy
+from data_recipes.readers import MessageDict, tidy
 from data_recipes.row_buffer import RowBuffer
 from data_recipes.stream import Row, data_files, is_hub_id
 from vlm_eagle.data.conversation import BadRow
@@ -41,15 +41,9 @@ class Tally:
 
 
 class Gatherer:
-    """Takes the rows of one part of a mix.
+    """Takes the rows of part `number` of a mix into `buffer`, and their pictures into `folder`/images.
 
-    Args:
-        part: what to read.
-        number: of the part in its mix.
-        buffer: takes the conversations.
-        folder: the output folder; pictures go to `images/` in it.
-        images: folders to look for pictures in, before the source's own.
-        seed: of the draw.
+    `images` are folders to look for pictures in before the source's own; `seed` is that of the draw.
     """
 
     def __init__(self, part: MixPart, number: int, buffer: RowBuffer, folder: Path, images: list[str], seed: int):
@@ -95,7 +89,7 @@ class Gatherer:
             self.tally.dropped[NOT_DRAWN] += 1
 
 
-def _answers(messages: list[Message]) -> str:
+def _answers(messages: list[MessageDict]) -> str:
     answers = [message for message in messages if message["role"] == "assistant"]
     return "\n".join(part["text"] for message in answers for part in message["content"] if part["type"] == "text")
 

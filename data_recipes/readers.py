@@ -10,7 +10,7 @@ from typing import Any
 
 from vlm_eagle.data.conversation import BadRow
 
-Message = dict[str, Any]
+MessageDict = dict[str, Any]
 
 ROLES = {
     "system": "system",
@@ -24,7 +24,7 @@ _WEB_PAGE = re.compile(r'\s*<(div|p|ol|ul|pre)(\s+class="[^"]*")?>.*</(div|p|ol|
 _PLACEHOLDER = re.compile(r"[ \t]*\n?<image>\n?")
 
 
-def read_sharegpt(row: Any, source: str) -> list[Message]:
+def read_sharegpt(row: Any, source: str) -> list[MessageDict]:
     """The ShareGPT schema, text only: `{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}`.
 
     Its relatives are read too: `messages` or `conversation` for the list, `role` and `content` (EagleChat) or `text` for
@@ -36,7 +36,7 @@ def read_sharegpt(row: Any, source: str) -> list[Message]:
     return messages
 
 
-def read_llava(row: Any, source: str) -> list[Message]:
+def read_llava(row: Any, source: str) -> list[MessageDict]:
     """The LLaVA schema: ShareGPT's with `image`, one picture or a list, and `<image>` in the human's text where each belongs.
 
     Without any `<image>`, pictures go before the first question. Text-only rows have no `image`, or null.
@@ -59,7 +59,7 @@ def read_llava(row: Any, source: str) -> list[Message]:
     return messages
 
 
-def read_openai(row: Any, source: str) -> list[Message]:
+def read_openai(row: Any, source: str) -> list[MessageDict]:
     """OpenAI messages: `{"messages": [{"role": "user", "content": "..." or [parts]}, ...]}`, the form of our own data files.
 
     Parts are text, `{"type": "image_url", "image_url": {"url": data URL or path}}`, or Qwen's
@@ -75,7 +75,7 @@ def read_openai(row: Any, source: str) -> list[Message]:
     return messages
 
 
-def read_pairs(row: Any, source: str) -> list[Message]:
+def read_pairs(row: Any, source: str) -> list[MessageDict]:
     """ShareGPT-Chinese-English's schema: `{"conversation": [{"human": text, "assistant": text or null}, ...]}`."""
     messages = []
     for pair in message_items(row, ("conversation",), source):
@@ -85,12 +85,12 @@ def read_pairs(row: Any, source: str) -> list[Message]:
     return messages
 
 
-READERS: dict[str, Callable[[Any, str], list[Message]]] = {
+READERS: dict[str, Callable[[Any, str], list[MessageDict]]] = {
     "sharegpt": read_sharegpt, "llava": read_llava, "openai": read_openai, "pairs": read_pairs,
 }  # fmt: skip
 
 
-def tidy(messages: Sequence[Message], source: str) -> tuple[list[Message], list[str]]:
+def tidy(messages: Sequence[MessageDict], source: str) -> tuple[list[MessageDict], list[str]]:
     """Messages in the order of a conversation, [system] user assistant ..., and what had to be changed for it.
 
     Sources cut long conversations anywhere, so some open with an answer and some end with a question. Neighbouring messages
@@ -100,7 +100,7 @@ def tidy(messages: Sequence[Message], source: str) -> tuple[list[Message], list[
         BadRow: no answered question is left.
     """
     changes = []
-    joined: list[Message] = []
+    joined: list[MessageDict] = []
     for message in messages:
         if joined and joined[-1]["role"] == message["role"]:
             changes.append("turns joined")
@@ -158,7 +158,7 @@ def message_items(row: Any, keys: Sequence[str], source: str) -> list[dict]:
     return items
 
 
-def _sharegpt_messages(row: Any, source: str) -> list[Message]:
+def _sharegpt_messages(row: Any, source: str) -> list[MessageDict]:
     messages = []
     for item in message_items(row, ("conversations", "messages", "conversation"), source):
         text = next((item[key] for key in ("value", "content", "text") if key in item), None)
@@ -199,5 +199,5 @@ def _with_pictures(text: str, waiting: Iterator[dict[str, Any]]) -> Iterator[dic
             yield next(waiting)
 
 
-def _is_blank(message: Message) -> bool:
+def _is_blank(message: MessageDict) -> bool:
     return not any(part["type"] == "image" or part["text"].strip() for part in message["content"])

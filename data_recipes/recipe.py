@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from data_recipes.coco import read_coco, stream_coco
-from data_recipes.readers import READERS, Message
+from data_recipes.readers import READERS, MessageDict
 from data_recipes.stream import Row, rows
 
 _READERS = {**READERS, "coco": read_coco}
@@ -47,7 +47,7 @@ class Recipe:
     archives: tuple[str, ...] = ()
 
     @property
-    def read(self) -> Callable[[Any, str], list[Message]]:
+    def read(self) -> Callable[[Any, str], list[MessageDict]]:
         """Row and `file:row` -> messages; raises BadRow."""
         return _READERS[self.reader]
 
