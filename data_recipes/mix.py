@@ -137,11 +137,11 @@ def _scaled(mix: Mix, total: int | None) -> Mix:
     """The mix with `total` conversations in all, in its own proportions (largest remainders)."""
     if total is None:
         return mix
-    shares = [part.total for part in mix.parts]
-    if None in shares:
-        if len(shares) > 1:
+    shares = [part.total for part in mix.parts if part.total is not None]
+    if len(shares) < len(mix.parts):
+        if len(mix.parts) > 1:
             raise UserError(f"{mix.name} takes all of some sources, so it has no proportions to keep. Leave out --total.")
-        return replace(mix, parts=(replace(mix.parts[0], total=total),))
+        return replace(mix, parts=tuple(replace(part, total=total) for part in mix.parts))
     exact = [share * total / sum(shares) for share in shares]
     counts = [int(value) for value in exact]
     for i in sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])[: total - sum(counts)]:

@@ -57,13 +57,10 @@ class Recipe:
 
 
 def _load() -> dict[str, Recipe]:
-    entries = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
-    lists = ("languages", "files", "archives")
-    return {
-        name: Recipe(name=name, **{key: tuple(value) if key in lists else value for key, value in entry.items()})
-        for name, entry in entries.items()
-        if not name.startswith(".")
-    }
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
+    for entry in entries.values():
+        entry |= {key: tuple(entry[key]) for key in ("languages", "files", "archives") if key in entry}
+    return {name: Recipe(name=name, **entry) for name, entry in entries.items() if not name.startswith(".")}
 
 
 RECIPES: dict[str, Recipe] = _load()

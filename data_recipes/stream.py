@@ -214,12 +214,13 @@ def _csv_rows(file: str) -> Iterator[Numbered]:
 
 def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
-    options = {"batch_size": READ_AHEAD} if kind == ".parquet" else {}
+    options: dict[str, Any] = {"batch_size": READ_AHEAD} if kind == ".parquet" else {}
     try:
         table = datasets.load_dataset(TABLE_SUFFIXES[kind], data_files={"all": [file]}, split="all", streaming=True, **options)
         yield from enumerate(table.decode(False), 1)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:  # pyarrow's errors are ValueErrors
+    except (OSError, ValueError, DatasetGenerationError) as error:  # pyarrow's errors are ValueErrors
         raise UserError(f"{file}: cannot be read as {TABLE_SUFFIXES[kind]}: {error}") from None
 
 

@@ -76,7 +76,7 @@ def size_for(counts: Mapping[str, Tensor], forced: Sequence[int], overall: float
         every_language: wanted share of every language's.
         multiple: engines multiply faster with sizes that divide evenly.
     """
-    total = sum(counts.values())
+    total = _total(counts)
     order = ranked(total, forced)
     least = max(len(set(forced)), 1)
     for wanted, one in [(overall, total), *((every_language, language) for language in counts.values())]:
@@ -93,13 +93,13 @@ def choose_vocabulary(counts: Mapping[str, Tensor], size: int, forced: Sequence[
     Raises:
         UserError: `forced` are more, or not the target's.
     """
-    return DraftVocab.from_counts(sum(counts.values()), size, forced)
+    return DraftVocab.from_counts(_total(counts), size, forced)
 
 
 def coverages(counts: Mapping[str, Tensor], vocab: DraftVocab) -> dict[str, Any]:
     """Shares of the learned tokens that a vocabulary holds, `overall` and `by_language`."""
     by_language = {name: coverage(one, vocab) for name, one in counts.items()}
-    return {"overall": coverage(sum(counts.values()), vocab), "by_language": by_language}
+    return {"overall": coverage(_total(counts), vocab), "by_language": by_language}
 
 
 def compare(
@@ -122,6 +122,11 @@ def step_bytes(target: PretrainedConfig, size: int, dtype: str) -> tuple[int, in
     sizes = draft_sizes(Eagle3Config.for_target(target.get_text_config(), (0, 1, 2), size)).parts
     read = sum(parameters for part, parameters in sizes.items() if part != "fc")
     return sizes["lm_head"], read * DTYPE_BYTES[dtype]
+
+
+def _total(counts: Mapping[str, Tensor]) -> Tensor:
+    """(V,) how often each token is learned, in whatever language."""
+    return torch.stack(list(counts.values())).sum(0)
 
 
 def as_tensors(counts: Mapping[str, object]) -> dict[str, Tensor]:

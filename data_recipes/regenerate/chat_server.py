@@ -34,7 +34,7 @@ class ChatServer:
             Unanswered: it does not answer now.
             UserError: it answers, but cannot be used.
         """
-        models = _checked(self.quick_http.json, "/v1/models").get("data")
+        models: Any = _checked(self.quick_http.json, "/v1/models").get("data")
         try:
             names = [str(model["id"]) for model in models]
             self.model = self.config.target if self.config.target in names else names[0]

@@ -27,6 +27,7 @@ class InProcess:
 
     def __init__(self, config: RegenerateConfig):
         self.config = config
+        assert config.target is not None, "the options ask for a target or servers"
         pair = load_pair(config.target, config.draft, dtype=config.dtype)
         self.target, self.draft, target = pair.target, pair.draft, pair.target
         longest_prompt = target.config.max_position_embeddings - config.max_new_tokens

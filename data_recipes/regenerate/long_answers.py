@@ -57,9 +57,9 @@ def _with_wish(message: Message, seed: int) -> Message:
     is_chinese = bool(_CHINESE.search(text))
     wishes = _WISHES_ZH if is_chinese else _WISHES
     wish, parts = wishes[seed % len(wishes)], list(message.content)
-    at = next((i for i in reversed(range(len(parts))) if isinstance(parts[i], TextPart)), None)
-    if at is None:
-        return replace(message, content=(*parts, TextPart(wish)))
-    question, space = _SHORT.sub("", parts[at].text).rstrip(), "" if is_chinese else " "
-    parts[at] = TextPart(f"{question}{space}{wish}" if question else wish)
-    return replace(message, content=tuple(parts))
+    for i, part in reversed(list(enumerate(parts))):
+        if isinstance(part, TextPart):
+            question, space = _SHORT.sub("", part.text).rstrip(), "" if is_chinese else " "
+            parts[i] = TextPart(f"{question}{space}{wish}" if question else wish)
+            return replace(message, content=tuple(parts))
+    return replace(message, content=(*parts, TextPart(wish)))

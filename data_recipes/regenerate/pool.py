@@ -120,7 +120,7 @@ class ServerPool:
                     raise NoServer("The run is over.")
                 now = time.monotonic()
                 free = [state for state in self.states if not state.out_until]
-                if not free and now - self.gone_since > self.server_timeout:
+                if not free and self.gone_since is not None and now - self.gone_since > self.server_timeout:
                     raise NoServer(
                         f"No server has answered for {self.server_timeout:.0f} s. Start one again; the same command "
                         "then continues."

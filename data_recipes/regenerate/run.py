@@ -38,9 +38,11 @@ class AnswerSource(Protocol):
 
     def answers(self, dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
         """Every dialogue once, when it is over; those that were over before come back as they are."""
+        ...
 
     def summary(self) -> dict[str, Any]:
         """What else is worth reporting after the run."""
+        ...
 
 
 @dataclass
@@ -140,6 +142,7 @@ def _write_data(folder: Path, dataset: DialogueDataset, journal: AnswerJournal, 
     ):  # fmt: skip
         for key in dataset:
             result = journal[key]
+            assert result is not None, key
             counts.add(result)
             row = _train_row(dataset, result, folder, made_by) if result.is_kept else _failed_row(dataset, result)
             (train if result.is_kept else failed).write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -80,6 +80,7 @@ def collect(
             on_drop(i, error)
             continue
         conversation = preparation.dataset[i]
+        assert isinstance(conversation, Conversation), "a bad row has a reason"
         language = language_of(" ".join(answer_texts(conversation)))
         counts = found.counts.setdefault(language, np.zeros(vocab_size, np.int64))
         np.add.at(counts, row.token_ids, row.token_counts)
@@ -98,7 +99,7 @@ def collect(
 
 def summarise(found: DataStatistics, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
     """Everything that was counted, as one JSON object. `sizes` of the draft vocabulary are cut to the target's."""
-    total = sum(found.counts.values())
+    total = np.sum(list(found.counts.values()), axis=0)
     tokens, supervised = sum(found.lengths), sum(found.supervised)
     languages = sorted(found.languages.items(), key=lambda item: (-item[1]["supervised"], item[0]))
     counts = {name: torch.from_numpy(found.counts[name]) for name in dict(languages) or found.counts}

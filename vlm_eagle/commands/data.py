@@ -67,9 +67,7 @@ def _entry(console: Console, name: str, about: str, facts: str) -> None:
 
 
 def _parts(mix: Mix) -> str:
-    return ", ".join(
-        f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in mix.parts
-    )
+    return ", ".join(f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in mix.parts)
 
 
 def _describe(name: str) -> str:
