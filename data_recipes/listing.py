@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.padding import Padding
 
-from data_recipes.plan import Plan, load_mix, mix_names
-from data_recipes.sources import RECIPES
+from data_recipes.mix import Mix, load_mix, mix_names
+from data_recipes.recipe import RECIPES
 
 
 def show_all(console: Console) -> None:
@@ -14,8 +14,8 @@ def show_all(console: Console) -> None:
         _show(console, recipe.name, recipe.about, f"{recipe.origin or 'give --source'}; {recipe.licence}; {recipe.size}")
     console.print("[bold]Mixes[/bold]: several sources in given numbers")
     for name in mix_names():
-        plan = load_mix(name)
-        _show(console, name, plan.about, _parts(plan))
+        mix = load_mix(name)
+        _show(console, name, mix.about, _parts(mix))
     _show(console, "my_mix.yaml", "Your own: copy one of data_recipes/mixes/ and change it.")
 
 
@@ -27,8 +27,8 @@ def describe(name: str) -> str:
     """
     recipe = RECIPES.get(name)
     if recipe is None:
-        plan = load_mix(name)
-        return f"{plan.about} Parts: {_parts(plan)}."
+        mix = load_mix(name)
+        return f"{mix.about} Parts: {_parts(mix)}."
     languages = f"Languages: {', '.join(recipe.languages)}. " if recipe.languages else ""
     about = f"{recipe.about} Origin: {recipe.origin or 'your own'}. Licence: {recipe.licence}. Size: {recipe.size}. "
     return f"{about}{languages}Row: {recipe.schema}"
@@ -40,7 +40,5 @@ def _show(console: Console, name: str, *facts: str) -> None:
         console.print(Padding(text, (0, 0, 0, 6)), highlight=False)
 
 
-def _parts(plan: Plan) -> str:
-    return ", ".join(
-        f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in plan.parts
-    )
+def _parts(mix: Mix) -> str:
+    return ", ".join(f"{part.total:,} {part.recipe.name}" if part.total else f"all of {part.recipe.name}" for part in mix.parts)

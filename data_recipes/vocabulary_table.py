@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from data_recipes.vocabulary import Size
+from data_recipes.vocabulary import VocabularySize
 
 LANGUAGES = 5  # columns of the table
 
 
-def vocabulary_table(rows: Sequence[Size], languages: Sequence[str], chosen: int | None) -> Table:
+def vocabulary_table(rows: Sequence[VocabularySize], languages: Sequence[str], chosen: int | None) -> Table:
     """A row per size; `languages` are in the order of their columns, as far as there is room."""
     table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
     languages, rest = languages[:LANGUAGES], languages[LANGUAGES:]

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEVELS = (
     {"__init__"},  # vlm_eagle/__init__.py, which everything imports
-    {"records", "config", "errors", "packages", "provenance", "devices", "log"},
+    {"records", "config", "errors", "packages", "atomic", "provenance", "devices", "log", "safe_text"},
     {"data", "target", "draft"},
     {"training", "decoding"},
     {"interop"},
@@ -27,6 +27,13 @@ UNKNOWN = "a module whose name is only known at run time"
 PARTS = ("benchmarks", "lookup", "lossless", "methods", "scores", "timing", "reporting")  # of evaluation, lowest first
 # nobody else reaches sideways
 SAME_LEVEL = {("config", "errors"), ("devices", "errors"), ("packages", "errors"), ("provenance", "errors")}
+SAME_LEVEL |= {("provenance", "atomic")}
+    ("config", "errors"),
+    ("devices", "errors"),
+    ("packages", "errors"),
+    ("provenance", "errors"),
+    ("provenance", "atomic"),
+}
 SAME_LEVEL |= {("commands", "cli")}
 ONLY = {"target": {"records", "config", "errors"}, "cli": {"errors", "packages", "log"}}  # stricter than the levels
 

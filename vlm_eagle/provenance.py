@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vlm_eagle.atomic import atomic_path
 from vlm_eagle.errors import UserError
 
 _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "qwen-vl-utils")
@@ -23,17 +24,9 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Writes a file atomically; directly into a device such as /dev/stdout."""
-    if file.exists() and not file.is_file():
-        file.write_bytes(data)
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    """Writes atomically; directly into a device such as /dev/stdout."""
+    with atomic_path(file) as scratch:
         scratch.write_bytes(data)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def check_output(path: str | Path, *, folder: bool = False) -> None:

@@ -1,12 +1,10 @@
-"""How answers shall be written: the options of the command, checked."""
+"""The options of the command, checked."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from vlm_eagle.decoding.options import SamplingOptions, TreeOptions
 from vlm_eagle.errors import UserError
-
-Thinking = Literal["on", "off", "auto"]
 
 
 @dataclass(kw_only=True)
@@ -21,12 +19,11 @@ class RegenerateConfig(SamplingOptions, TreeOptions):
             serve several, and the processor that brings images to their final size before they are sent.
         draft: in this process: folder or hub id of a draft, which makes it faster and changes no answer.
         dtype: in this process: of the target; auto is the checkpoint's on a GPU and float32 on a CPU.
-        batch_size: in this process: conversations answered side by side.
+        batch_size: in this process: conversations answered at a time.
         concurrency: with servers: requests under way at a time, all servers together.
         max_new_tokens: longest answer, thoughts included.
         truncated_answers: what becomes of an answer that did not end within max_new_tokens: drop ends the conversation
-            before it,
-            for the target never wrote the end that training would show; keep marks it.
+            before it, since the target never wrote the end that training would show; keep marks it.
         samples: answers per prompt, drawn independently; more than one needs a temperature.
         thinking: for targets that can think before they answer; auto leaves it to the chat template.
         long_answers: share of the conversations with images whose questions about them ask for a long answer.
@@ -38,7 +35,7 @@ class RegenerateConfig(SamplingOptions, TreeOptions):
         tries: with servers: how often a request is sent before its conversation counts as failed.
         backoff: with servers: seconds before the second try, doubled before each further one, with chance added.
         server_timeout: with servers: seconds without any server before the run stops.
-        retry_failed: also ask again for what failed for good (a refused prompt, an empty answer).
+        retry_failed: also retry what failed for good (a refused prompt, an empty answer).
     """
 
     data: list[str]
@@ -52,7 +49,7 @@ class RegenerateConfig(SamplingOptions, TreeOptions):
     max_new_tokens: int = 2048
     truncated_answers: Literal["drop", "keep"] = "drop"
     samples: int = 1
-    thinking: Thinking = "off"
+    thinking: Literal["on", "off", "auto"] = "off"
     long_answers: float = 0.0
     seed: int = 0
     limit: int | None = None
@@ -64,8 +61,7 @@ class RegenerateConfig(SamplingOptions, TreeOptions):
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout")
-        for name in positive:
+        for name in ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be greater than 0, found {getattr(self, name)}.")
         if self.limit is not None and self.limit < 1:
@@ -80,16 +76,15 @@ class RegenerateConfig(SamplingOptions, TreeOptions):
             raise UserError(
                 "A server brings its own draft (scripts/serve_vllm.sh TARGET DRAFT). Leave out --draft or --server."
             )
-        sampling = self.sampling  # checks itself
-        if self.samples > 1 and sampling.temperature == 0:
+        if self.sampling.temperature == 0 and self.samples > 1:  # `sampling` checks itself
             raise UserError("Several samples of a greedy answer would all be the same. Give a --temperature above 0.")
 
     @property
     def enable_thinking(self) -> bool | None:
-        """As chat templates know it; None leaves it to them."""
+        """The chat template's variable; None leaves it to the template."""
         return {"on": True, "off": False, "auto": None}[self.thinking]
 
     def answering(self) -> dict[str, Any]:
-        """All that decides what an answer is, whoever writes it."""
+        """All options that decide what an answer is, whoever writes it."""
         names = ("max_new_tokens", "truncated_answers", "thinking", "long_answers", "seed")
         return {"sampling": asdict(self.sampling), **{name: getattr(self, name) for name in names}}

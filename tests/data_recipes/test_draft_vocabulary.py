@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_recipes import vocabulary_table
-from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, step_bytes, tokens_of_text
+from data_recipes.vocabulary import as_tensors, choose_vocabulary, compare, size_for, special_tokens, step_bytes, tokens_of_text
 from vlm_eagle.commands import vocabulary
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
@@ -35,7 +35,7 @@ def test_the_smallest_size_that_covers_enough(english, german, forced, multiple,
     def enough(size: int) -> bool:
         if size < max(len(set(forced)), 1):
             return False
-        vocab = choose(counts, size, forced)
+        vocab = choose_vocabulary(counts, size, forced)
         total = coverage(english + german, vocab) >= overall
         return total and all(coverage(one, vocab) >= every for one in counts.values())
 
@@ -74,7 +74,7 @@ def test_tokens_of_text_and_special_tokens(processor, tmp_path):
     assert "<|image_pad|>" not in special
     (tmp_path / "noise").write_bytes(b"\xff\xfe\x00")
     for name in ("noise", "none.txt"):
-        with pytest.raises(UserError, match="is no text"):
+        with pytest.raises(UserError, match="is not text"):
             tokens_of_text([tmp_path / name], tokenizer)
 
 

@@ -10,41 +10,28 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_recipes.build import build
+from data_recipes.build import BuildOptions, build
 from data_recipes.listing import describe, show_all
-from data_recipes.plan import make_plan
-from data_recipes.settings import Settings
+from data_recipes.mix import make_mix
 from vlm_eagle.cli import USAGE, run_cli
 from vlm_eagle.errors import UserError
 
 
-@dataclass
-class Config:
+@dataclass(kw_only=True)
+class Config(BuildOptions):
     """What to make, from where, and where to.
 
     Attributes:
         out: folder to make; it must not exist, and appears only when everything is in it.
         source: where the data is instead of the Hub: a file, a folder or another dataset's id; for a mix RECIPE=PLACE ...
         files: patterns of the files to read in the source, e.g. 'data/train-*.parquet'.
-        images: folders to look for pictures in, before the source's own.
         total: conversations to draw at random; a mix keeps its proportions.
-        limit: rows to read of each source, from its beginning, for a quick look.
-        held_out: share of conversations that go to held_out.jsonl; the same ones whatever the mix, its order and its seed.
-        similarity: from which similarity on two conversations count as near duplicates; 2 drops identical ones only.
-        seed: of the draw and of the order.
-        workers: processes.
     """
 
     out: str = ""
     source: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
     total: int | None = None
-    limit: int | None = None
-    held_out: float = 0.01
-    similarity: float = 0.8
-    seed: int = 0
-    workers: int = 2
 
 
 def start(argv: Sequence[str]) -> int:
@@ -69,9 +56,8 @@ def main(name: str, config: Config) -> int:
     """Makes it."""
     if not config.out:
         raise UserError("--out is missing: the folder to make.")
-    plan = make_plan(name, config.source, config.total, tuple(config.files))
-    settings = Settings(config.held_out, config.similarity, config.limit, config.seed, config.workers, config.images)
+    mix = make_mix(name, config.source, config.total, tuple(config.files))
     console = Console(markup=False)  # paths may hold brackets
-    build(plan, Path(config.out), settings, console)
+    build(mix, Path(config.out), config, console)
     console.print(f"{config.out}: train.jsonl, held_out.jsonl, rejected.jsonl, recipe.json", highlight=False)
     return 0

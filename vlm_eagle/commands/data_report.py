@@ -9,13 +9,13 @@ and used by training, and by the next report.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from data_recipes.report import SIZES
+from vlm_eagle.atomic import atomic_path
 from vlm_eagle.commands.options import PreparationOptions
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
@@ -46,10 +46,8 @@ class Config(PreparationOptions):
 
 def main(config: Config) -> None:
     """Counts, prints and writes."""
-    from data_recipes.report.page import render
-    from data_recipes.report.samples import shown
-    from data_recipes.report.statistics import collect
-    from data_recipes.report.summary import summarise
+    from data_recipes.report.page import render, shown_sample
+    from data_recipes.report.statistics import collect, summarise
     from data_recipes.report.tables import show
     from vlm_eagle.data.media import image_budget
     from vlm_eagle.target.load import read_config
@@ -59,14 +57,16 @@ def main(config: Config) -> None:
     dataset, collator = config.open(console)
     vocab_size = read_config(config.target).get_text_config().vocab_size
     out.mkdir(parents=True, exist_ok=True)
-    scratch = out / f".dropped.jsonl.{os.getpid()}"
-    with config.prepare(dataset, collator, console) as preparation, scratch.open("w") as file:
+    with (
+        config.prepare(dataset, collator, console) as preparation,
+        atomic_path(out / "dropped.jsonl") as scratch,
+        scratch.open("w") as file,
+    ):
 
         def drop(row: int, error: BadRow) -> None:
             file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
 
         found = collect(preparation, vocab_size, config.samples, config.seed, drop)
-    scratch.replace(out / "dropped.jsonl")
     summary = summarise(found, config.vocab_sizes)
     show(summary, console)
     about = {
@@ -74,7 +74,7 @@ def main(config: Config) -> None:
         "pixels of an image": "{:,} to {:,}".format(*image_budget(collator.vision)) if collator.vision else "no images",
     }  # fmt: skip
     chosen = [dataset[row] for row in found.chosen]
-    page = render(summary, [shown(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
+    page = render(summary, [shown_sample(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
     write_bytes(out / "report.html", page.encode())
     write_json(out / "report.json", summary | {"run": describe_run(config=asdict(config))})
     console.print(f"Report: {out / 'report.html'}", highlight=False)

@@ -65,7 +65,7 @@ class Config(PreparationOptions):
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
     from data_recipes.report.statistics import collect
-    from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+    from data_recipes.vocabulary import as_tensors, choose_vocabulary, compare, size_for, special_tokens, tokens_of_text
     from data_recipes.vocabulary_table import vocabulary_table
     from vlm_eagle.data.preparation import nothing_to_learn
     from vlm_eagle.draft.vocab import write_vocabulary
@@ -104,6 +104,6 @@ def main(config: Config) -> None:
             "run": describe_run(config=asdict(config)),
         }  # fmt: skip
         assert chosen is not None
-        vocab = choose(counts, chosen, forced)
+        vocab = choose_vocabulary(counts, chosen, forced)
         write_vocabulary(Path(config.out), vocab, **about)
         console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)

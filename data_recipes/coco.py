@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_recipes.readers.turns import Picture, Turn, text_of
-from data_recipes.recipe import Recipe
+from data_recipes.readers import MessageDict, check_object, image_part, text_part
 from data_recipes.stream import JSON_SUFFIXES, Row, data_files, file_rows, name_of
 from vlm_eagle.data.conversation import BadRow
 
@@ -24,36 +23,26 @@ QUESTIONS = (
 )
 
 
-def stream(
-    source: str | Path, split: str = "train", *, config: str | None = None, files: tuple[str, ...] = ()
-) -> Iterator[Row]:
+def stream_coco(source: str | Path, split: str = "train", *, files: tuple[str, ...] = ()) -> Iterator[Row]:
     """One row per image, with its captions; an annotation whose image is not in the table is a BadRow."""
-    for file in data_files(source, split, config=config, files=files):
+    for file in data_files(source, split, files=files):
         name = name_of(file, source)
         yield from _joined(file, name) if Path(file).suffix in JSON_SUFFIXES else file_rows(file, name)
 
 
-def read(row: Any, source: str) -> list[Turn]:
-    """A question and, as its answer, the longest caption.
-
-    Raises:
-        BadRow: the row has no picture or no caption.
-    """
-    if not isinstance(row, dict):
-        raise BadRow(source, "not an object", f"expected a JSON object, found {type(row).__name__}")
+def read_coco(row: Any, source: str) -> list[MessageDict]:
+    """A question and, as its answer, the longest caption; BadRow if the row has no picture or no caption."""
+    check_object(row, source)
     captions = row.get("captions", row.get("answer"))
     if not isinstance(captions, list) or not captions:
         raise BadRow(source, "no caption", "the image has no caption")
     picture = row.get("image", row.get("file_name"))
     if picture is None:
         raise BadRow(source, "image missing", "the row names no image")
-    caption = max((text_of(caption, source) for caption in captions), key=len)
-    return [Turn("user", (Picture(picture), _question(caption))), Turn("assistant", (caption,))]
-
-
-def _question(caption: str) -> str:
-    digest = hashlib.sha256(caption.encode("utf-8", "replace")).digest()
-    return QUESTIONS[digest[0] % len(QUESTIONS)]
+    answer = max((text_part(caption, source) for caption in captions), key=lambda part: len(part["text"]))
+    digest = hashlib.sha256(answer["text"].encode("utf-8", "replace")).digest()
+    question = text_part(QUESTIONS[digest[0] % len(QUESTIONS)], source)
+    return [{"role": "user", "content": [image_part(picture), question]}, {"role": "assistant", "content": [answer]}]
 
 
 def _joined(file: str, name: str) -> Iterator[Row]:
@@ -68,26 +57,7 @@ def _joined(file: str, name: str) -> Iterator[Row]:
     for source, row in file_rows(file, f"{name}:images", "images"):
         known = isinstance(row, dict) and isinstance(row.get("id"), int | str)
         yield source, {"image": row.get("file_name"), "captions": captions.pop(row["id"], [])} if known else row
+    source = f"{name}:annotations"
     for image in captions:
-        source = f"{name}:annotations"
-        yield (
-            source,
-            BadRow(source, "image missing", f"annotations of image {str(image)[:40]}, which is not in the table of images"),
-        )
-
-
-RECIPES = (
-    Recipe(
-        name="coco-captions",
-        about="Photographs with short captions (COCO 2017); a prompt for descriptions once answers are regenerated.",
-        origin="",
-        licence="CC BY 4.0 for the captions; pictures under Flickr's terms",
-        size="118,287 training images, 591,753 captions",
-        schema='{"images": [{"id": 9, "file_name": "000000000009.jpg"}], "annotations": [{"image_id": 9, "caption": text}]}',
-        languages=("en",),
-        modality="pictures",
-        read=read,
-        files=("**/captions_train*.json",),
-        stream=stream,
-    ),
-)
+        detail = f"annotations of image {str(image)[:40]}, which is not in the table of images"
+        yield source, BadRow(source, "image missing", detail)

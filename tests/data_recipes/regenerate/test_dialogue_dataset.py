@@ -3,8 +3,8 @@
 import pytest
 from own_chats import mixed_rows, turns, write
 
-from data_recipes.regenerate.asks import Asks
 from data_recipes.regenerate.config import RegenerateConfig
+from data_recipes.regenerate.dataset import DialogueDataset
 from data_recipes.regenerate.dialogue import text_of
 from data_recipes.regenerate.long_answers import ask_for_long_answers
 from vlm_eagle.data.conversation import parse_conversation
@@ -16,7 +16,7 @@ def config(data, **more):
 
 
 def asks(tmp_path, rows, **more):
-    return Asks(config(write(tmp_path / "data.jsonl", rows), **more))
+    return DialogueDataset(config(write(tmp_path / "data.jsonl", rows), **more))
 
 
 def questions(dialogue):
@@ -38,9 +38,9 @@ def test_every_sample_of_every_row_has_its_own_seed(tmp_path):
 def test_bad_rows_are_over_before_they_begin(tmp_path):
     all_ = asks(tmp_path, ["{", {"messages": []}, {"id": "ok", "messages": turns("hi")}])
     first, second, third = (all_[key] for key in all_)
-    assert (first.is_over, first.outcome.reason) == (True, "bad JSON")
-    assert (second.outcome.reason, third.is_over) == ("no messages", False)
-    assert first.outcome.id == f"{tmp_path}/data.jsonl:1"
+    assert (first.is_over, first.result.reason) == (True, "bad JSON")
+    assert (second.result.reason, third.is_over) == ("no messages", False)
+    assert first.result.id == f"{tmp_path}/data.jsonl:1"
 
 
 def test_the_limit_takes_the_first_rows(tmp_path):
