@@ -14,7 +14,7 @@ LEVELS = (
     {"data", "target", "draft"},
     {"training", "decoding"},
     {"interop"},
-    {"demo"},
+    {"demo", "doctor"},
     {"data_recipes"},
     {"api", "evaluation"},
     {"cli", "commands"},

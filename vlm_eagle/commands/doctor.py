@@ -3,7 +3,7 @@
     vlm-eagle doctor
     vlm-eagle doctor --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --prompts my_prompts.jsonl --json doctor.json
 
-The exit code is 0 for a healthy draft, 1 if problems were found, 2 if it cannot be examined.
+The exit code is 0 without problems, 1 if problems were found, 2 if it cannot be examined.
 """
 
 import json
@@ -22,10 +22,9 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json
 
 if TYPE_CHECKING:
-    from vlm_eagle.interop.doctor.raw_draft import RawDraft
-    from vlm_eagle.interop.doctor.report import Report
+    from vlm_eagle.doctor.raw_draft import RawDraft
+    from vlm_eagle.doctor.report import Report
 
-_ILL = 1  # exit code
 _DEMO_START = 300_000  # demo samples that nothing was trained on
 _QUESTIONS = (
     "Explain in three sentences how a rainbow forms.",
@@ -76,10 +75,10 @@ class Config:
 
 def main(config: Config) -> int:
     """Prints the report and writes it; the exit code is that of the examination."""
-    from vlm_eagle.interop.doctor.examination import examine
-    from vlm_eagle.interop.doctor.raw_draft import read_raw
-    from vlm_eagle.interop.doctor.report import Report
-    from vlm_eagle.interop.doctor.target_facts import TargetFacts
+    from vlm_eagle.doctor.diagnose import examine
+    from vlm_eagle.doctor.raw_draft import read_raw
+    from vlm_eagle.doctor.report import Report
+    from vlm_eagle.doctor.target_facts import TargetFacts
     from vlm_eagle.target.load import read_config
 
     if config.json:
@@ -92,12 +91,12 @@ def main(config: Config) -> int:
     Console().print(report)
     if config.json:
         write_json(Path(config.json), {"run": describe_run(config=asdict(config)), **report.to_json()})
-    return 0 if report.healthy else _ILL
+    return int(report.problems_found)
 
 
 def _measured(config: Config, draft: "RawDraft", run: dict[str, Any]) -> "Report":
     from vlm_eagle.devices import model_dtype, named_device
-    from vlm_eagle.interop.doctor.examination import diagnose
+    from vlm_eagle.doctor.diagnose import diagnose
     from vlm_eagle.target.load import load_target
 
     device = named_device(config.device)

@@ -1,8 +1,8 @@
-"""Counting what a draft gets right, and telling whether one reading of it fits better than another.
+"""Counts what a draft gets right, and tells whether one interpretation of it fits better than another.
 
-Acceptance alone is a blunt instrument: of a well-trained pair, capturing a neighbouring layer may cost a few percent. How
-probable the draft finds the target's tokens moves much more, so readings are compared by log-likelihood, prompt by prompt. A
-wrong reading can pass for a better one only by being less sure of itself; every reading therefore has its best temperature.
+Acceptance alone is too blunt: of a well-trained pair, capturing a neighbouring layer may cost a few percent. The probability of
+the target's tokens moves much more, so interpretations are compared by log-likelihood, prompt by prompt. A wrong one could pass
+for a better one only by being less sure of itself; so each is scored at its best temperature.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
-# A draft below either is ill. Healthy ones: the demo's 0.87 and 5.4; weak published ones 0.40 and 1.6.
+# A draft below either is degraded. For comparison: the demo's draft 0.87 and 5.4; weak published ones 0.40 and 1.6.
 LEAST_FIRST, LEAST_LENGTH = 0.4, 1.6
 
 
@@ -68,7 +68,7 @@ class Acceptance:
 
 @dataclass
 class Measured:
-    """One reading on all cases, in order."""
+    """One interpretation on all cases, in order."""
 
     cases: list[Acceptance]
 
@@ -90,7 +90,7 @@ class Measured:
         return sums[:, best] / counts
 
     def gain_over(self, other: "Measured") -> tuple[float, float]:
-        """(nats per token, in standard errors over prompts) by which this reading is better than the other."""
+        """(nats per token, in standard errors over prompts) by which this interpretation is better than the other."""
         gains = (self.scores - other.scores).nan_to_num(-100.0)
         spread = gains.std() if len(gains) > 1 else gains.new_tensor(torch.inf)
         return float(gains.mean()), float(gains.mean() / (spread / len(gains) ** 0.5 + 1e-6))

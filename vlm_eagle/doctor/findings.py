@@ -1,4 +1,4 @@
-"""What the doctor says: one finding per fault, each with its reason and its remedy."""
+"""What the doctor reports: one finding per fault, with its reason and its remedy."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,12 +13,12 @@ class Finding:
 
     Attributes:
         code: its name, stable over versions, for scripts.
-        severity: notes do not make a draft ill.
+        severity: notes are not problems.
         what: what is wrong, with both numbers.
         why: what it does to serving.
         fix: what to do.
-        reading: name of the other reading of the draft that would be right if this fault is one (`readings/mistakes.py`); its
-            acceptance decides whether a doubtful finding stands.
+        interpretation: name of the misconfiguration (`misconfigurations.py`) whose interpretation is right if this fault is
+            real; measuring it settles doubtful findings.
         doubtful: the draft may have been made like this on purpose; measuring tells.
         measured: what measuring said about it.
     """
@@ -28,13 +28,13 @@ class Finding:
     what: str
     why: str
     fix: str
-    reading: str | None = None
+    interpretation: str | None = None
     doubtful: bool = False
     measured: str = ""
 
     @property
     def counts(self) -> bool:
-        """Whether it makes the draft ill."""
+        """Whether it is a problem."""
         return self.severity != "note"
 
 

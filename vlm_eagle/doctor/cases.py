@@ -1,4 +1,4 @@
-"""What the doctor measures with: the target's own greedy answers, and all the states that a reading of the draft may want."""
+"""What the doctor measures with: the target's own greedy answers, and every hidden state that an interpretation may need."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

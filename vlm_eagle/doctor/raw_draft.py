@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from vlm_eagle.doctor.findings import Finding, error, warning
 from vlm_eagle.draft.files import CONFIG, fetch, read_json, read_safetensors
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor.findings import Finding, error, warning
 from vlm_eagle.interop.layouts.tensor_files import native_name
 
 _LARGEST = 1e300  # of a number; JSON also holds infinities, NaN and integers that no float does

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from healthy import PROMPTS, train_by_heart
+from by_heart import PROMPTS, train_by_heart
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands import doctor
@@ -30,10 +30,10 @@ def test_exit_codes_and_report(folder, capsys):
     bad.write_text("{\n")
     assert examine(folder, "--prompts", str(folder / "prompts.jsonl"), str(bad)) == 0
     shown = capsys.readouterr().out
-    assert "Healthy." in shown
+    assert "No problems found." in shown
     assert "Skipped prompts: 1 bad JSON." in shown
     report = json.loads((folder / "report.json").read_text())
-    assert (report["healthy"], report["findings"], report["diagnosis"]) == (True, [], [])
+    assert (report["problems_found"], report["findings"], report["diagnosis"]) == (False, [], [])
     assert report["skipped"] == {"bad JSON": 1}
     assert len(report["as_written"]["by_position"]) == 7
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.demo import mix
+from vlm_eagle.doctor.cases import extended
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.interop.doctor.readings.cases import extended
 from vlm_eagle.training.optim import build_optimizers, clip_gradients
 from vlm_eagle.training.ttt import ttt_loss
 

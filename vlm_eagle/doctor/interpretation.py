@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlm_eagle.config import ImageInputs
-from vlm_eagle.interop.doctor.raw_draft import RawDraft, as_number
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle.doctor.raw_draft import RawDraft, as_number
+from vlm_eagle.doctor.target_facts import TargetFacts
 
 Rotary = Literal["halves", "pairs"]
 Positions = Literal["index", "mrope", "mrope-chunked"]
@@ -13,7 +13,7 @@ Ids = Literal["offset", "absolute", "t2d", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Interpretation:
     """How tensors, tokens and states are put together. The defaults are the native layout.
 
     Attributes:
@@ -69,13 +69,13 @@ class Reading:
     own_embedding: bool = False
 
 
-def as_written(draft: RawDraft, facts: TargetFacts, image_inputs: ImageInputs = "token") -> Reading:
+def as_written(draft: RawDraft, facts: TargetFacts, image_inputs: ImageInputs = "token") -> Interpretation:
     """What engines make of the draft's config.json. Values that are missing, or that the tensors refute, are taken from the
     tensors and the target: the static checks have named them, and the rest of the draft should still be examined."""
     rows = (draft.shape("midlayer.self_attn.q_proj.weight") or (0, 0))[0]
     kv_rows = (draft.shape("midlayer.self_attn.k_proj.weight") or (0, 0))[0]
     head_dim = _head_dim(draft, facts, rows)
-    return Reading(
+    return Interpretation(
         layer_ids=tuple(sorted(set(layer_ids(draft.config) or facts.engine_ids))),  # as vLLM takes them
         heads=max(rows // head_dim, 1),
         kv_heads=max(kv_rows // head_dim, 1),
