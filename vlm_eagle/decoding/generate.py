@@ -128,7 +128,7 @@ def _note(answer: Generation, piece: list[int], proposed: int, depth: int) -> No
     accepted = min(proposed, len(piece))
     answer.tokens += piece
     answer.drafted += [i < accepted for i in range(len(piece))]
-    answer.stats.record(accepted=accepted, tokens=len(piece), depth=depth)
+    answer.stats.record(accepted=accepted, tokens=len(piece), depth=depth, uncut=proposed)
 
 
 def _check_length(target: Target, prompts: Batch, max_new_tokens: int) -> None:

@@ -1,7 +1,7 @@
 """How the shipped demo target is made: a Qwen3-VL in every mechanism, 8 million parameters in size.
 
 `build` makes the untrained model with its processor, `train` teaches it the demo tasks. `scripts/dev/make_demo_target.py` runs
-both, and `look.py` measures on held-out scenes whether it sees; the result that was kept lies in `vlm_eagle/demo/target/`.
+both, and `vision_eval.py` measures on held-out scenes whether it sees; the result is in `vlm_eagle/demo/target/`.
 """
 
 import json

@@ -6,6 +6,7 @@ from vlm_eagle.doctor.findings import Finding, error, note, warning
 from vlm_eagle.doctor.interpretation import ids_under, layer_ids, mrope, theta
 from vlm_eagle.doctor.raw_draft import RawDraft
 from vlm_eagle.doctor.target_facts import TargetFacts
+from vlm_eagle.interop.conventions import DEFAULT_ROPE_THETA, inputs_of
 
 _BOTH = "Write input ids v at the top level and v - 1 inside eagle_config."
 
@@ -42,9 +43,9 @@ def _check_keys(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
     """vLLM reads the top-level key as inputs, SGLang the nested one as outputs."""
     top, nested = ids_under(draft.config), ids_under(draft.config.get("eagle_config"))
     default = list(facts.engine_ids)
-    if top and nested and tuple(i + 1 for i in nested) != top:
+    if top and nested and inputs_of(nested) != top:
         same = " The two keys hold the same numbers, but count differently." if top == nested else ""
-        what = f"vLLM would capture the inputs of layers {list(top)}, SGLang those of {[i + 1 for i in nested]}.{same}"
+        what = f"vLLM would capture the inputs of layers {list(top)}, SGLang those of {list(inputs_of(nested))}.{same}"
         why = "The top-level key counts inputs of layers, the nested one outputs, which is one less."
         yield error("layer-ids-convention", what, why, _BOTH, interpretation="ids-nested")
     elif not top and not nested:
@@ -52,7 +53,7 @@ def _check_keys(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
         why = "If training took others, acceptance suffers and nothing says so."
         if facts.default_ids != facts.engine_ids:
             yield warning("layer-ids-missing", what, why, _BOTH, interpretation="ids-default", doubtful=True)
-    elif not (top and nested) and (top or tuple(i + 1 for i in nested or ())) != facts.engine_ids:
+    elif not (top and nested) and (top or inputs_of(nested or ())) != facts.engine_ids:
         engine, key = ("SGLang", "nested") if top else ("vLLM", "top-level")
         what = f"The {key} list of aux layer ids is missing; {engine} then captures {default}."
         yield warning("layer-ids-missing", what, "The draft was trained on other layers.", _BOTH)
@@ -63,7 +64,7 @@ def check_positions(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
     base, context, settings = theta(draft), draft.number("max_position_embeddings"), mrope(draft)
     why = "The draft's attention turns at other speeds than it was trained with."
     if base is None:
-        what = f"config.json has no rope_theta; engines take 10000, the target's is {facts.theta:g}."
+        what = f"config.json has no rope_theta; engines take {DEFAULT_ROPE_THETA:g}, the target's is {facts.theta:g}."
         yield error("rope-theta", what, why, f"Write rope_theta {facts.theta:g}.", interpretation="theta-10000", doubtful=True)
     elif base != facts.theta:
         what = f"rope_theta is {base:g}, the target's is {facts.theta:g}."

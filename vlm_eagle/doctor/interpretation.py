@@ -6,6 +6,7 @@ from typing import Literal
 from vlm_eagle.config import ImageInputs
 from vlm_eagle.doctor.raw_draft import RawDraft, as_number
 from vlm_eagle.doctor.target_facts import TargetFacts
+from vlm_eagle.interop.conventions import LAYER_IDS, inputs_of
 
 Rotary = Literal["halves", "pairs"]
 Positions = Literal["index", "mrope", "mrope-chunked"]
@@ -93,12 +94,12 @@ def as_written(draft: RawDraft, facts: TargetFacts, image_inputs: ImageInputs = 
 
 def layer_ids(config: dict) -> tuple[int, ...] | None:
     """The aux layer ids of a config.json in the input convention, top-level key first, as vLLM reads it."""
-    return ids_under(config) or (tuple(i + 1 for i in nested) if (nested := ids_under(config.get("eagle_config"))) else None)
+    return ids_under(config) or (inputs_of(nested) if (nested := ids_under(config.get("eagle_config"))) else None)
 
 
 def ids_under(config: object) -> tuple[int, ...] | None:
     """The list of ids directly in an object, whatever its convention; None if there is none of integers."""
-    ids = config.get("eagle_aux_hidden_state_layer_ids") if isinstance(config, dict) else None
+    ids = config.get(LAYER_IDS) if isinstance(config, dict) else None
     if not isinstance(ids, list) or not ids or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
         return None
     return tuple(ids)

@@ -7,6 +7,7 @@ from itertools import permutations
 from vlm_eagle.doctor.interpretation import Interpretation, ids_under
 from vlm_eagle.doctor.raw_draft import RawDraft
 from vlm_eagle.doctor.target_facts import TargetFacts
+from vlm_eagle.interop.conventions import DEFAULT_ROPE_THETA, inputs_of
 
 _RETRAIN = "Train again with the right alignment: row i takes h_i and the embedding of x_{i+1} and predicts x_{i+2}."
 
@@ -76,7 +77,7 @@ def _layers(base: Interpretation, draft: RawDraft, facts: TargetFacts) -> Iterat
     choices = {
         "ids-down": (tuple(i - 1 for i in ids), "the aux layer ids are one too high"),
         "ids-up": (tuple(i + 1 for i in ids), "the aux layer ids are one too low"),
-        "ids-nested": (tuple(i + 1 for i in nested or ()), "the nested aux layer ids are right, the top-level ones are wrong"),
+        "ids-nested": (inputs_of(nested or ()), "the nested aux layer ids are right, the top-level ones are wrong"),
         "ids-default": (facts.default_ids, "the draft was trained on the default layers of its trainer"),
         "ids-engine": (facts.engine_ids, "the draft was trained on the engines' default layers"),
     }
@@ -110,7 +111,7 @@ def _states(base: Interpretation, draft: RawDraft, facts: TargetFacts) -> Iterat
 
 
 def _positions(base: Interpretation, draft: RawDraft, facts: TargetFacts) -> Iterator[Misconfiguration]:
-    for name, theta in (("theta-target", facts.theta), ("theta-10000", 1e4), ("theta-1000000", 1e6)):
+    for name, theta in (("theta-target", facts.theta), ("theta-10000", DEFAULT_ROPE_THETA), ("theta-1000000", 1e6)):
         what = f"the draft was trained with rope_theta {theta:g}, its config.json says {base.theta:g}"
         yield Misconfiguration(name, replace(base, theta=theta), what, f"Write rope_theta {theta:g} into config.json.")
     if facts.mrope_section:

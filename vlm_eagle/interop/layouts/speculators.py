@@ -12,7 +12,8 @@ from torch import Tensor
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.layouts.flat import FLAGS, IDS
+from vlm_eagle.interop.conventions import LAYER_IDS
+from vlm_eagle.interop.layouts.flat import FLAGS
 
 VERSION = "0.9.0"  # the one whose form is written
 
@@ -47,7 +48,7 @@ def from_speculators(row: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     if row.get("norm_before_residual") is None:
         notes.append("norm_before_residual is not given: taken as true, as vLLM does (the speculators package takes false)")
         row = {**row, "norm_before_residual": True}
-    kept = {key: row[key] for key in (*FLAGS, IDS, "draft_vocab_size", "target_hidden_size") if key in row}
+    kept = {key: row[key] for key in (*FLAGS, LAYER_IDS, "draft_vocab_size", "target_hidden_size") if key in row}
     return {**layer, **kept, "tie_word_embeddings": False}
 
 
@@ -84,7 +85,7 @@ def speculators_json(config: Eagle3Config, verifier: Verifier, speculative_token
         "transformer_layer_config": layer,
         "draft_vocab_size": config.draft_vocab_size,
         "target_hidden_size": config.target_hidden_size,
-        "eagle_aux_hidden_state_layer_ids": list(config.aux_layer_ids),
+        LAYER_IDS: list(config.aux_layer_ids),
         "norm_before_residual": config.norm_before_residual,
         "norm_before_fc": config.norm_before_fc,
         "fc_norm": config.fc_norm,
