@@ -16,7 +16,7 @@ CHAT_TEMPLATE = (Path(__file__).parent / "target" / "chat_template.jinja").read_
 
 
 def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """A Qwen2Tokenizer (its normaliser, pre-tokeniser and decoder) with at most `vocab_size` tokens learnt from `corpus`.
+    """A Qwen2Tokenizer (its normaliser, pre-tokeniser and decoder) with at most `vocab_size` tokens learned from `corpus`.
 
     Tokens are at most 12 bytes, that is four Chinese characters: without a limit a template's whole phrase becomes one
     token and there is nothing left to draft.

@@ -16,7 +16,7 @@ LEAST_FIRST, LEAST_LENGTH = 0.4, 1.6
 
 
 @dataclass
-class Acceptance:
+class GuessCounts:
     """Counts over rows, by position.
 
     Attributes:
@@ -43,7 +43,7 @@ class Acceptance:
 
     @property
     def length(self) -> float:
-        """The acceptance length that a chain of so many guesses would have, bonus included."""
+        """The acceptance length of a chain of this many guesses, bonus token included."""
         return 1.0 + sum(self.by_position)
 
     @property
@@ -56,26 +56,26 @@ class Acceptance:
         """Whether so little is accepted that something must be wrong."""
         return self.first < LEAST_FIRST or self.length < LEAST_LENGTH
 
-    def __add__(self, other: "Acceptance") -> "Acceptance":
+    def __add__(self, other: "GuessCounts") -> "GuessCounts":
         if not self.rows or not other.rows:
             return self if self.rows else other
         rows, right = (
             [a + b for a, b in zip(ours, theirs, strict=True)]
             for ours, theirs in ((self.rows, other.rows), (self.right, other.right))
         )
-        return Acceptance(rows, right, self.certainty + other.certainty, self.log_likelihood + other.log_likelihood)
+        return GuessCounts(rows, right, self.certainty + other.certainty, self.log_likelihood + other.log_likelihood)
 
 
 @dataclass
 class Measured:
     """One interpretation on all cases, in order."""
 
-    cases: list[Acceptance]
+    cases: list[GuessCounts]
 
     @property
-    def total(self) -> Acceptance:
+    def total(self) -> GuessCounts:
         """Over all cases."""
-        return sum(self.cases, Acceptance())
+        return sum(self.cases, GuessCounts())
 
     def of(self, chosen: list[bool]) -> "Measured":
         """Of some of the cases."""

@@ -82,7 +82,7 @@ def check_vocabularies(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]
         yield error("d2t-size", what, "Every draft token needs its target token.", "Export both from the same checkpoint.")
     if t2d and t2d[0] != facts.vocab_size:
         what = f"t2d has {t2d[0]} entries, the target has {facts.vocab_size} tokens."
-        yield error("t2d-size", what, "It says of every target token whether the draft can say it.", "Make it anew from d2t.")
+        yield error("t2d-size", what, "It marks every target token that the draft can propose.", "Rebuild it from d2t.")
     if head and head[0] < facts.vocab_size and not d2t:
         what = f"lm_head has {head[0]} rows for {facts.vocab_size} tokens, and there is no d2t."
         why = "Without the map the draft's words are taken for the first token ids."

@@ -10,7 +10,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass
 class Finding:
-    """One fault.
+    """One fault, or one fact worth knowing.
 
     Attributes:
         code: its name, stable over versions, for scripts.

@@ -1,4 +1,4 @@
-"""One way to read a draft: everything about it that tensors do not say and that people get wrong."""
+"""One interpretation of a draft: everything that its tensors do not determine and that is often wrong."""
 
 from dataclasses import dataclass
 from typing import Literal

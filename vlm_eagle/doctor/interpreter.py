@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlm_eagle.doctor.acceptance import TEMPERATURES, Acceptance
+from vlm_eagle.doctor.acceptance import TEMPERATURES, GuessCounts
 from vlm_eagle.doctor.cases import Case
 from vlm_eagle.doctor.interpretation import Interpretation
 from vlm_eagle.doctor.rotary import angles, rotate
@@ -36,7 +36,7 @@ class Interpreter:
         )
 
     @torch.no_grad()
-    def __call__(self, interpretation: Interpretation, case: Case, steps: int) -> Acceptance:
+    def __call__(self, interpretation: Interpretation, case: Case, steps: int) -> GuessCounts:
         """How far the draft's guesses agree with the answer, from every row of it that decoding could draft from."""
         total = len(case.ids)
         rows = torch.arange(
@@ -45,11 +45,11 @@ class Interpreter:
         if not self.can(interpretation, case) or not len(rows):
             counts = [max(len(rows) - k, 0) for k in range(steps)]
             blind = torch.full((len(TEMPERATURES),), -sum(counts) * math.log(len(self.embedding)))
-            return Acceptance(counts, [0] * steps, log_likelihood=blind)
+            return GuessCounts(counts, [0] * steps, log_likelihood=blind)
         run = _Run(self, interpretation, case, rows)
         targets = self.target_ids(interpretation)
         right = torch.ones_like(rows, dtype=torch.bool)
-        result = Acceptance()
+        result = GuessCounts()
         for k in range(steps):
             logits = run.step(k)
             there = rows + interpretation.ahead + k < total
@@ -75,17 +75,17 @@ class Interpreter:
 
 
 def _log_likelihood(logits: Tensor, targets: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
-    """(temperatures,) summed over rows. A token that the draft cannot say counts as a blind guess."""
+    """(temperatures,) summed over rows. A token outside the draft vocabulary counts as a blind guess."""
     if not len(logits):
         return torch.zeros(len(TEMPERATURES))
     hit = targets == wanted[:, None]
-    own, sayable = hit.float().argmax(1, keepdim=True), hit.any(1)
+    own, in_vocabulary = hit.float().argmax(1, keepdim=True), hit.any(1)
     blind = -math.log(vocabulary)
     rows = []
     for temperature in TEMPERATURES:
         scaled = logits / temperature
-        said = (scaled.gather(1, own) - scaled.logsumexp(1, keepdim=True))[:, 0]
-        rows.append(said.where(sayable, said.new_tensor(blind)).sum())
+        log_probs = (scaled.gather(1, own) - scaled.logsumexp(1, keepdim=True))[:, 0]
+        rows.append(log_probs.where(in_vocabulary, log_probs.new_tensor(blind)).sum())
     return torch.stack(rows).cpu()
 
 
@@ -117,9 +117,9 @@ class _Run:
         residual = normed if self.interpretation.norm_before_residual else hidden
         x = residual[asking] + self._attention(a, rows, asking, k)
         y = x + self._mlp(self._norm(x, "midlayer.post_attention_layernorm"))
-        said = self._norm(y, "norm")
-        self.hidden = said if self.interpretation.norm_output else y
-        return said @ (self.interpreter.head if self.interpretation.tied else self.w["lm_head.weight"]).T
+        normed_output = self._norm(y, "norm")
+        self.hidden = normed_output if self.interpretation.norm_output else y
+        return normed_output @ (self.interpreter.head if self.interpretation.tied else self.w["lm_head.weight"]).T
 
     def _fuse(self) -> Tensor:
         """(T, D)"""

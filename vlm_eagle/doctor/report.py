@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vlm_eagle.doctor.acceptance import Acceptance
+from vlm_eagle.doctor.acceptance import GuessCounts
 from vlm_eagle.doctor.findings import Finding
 from vlm_eagle.doctor.search import Search, Tried
 
@@ -23,7 +23,7 @@ class Report:
     Attributes:
         findings: static ones first.
         search: what measuring found; None when nothing was measured.
-        coverage: share of the answers' tokens that the draft can say.
+        coverage: share of the answers' tokens that are in the draft vocabulary.
         groups: kind of prompt -> which cases are of it.
         skipped: reason -> prompts that could not be used.
         unmeasured: why nothing was measured.
@@ -113,11 +113,11 @@ class Report:
         return table
 
 
-def _cells(acceptance: Acceptance) -> list[str]:
+def _cells(acceptance: GuessCounts) -> list[str]:
     return [*(f"{p:.2f}" for p in acceptance.by_position), f"{acceptance.length:.2f}"]
 
 
-def _numbers(acceptance: Acceptance) -> dict[str, Any]:
+def _numbers(acceptance: GuessCounts) -> dict[str, Any]:
     return {
         "acceptance_length": acceptance.length,
         "by_position": acceptance.by_position,

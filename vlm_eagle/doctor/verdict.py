@@ -19,7 +19,7 @@ def settled(
     Args:
         findings: the static ones; their severity may change.
         search: what measuring found.
-        share: of the answers' tokens, what the draft can say.
+        share: of the answers' tokens that are in the draft vocabulary.
         groups: kind of prompt -> which cases are of it.
         draft: the draft.
     """

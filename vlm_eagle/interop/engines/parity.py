@@ -1,7 +1,7 @@
-"""One draft, the same prompts, an engine and our own loop: what differs.
+"""Compares an engine with our own loop: one draft, the same prompts.
 
 In float32 an engine that computes what we compute needs exactly our number of verification forwards, prompt by prompt, and
-writes the same tokens. An acceptance length alone shows far less: engines count what lies behind an end token.
+writes the same tokens. An acceptance length alone shows far less: engines count tokens after an end token.
 
 Images are judged for chains of one drafted token only, within 1 %. vLLM's runner for CPUs gives the draft another position
 scheme after an image than its runner for GPUs (and we) do, and from the second drafted token on derives a wrong cache slot
@@ -30,7 +30,7 @@ class PromptParity:
 
     Attributes:
         id: the conversation's.
-        same_prompt: whether both read the same token ids; None when the engine does not say.
+        same_prompt: whether both read the same token ids; None when the engine does not return them.
         parts_at: tokens until the answers differ; None when they are identical.
         drafts: verified there.
         forwards: verification forwards here.

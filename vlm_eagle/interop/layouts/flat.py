@@ -17,7 +17,7 @@ LAYOUTS = {  # architecture -> whose it is
     "Eagle3Qwen3ForCausalLM": "vLLM, Qwen3 layer",
     "LlamaForCausalLM": "SafeAILab",
 }
-_LARGEST = 2**24  # no size of a draft is above it; memory is taken by what the files say
+_LARGEST = 2**24  # sizes above it are refused, because memory is allocated by them
 FLAGS = ("fc_norm", "norm_output", "norm_before_fc", "norm_before_residual")
 
 

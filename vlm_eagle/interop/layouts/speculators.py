@@ -16,6 +16,10 @@ from vlm_eagle.interop.conventions import LAYER_IDS
 from vlm_eagle.interop.layouts.flat import FLAGS
 
 VERSION = "0.9.0"  # the one whose form is written
+_LAYER_FIELDS = (
+    "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size",
+    "max_position_embeddings", "rms_norm_eps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,8 @@ def speculators_json(config: Eagle3Config, verifier: Verifier, speculative_token
     """The `config.json` of the speculators package 0.9.0, which vLLM reads too. Layer ids are in the input convention."""
     layer = {
         "model_type": "qwen3" if config.qk_norm else "llama",
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
+        **{name: getattr(config, name) for name in _LAYER_FIELDS},
         "num_hidden_layers": 1,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.max_position_embeddings,
-        "rms_norm_eps": config.rms_norm_eps,
         "hidden_act": "silu",
         "attention_bias": False,
         "tie_word_embeddings": False,
@@ -86,10 +83,7 @@ def speculators_json(config: Eagle3Config, verifier: Verifier, speculative_token
         "draft_vocab_size": config.draft_vocab_size,
         "target_hidden_size": config.target_hidden_size,
         LAYER_IDS: list(config.aux_layer_ids),
-        "norm_before_residual": config.norm_before_residual,
-        "norm_before_fc": config.norm_before_fc,
-        "fc_norm": config.fc_norm,
-        "norm_output": config.norm_output,
+        **{flag: getattr(config, flag) for flag in FLAGS},
         "embed_requires_grad": False,
         "tie_word_embeddings": False,
         "dtype": config.dtype,
