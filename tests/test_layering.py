@@ -14,7 +14,7 @@ LEVELS = (
     {"data", "target", "draft"},
     {"training", "decoding"},
     {"interop"},
-    {"demo"},
+    {"demo", "doctor"},
     {"data_recipes"},
     {"api", "evaluation"},
     {"cli", "commands"},
@@ -28,12 +28,6 @@ PARTS = ("benchmarks", "lookup", "lossless", "methods", "scores", "timing", "rep
 # nobody else reaches sideways
 SAME_LEVEL = {("config", "errors"), ("devices", "errors"), ("packages", "errors"), ("provenance", "errors")}
 SAME_LEVEL |= {("provenance", "atomic")}
-    ("config", "errors"),
-    ("devices", "errors"),
-    ("packages", "errors"),
-    ("provenance", "errors"),
-    ("provenance", "atomic"),
-}
 SAME_LEVEL |= {("commands", "cli")}
 ONLY = {"target": {"records", "config", "errors"}, "cli": {"errors", "packages", "log"}}  # stricter than the levels
 

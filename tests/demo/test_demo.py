@@ -21,7 +21,7 @@ from vlm_eagle.demo.build_target import TRAIN_SEEDS
 from vlm_eagle.demo.data import BENCHMARK_START, HELD_OUT_START, TRAIN_START, DemoSizes, ensure_demo_data, write_jsonl
 from vlm_eagle.demo.scenes import Scene, Thing, draw, random_scene
 from vlm_eagle.demo.text_target import make_text_target
-from vlm_eagle.demo.vision_eval import attributes, look
+from vlm_eagle.demo.vision_eval import attributes, measure_vision
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.training.setup import build_run
@@ -67,7 +67,7 @@ def test_attributes_are_found_in_both_languages():
 @pytest.mark.slow
 def test_the_shipped_target_sees(demo_target):
     """Held-out scenes; the record beside the weights says what was measured on more of them."""
-    sight = look(demo_target, 24)
+    sight = measure_vision(demo_target, 24)
     for task in ("describe", "vqa", "chinese-image", "multi-image"):
         assert sight[task]["attributes_right"] > 0.9, (task, sight[task])
     recorded = json.loads((DEMO_TARGET / "eval.json").read_text())["held_out_answers"]

@@ -3,7 +3,7 @@
     vlm-eagle doctor
     vlm-eagle doctor --target Qwen/Qwen3-VL-2B-Instruct --draft my-draft --prompts my_prompts.jsonl --json doctor.json
 
-The exit code is 0 for a healthy draft, 1 if problems were found, 2 if it cannot be examined.
+The exit code is 0 without problems, 1 if problems were found, 2 if it cannot be examined.
 """
 
 from collections import Counter
@@ -17,14 +17,14 @@ from vlm_eagle.commands.options import PairOptions
 from vlm_eagle.config import DEMO
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.demo import mix
+from vlm_eagle.doctor import prompts
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor import prompts
 from vlm_eagle.interop.run_files import read_beside, settings_of
 from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
-    from vlm_eagle.interop.doctor.raw_draft import RawDraft
-    from vlm_eagle.interop.doctor.report import Report
+    from vlm_eagle.doctor.raw_draft import RawDraft
+    from vlm_eagle.doctor.report import Report
 
 _DEMO_START = 300_000  # demo samples that nothing was trained on
 
@@ -57,11 +57,11 @@ class Config(PairOptions):
 
 
 def main(config: Config) -> int:
-    """Prints the report and writes it; the exit code is 1 if problems were found."""
-    from vlm_eagle.interop.doctor.examination import examine
-    from vlm_eagle.interop.doctor.raw_draft import read_raw
-    from vlm_eagle.interop.doctor.report import Report
-    from vlm_eagle.interop.doctor.target_facts import TargetFacts
+    """Prints the report and writes it; the exit code is that of the examination."""
+    from vlm_eagle.doctor.diagnose import examine
+    from vlm_eagle.doctor.raw_draft import read_raw
+    from vlm_eagle.doctor.report import Report
+    from vlm_eagle.doctor.target_facts import TargetFacts
     from vlm_eagle.target.load import read_config
 
     if config.json:
@@ -74,12 +74,12 @@ def main(config: Config) -> int:
     Console().print(report)
     if config.json:
         write_json(Path(config.json), {"run": describe_run(config=asdict(config)), **report.to_json()})
-    return 0 if report.healthy else 1
+    return int(report.problems_found)
 
 
 def _measure(config: Config, draft: "RawDraft") -> "Report":
     from vlm_eagle.devices import model_dtype, named_device
-    from vlm_eagle.interop.doctor.examination import diagnose
+    from vlm_eagle.doctor.diagnose import diagnose
     from vlm_eagle.target.load import load_target
 
     training = _training_settings(config.draft)

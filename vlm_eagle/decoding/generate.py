@@ -114,7 +114,7 @@ def stream_with(
                 accepted = min(len(new) - 1, len(pieces[b]))  # the last one is the target's own
                 answer.tokens += pieces[b]
                 answer.drafted += [i < accepted for i in range(len(pieces[b]))]
-                answer.stats.record(accepted=accepted, tokens=len(pieces[b]), depth=decoder.shape.depth)
+                answer.stats.record(accepted=accepted, tokens=len(pieces[b]), depth=decoder.shape.depth, uncut=len(new) - 1)
         yield pieces
 
 

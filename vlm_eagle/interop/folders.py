@@ -14,7 +14,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into that becomes `out` when the block ends well, and vanishes when it does not.
 
     Raises:
-        UserError: something is there already, or the place cannot be written.
+        UserError: `out` exists already or cannot be written.
     """
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise UserError(f"{out} exists already. Remove it, or give another folder.")

@@ -108,7 +108,7 @@ def test_text_and_wordless_questions(tmp_path):
         ({"long_answers": 1.5}, "share from 0 to 1"),
         ({"max_new_tokens": 0}, "max_new_tokens must be greater than 0"),
         ({"limit": 0}, "limit must be at least 1"),
-        ({"temperature": -1.0}, "temperature >= 0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
     ],
 )
 def test_wrong_options(options, message):

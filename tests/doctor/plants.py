@@ -11,8 +11,8 @@ Q, K, V = (f"midlayer.self_attn.{n}_proj.weight" for n in "qkv")
 
 @dataclass(frozen=True)
 class Plant:
-    """`damage(config, tensors)` edits both in place. `names`: codes or readings of findings, one of which must be there.
-    `diagnosis`: the reading that must bring acceptance back; None if none can."""
+    """`damage(config, tensors)` edits both in place. `names`: codes or interpretations of findings, one of which must be there.
+    `diagnosis`: the interpretation that must bring acceptance back; None if none can."""
 
     name: str
     damage: object

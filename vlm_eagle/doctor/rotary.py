@@ -3,20 +3,22 @@
 import torch
 from torch import Tensor
 
-from vlm_eagle.interop.doctor.readings.reading import Reading, Rotary
+from vlm_eagle.doctor.interpretation import Interpretation, Rotary
 
 
-def angles(reading: Reading, rows: Tensor, mrope: Tensor, step: int, head_dim: int, section: tuple[int, ...] | None) -> Tensor:
+def angles(
+    interpretation: Interpretation, rows: Tensor, mrope: Tensor, step: int, head_dim: int, section: tuple[int, ...] | None
+) -> Tensor:
     """(R, K/2) float32 rotation angles of rows (R,) at a TTT step; `mrope` (3, T) are the target's positions and `section`
     its frequencies per axis."""
     half = head_dim // 2
-    frequency = 1.0 / reading.theta ** (torch.arange(half, device=rows.device, dtype=torch.float32) * 2 / head_dim)
-    if reading.positions == "index" or section is None:
+    frequency = 1.0 / interpretation.theta ** (torch.arange(half, device=rows.device, dtype=torch.float32) * 2 / head_dim)
+    if interpretation.positions == "index" or section is None:
         positions = rows[:, None].expand(-1, half)
     else:
-        axis = _axes(reading.positions == "mrope", section, half)
+        axis = _axes(interpretation.positions == "mrope", section, half)
         positions = mrope[:, rows].T[:, axis.to(rows.device)]
-    return (positions + (step if reading.advance else 0)).float() * frequency
+    return (positions + (step if interpretation.advance else 0)).float() * frequency
 
 
 def rotate(x: Tensor, turn: Tensor, how: Rotary) -> Tensor:

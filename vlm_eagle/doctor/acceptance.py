@@ -1,8 +1,8 @@
-"""Counting what a draft gets right, and telling whether one reading of it fits better than another.
+"""Counts what a draft gets right, and tells whether one interpretation of it fits better than another.
 
-Acceptance alone is a blunt instrument: of a well-trained pair, capturing a neighbouring layer may cost a few percent. How
-probable the draft finds the target's tokens moves much more, so readings are compared by log-likelihood, prompt by prompt. A
-wrong reading can pass for a better one only by being less sure of itself; every reading therefore has its best temperature.
+Acceptance alone is too blunt: of a well-trained pair, capturing a neighbouring layer may cost a few percent. The probability of
+the target's tokens moves much more, so interpretations are compared by log-likelihood, prompt by prompt. A wrong one could pass
+for a better one only by being less sure of itself; so each is scored at its best temperature.
 """
 
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
-# A draft below either is ill. Healthy ones: the demo's 0.87 and 5.4; weak published ones 0.40 and 1.6.
+# A draft below either is degraded. For comparison: the demo's draft 0.87 and 5.4; weak published ones 0.40 and 1.6.
 LEAST_FIRST, LEAST_LENGTH = 0.4, 1.6
 
 
 @dataclass
-class Acceptance:
+class GuessCounts:
     """Counts over rows, by position.
 
     Attributes:
@@ -43,7 +43,7 @@ class Acceptance:
 
     @property
     def length(self) -> float:
-        """The acceptance length that a chain of so many guesses would have, bonus included."""
+        """The acceptance length of a chain of this many guesses, bonus token included."""
         return 1.0 + sum(self.by_position)
 
     @property
@@ -56,26 +56,26 @@ class Acceptance:
         """Whether so little is accepted that something must be wrong."""
         return self.first < LEAST_FIRST or self.length < LEAST_LENGTH
 
-    def __add__(self, other: "Acceptance") -> "Acceptance":
+    def __add__(self, other: "GuessCounts") -> "GuessCounts":
         if not self.rows or not other.rows:
             return self if self.rows else other
         rows, right = (
             [a + b for a, b in zip(ours, theirs, strict=True)]
             for ours, theirs in ((self.rows, other.rows), (self.right, other.right))
         )
-        return Acceptance(rows, right, self.certainty + other.certainty, self.log_likelihood + other.log_likelihood)
+        return GuessCounts(rows, right, self.certainty + other.certainty, self.log_likelihood + other.log_likelihood)
 
 
 @dataclass
 class Measured:
-    """One reading on all cases, in order."""
+    """One interpretation on all cases, in order."""
 
-    cases: list[Acceptance]
+    cases: list[GuessCounts]
 
     @property
-    def total(self) -> Acceptance:
+    def total(self) -> GuessCounts:
         """Over all cases."""
-        return sum(self.cases, Acceptance())
+        return sum(self.cases, GuessCounts())
 
     def of(self, chosen: list[bool]) -> "Measured":
         """Of some of the cases."""
@@ -90,7 +90,7 @@ class Measured:
         return sums[:, best] / counts
 
     def gain_over(self, other: "Measured") -> tuple[float, float]:
-        """(nats per token, in standard errors over prompts) by which this reading is better than the other."""
+        """(nats per token, in standard errors over prompts) by which this interpretation is better than the other."""
         gains = (self.scores - other.scores).nan_to_num(-100.0)
         spread = gains.std() if len(gains) > 1 else gains.new_tensor(torch.inf)
         return float(gains.mean()), float(gains.mean() / (spread / len(gains) ** 0.5 + 1e-6))

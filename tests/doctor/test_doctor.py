@@ -8,22 +8,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from healthy import PROMPTS, train_by_heart
+from by_heart import PROMPTS, train_by_heart
 from plants import PLANTS, forget, nan, odd_keys, planted, write, zero
 from safetensors.torch import load_file
 from variants import VARIANTS, make_variant
 
 from vlm_eagle.data.conversation import Conversation, user_message
+from vlm_eagle.doctor import diagnose as diagnosing
+from vlm_eagle.doctor.cases import make_cases
+from vlm_eagle.doctor.interpretation import as_written
+from vlm_eagle.doctor.interpreter import Interpreter, _Run
+from vlm_eagle.doctor.misconfigurations import known_misconfigurations
+from vlm_eagle.doctor.raw_draft import read_raw
+from vlm_eagle.doctor.search import search
+from vlm_eagle.doctor.target_facts import TargetFacts
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor import examination
-from vlm_eagle.interop.doctor.raw_draft import read_raw
-from vlm_eagle.interop.doctor.readings.cases import make_cases
-from vlm_eagle.interop.doctor.readings.mistakes import known_misconfigurations
-from vlm_eagle.interop.doctor.readings.reader import Reader, _Run
-from vlm_eagle.interop.doctor.readings.reading import as_written
-from vlm_eagle.interop.doctor.readings.search import search
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
 from vlm_eagle.target.load import load_target
 from vlm_eagle.training.ttt_dense import TTTAttention
 
@@ -48,20 +48,20 @@ def healthy(demo, tmp_path_factory):
 @pytest.fixture
 def examined(demo, cases, monkeypatch):
     """A draft directory, with the target's answers already there."""
-    monkeypatch.setattr(examination, "make_cases", lambda *_: (cases, Counter()))
-    return lambda folder: examination.diagnose(demo, read_raw(folder), PROMPTS)
+    monkeypatch.setattr(diagnosing, "make_cases", lambda *_: (cases, Counter()))
+    return lambda folder: diagnosing.diagnose(demo, read_raw(folder), PROMPTS)
 
 
 def names(report):
     findings = [finding for finding in report.findings if finding.counts]
-    return {finding.code for finding in findings} | {finding.reading for finding in findings}
+    return {finding.code for finding in findings} | {finding.interpretation for finding in findings}
 
 
 @pytest.mark.slow
 def test_a_healthy_draft_raises_nothing(examined, healthy):
     report = examined(healthy)
     assert report.findings == []
-    assert report.healthy
+    assert not report.problems_found
     assert report.search.before.total.first > 0.9
     json.dumps(report.to_json())
 
@@ -70,7 +70,7 @@ def test_a_healthy_draft_raises_nothing(examined, healthy):
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_a_fault_that_shows_in_acceptance(plant, examined, healthy, tmp_path):
     report = examined(planted(plant.damage, healthy, tmp_path / "draft"))
-    assert not report.healthy
+    assert report.problems_found
     assert names(report) & set(plant.names), names(report)
     if plant.diagnosis:
         assert report.diagnosis[0].startswith(plant.diagnosis.removesuffix("*"))
@@ -86,9 +86,9 @@ def test_every_layer_that_a_list_of_ids_may_mean_is_heard(demo, healthy, tmp_pat
     config = json.loads((healthy / "config.json").read_text()) | {"eagle_aux_hidden_state_layer_ids": [3, 4, 5]}
     config["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [10, 20, 30]
     heard = []
-    monkeypatch.setattr(examination, "make_cases", lambda target, prompts, ids, limit: heard.extend(ids) or 1 / 0)
+    monkeypatch.setattr(diagnosing, "make_cases", lambda target, prompts, ids, limit: heard.extend(ids) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        examination.diagnose(demo, read_raw(write(tmp_path, config, load_file(healthy / "model.safetensors"))), PROMPTS)
+        diagnosing.diagnose(demo, read_raw(write(tmp_path, config, load_file(healthy / "model.safetensors"))), PROMPTS)
     assert set(heard) == {1, 2, 3, 4, 5, 6} | {10, 11, 12, 20, 21, 22, 30, 31, 32}
 
 
@@ -105,32 +105,32 @@ def test_prompts_that_cannot_be_used_are_counted(demo, tmp_path):
 @pytest.mark.slow
 def test_what_only_images_tell(demo, cases, examined, healthy, tmp_path):
     """Position scheme and embeddings at image tokens: a draft trained with the index on pad tokens fits better read so. (Four
-    prompts with images are too few for a diagnosis; without any, these readings are not tried.)"""
+    prompts with images are too few for a diagnosis; without any, these interpretations are not tried.)"""
     scaling = {"rope_type": "default", "mrope_section": [12, 10, 10], "mrope_interleaved": True}
     draft = read_raw(planted(lambda c, t: c.update(rope_scaling=scaling), healthy, tmp_path / "draft"))
-    found = examination.diagnose(demo, draft, PROMPTS, image_inputs="visual_embeds").search
-    tried = {row.mistake.name: row for row in [*found.steps, *found.tried.values()]}
+    found = diagnosing.diagnose(demo, draft, PROMPTS, image_inputs="visual_embeds").search
+    tried = {row.misconfiguration.name: row for row in [*found.steps, *found.tried.values()]}
     for name in ("positions-1d", "token-embeddings"):
-        assert tried[name].mistake.images
+        assert tried[name].misconfiguration.images
         assert tried[name].gain > 0
     assert tried["positions-1d"].gain > tried["mrope-chunked"].gain
 
 
 def test_without_images_their_readings_are_not_tried(demo, cases, healthy):
     raw, facts = read_raw(healthy), TargetFacts.of(demo.model.config)
-    reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
-    mistakes = known_misconfigurations(as_written(raw, facts), raw, facts)
-    chosen = [m for m in mistakes if m.images or m.name == "gate-up-swapped"]
+    interpreter = Interpreter(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
+    misconfigurations = known_misconfigurations(as_written(raw, facts), raw, facts)
+    chosen = [m for m in misconfigurations if m.images or m.name == "gate-up-swapped"]
     texts = [case for case in cases if not case.has_image]
     assert len(chosen) >= 4
-    found = search(reader, texts, as_written(raw, facts), lambda _: chosen, set())
+    found = search(interpreter, texts, as_written(raw, facts), lambda _: chosen, set())
     assert set(found.tried) == {"gate-up-swapped"}
 
 
 def test_what_cannot_be_run_is_not_measured(examined, healthy, tmp_path):
     for damage in (odd_keys, nan, forget("norm.weight"), zero):
         report = examined(planted(damage, healthy, tmp_path / "draft"))
-        assert (report.search, report.healthy) == (None, False)
+        assert (report.search, report.problems_found) == (None, True)
         assert report.unmeasured
 
 
@@ -166,10 +166,10 @@ def test_the_reader_computes_what_the_draft_computes(variant, image_inputs, demo
     draft, raw = Eagle3Draft.from_pretrained(tmp_path), read_raw(tmp_path)
     case = next(case for case in cases if case.has_image)
     own = draft.config.has_own_embed_tokens  # vLLM takes them, so a draft that has them is not ill; config.json does not say so
-    reading = replace(as_written(raw, facts, image_inputs), own_embedding=own)
-    reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
+    interpretation = replace(as_written(raw, facts, image_inputs), own_embedding=own)
+    interpreter = Interpreter(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
     rows = torch.arange(case.prompt - 1, len(case.ids) - 2)
-    run = _Run(reader, reading, case, rows)
+    run = _Run(interpreter, interpretation, case, rows)
     index, attend = torch.arange(len(case.ids)), TTTAttention()
     places = case.mrope[:, None] if draft.config.mrope_section else index[None]
     table = draft.embed_tokens if own else demo.embed_tokens
@@ -197,7 +197,7 @@ def test_hostile_directories_are_explained(healthy, demo, tmp_path):
     ):  # fmt: skip
         (tmp_path / "config.json").write_text(text)
         (tmp_path / "model.safetensors").write_bytes(data)
-        report = examination.diagnose(demo, read_raw(tmp_path), PROMPTS)
+        report = diagnosing.diagnose(demo, read_raw(tmp_path), PROMPTS)
         assert code in {finding.code for finding in report.findings}
         assert report.unmeasured
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
@@ -214,12 +214,12 @@ STRANGE = (
 @pytest.mark.parametrize("value", STRANGE, ids=lambda value: str(value)[:20])
 def test_no_value_in_config_json_is_too_strange(value, healthy, demo, cases):
     facts, raw = TargetFacts.of(demo.model.config), read_raw(healthy)
-    reader = Reader(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
+    interpreter = Interpreter(raw.tensors, demo.embed_tokens.weight, demo.lm_head_weight, facts.mrope_section)
     for key in [*raw.config, "rope_parameters", "norm_output", "fc_norm", "transformer_layer_config"]:
         strange = copy.copy(raw)
         strange.config = raw.config | {key: value}
         if key == "num_attention_heads":  # then head_dim follows from it
             del strange.config["head_dim"]
-        examination.examine(strange, facts)
-        if examination.joins(strange, facts):
-            reader(as_written(strange, facts), cases[0], 1)
+        diagnosing.examine(strange, facts)
+        if diagnosing.joins(strange, facts):
+            interpreter(as_written(strange, facts), cases[0], 1)

@@ -1,11 +1,12 @@
-"""One way to read a draft: everything about it that tensors do not say and that people get wrong."""
+"""One interpretation of a draft: everything that its tensors do not determine and that is often wrong."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from vlm_eagle.config import ImageInputs
-from vlm_eagle.interop.doctor.raw_draft import RawDraft, as_number
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle.doctor.raw_draft import RawDraft, as_number
+from vlm_eagle.doctor.target_facts import TargetFacts
+from vlm_eagle.interop.conventions import LAYER_IDS, inputs_of
 
 Rotary = Literal["halves", "pairs"]
 Positions = Literal["index", "mrope", "mrope-chunked"]
@@ -13,7 +14,7 @@ Ids = Literal["offset", "absolute", "t2d", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Interpretation:
     """How tensors, tokens and states are put together. The defaults are the native layout.
 
     Attributes:
@@ -69,13 +70,13 @@ class Reading:
     own_embedding: bool = False
 
 
-def as_written(draft: RawDraft, facts: TargetFacts, image_inputs: ImageInputs = "token") -> Reading:
+def as_written(draft: RawDraft, facts: TargetFacts, image_inputs: ImageInputs = "token") -> Interpretation:
     """What engines make of the draft's config.json. Values that are missing, or that the tensors refute, are taken from the
     tensors and the target: the static checks have named them, and the rest of the draft should still be examined."""
     rows = (draft.shape("midlayer.self_attn.q_proj.weight") or (0, 0))[0]
     kv_rows = (draft.shape("midlayer.self_attn.k_proj.weight") or (0, 0))[0]
     head_dim = _head_dim(draft, facts, rows)
-    return Reading(
+    return Interpretation(
         layer_ids=tuple(sorted(set(layer_ids(draft.config) or facts.engine_ids))),  # as vLLM takes them
         heads=max(rows // head_dim, 1),
         kv_heads=max(kv_rows // head_dim, 1),
@@ -93,12 +94,12 @@ def as_written(draft: RawDraft, facts: TargetFacts, image_inputs: ImageInputs = 
 
 def layer_ids(config: dict) -> tuple[int, ...] | None:
     """The aux layer ids of a config.json in the input convention, top-level key first, as vLLM reads it."""
-    return ids_under(config) or (tuple(i + 1 for i in nested) if (nested := ids_under(config.get("eagle_config"))) else None)
+    return ids_under(config) or (inputs_of(nested) if (nested := ids_under(config.get("eagle_config"))) else None)
 
 
 def ids_under(config: object) -> tuple[int, ...] | None:
     """The list of ids directly in an object, whatever its convention; None if there is none of integers."""
-    ids = config.get("eagle_aux_hidden_state_layer_ids") if isinstance(config, dict) else None
+    ids = config.get(LAYER_IDS) if isinstance(config, dict) else None
     if not isinstance(ids, list) or not ids or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
         return None
     return tuple(ids)

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vlm_eagle.interop.doctor.findings import Finding
-from vlm_eagle.interop.doctor.readings.acceptance import Acceptance
-from vlm_eagle.interop.doctor.readings.search import Search, Tried
+from vlm_eagle.doctor.acceptance import GuessCounts
+from vlm_eagle.doctor.findings import Finding
+from vlm_eagle.doctor.search import Search, Tried
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _ORDER = ("error", "warning", "note")
@@ -23,7 +23,7 @@ class Report:
     Attributes:
         findings: static ones first.
         search: what measuring found; None when nothing was measured.
-        coverage: share of the answers' tokens that the draft can say.
+        coverage: share of the answers' tokens that are in the draft vocabulary.
         groups: kind of prompt -> which cases are of it.
         skipped: reason -> prompts that could not be used.
         unmeasured: why nothing was measured.
@@ -37,19 +37,19 @@ class Report:
     unmeasured: str = ""
 
     @property
-    def healthy(self) -> bool:
-        """Nothing found but notes."""
-        return not any(finding.counts for finding in self.findings)
+    def problems_found(self) -> bool:
+        """Whether anything but notes was found."""
+        return any(finding.counts for finding in self.findings)
 
     @property
     def diagnosis(self) -> list[str]:
-        """Names of the mistakes whose correction brings acceptance back, the most helpful first."""
-        return [step.mistake.name for step in self.search.steps] if self.search else []
+        """Names of the misconfigurations whose correction brings acceptance back, the most helpful first."""
+        return [step.misconfiguration.name for step in self.search.steps] if self.search else []
 
     def to_json(self) -> dict[str, Any]:
         """For CI."""
         rows: dict[str, Any] = {
-            "healthy": self.healthy,
+            "problems_found": self.problems_found,
             "diagnosis": self.diagnosis,
             "findings": [asdict(finding) for finding in self.findings],
             "unmeasured": self.unmeasured or None,
@@ -76,25 +76,25 @@ class Report:
             parts.append(Text(f"Not measured: {self.unmeasured}.", style="yellow"))
         if self.findings:
             parts.append(self._findings())
-        verdict = "Healthy." if self.healthy else "Not healthy."
+        verdict = "Problems found." if self.problems_found else "No problems found."
         if self.search and self.diagnosis:
             before, after = self.search.before.total, self.search.after.total
             verdict += (
                 f" Diagnosis: {', then '.join(self.diagnosis)}. Corrected, the first position goes from {before.first:.2f} to "
                 f"{after.first:.2f}, the acceptance length from {before.length:.2f} to {after.length:.2f}."
             )
-        parts.append(Text(verdict, style="bold green" if self.healthy else "bold red"))
+        parts.append(Text(verdict, style="bold red" if self.problems_found else "bold green"))
         return Group(*parts)
 
     def _acceptance(self, found: Search) -> Table:
         table = Table(title="Acceptance by position, on the target's own answers")
         table.add_column("prompts")
-        table.add_column("read as")
+        table.add_column("interpretation")
         for i in range(len(found.before.total.rows)):
             table.add_column(str(i + 1), justify="right")
         table.add_column("length", justify="right")
-        readings = {"written": found.before} | ({"corrected": found.after} if found.steps else {})
-        for name, measured in readings.items():
+        interpretations = {"as written": found.before} | ({"corrected": found.after} if found.steps else {})
+        for name, measured in interpretations.items():
             table.add_row(f"all {len(measured.cases)}", name, *_cells(measured.total))
             for group, chosen in self.groups.items():
                 part = measured.of(chosen)
@@ -113,11 +113,11 @@ class Report:
         return table
 
 
-def _cells(acceptance: Acceptance) -> list[str]:
+def _cells(acceptance: GuessCounts) -> list[str]:
     return [*(f"{p:.2f}" for p in acceptance.by_position), f"{acceptance.length:.2f}"]
 
 
-def _numbers(acceptance: Acceptance) -> dict[str, Any]:
+def _numbers(acceptance: GuessCounts) -> dict[str, Any]:
     return {
         "acceptance_length": acceptance.length,
         "by_position": acceptance.by_position,
@@ -127,7 +127,8 @@ def _numbers(acceptance: Acceptance) -> dict[str, Any]:
 
 
 def _row(row: Tried) -> dict[str, Any]:
+    tried = row.misconfiguration
     return {
-        "name": row.mistake.name, "what": row.mistake.what, "fix": row.mistake.fix, "first": row.first,
+        "name": tried.name, "what": tried.what, "fix": tried.fix, "first": row.first,
         "acceptance_length": row.length, "nats_per_token": row.gain, "standard_errors": row.errors,
     }  # fmt: skip

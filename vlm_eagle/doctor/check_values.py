@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import torch
 
-from vlm_eagle.interop.doctor.findings import Finding, error, warning
-from vlm_eagle.interop.doctor.raw_draft import RawDraft
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle.doctor.findings import Finding, error, warning
+from vlm_eagle.doctor.raw_draft import RawDraft
+from vlm_eagle.doctor.target_facts import TargetFacts
 
 _MAPS = ("d2t", "t2d")
 _ARCHITECTURES = ("LlamaForCausalLMEagle3", "Eagle3LlamaForCausalLM", "Eagle3Qwen3ForCausalLM", "Eagle3Speculator")
@@ -56,18 +56,18 @@ def check_maps(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
     if listed is not None and len(listed) == len(d2t):
         if torch.equal(d2t.long(), listed) and not torch.equal(ids, listed):
             what = "d2t holds absolute token ids, not offsets."
-            yield error("d2t-absolute", what, why, fix, reading="d2t-absolute")
+            yield error("d2t-absolute", what, why, fix, interpretation="d2t-absolute")
         elif not torch.equal(ids.sort().values, listed):
             wrong = int((ids != listed).sum())
             what = f"d2t and t2d disagree about {wrong} of {len(d2t)} draft tokens."
-            yield error("d2t-t2d", what, why, fix, reading="d2t-from-t2d")
+            yield error("d2t-t2d", what, why, fix, interpretation="d2t-from-t2d")
     elif listed is not None:
         what = f"t2d is true for {len(listed)} tokens, d2t has {len(d2t)} entries."
         yield error("d2t-t2d", what, "Both must describe the same draft vocabulary.", fix)
     if bool((ids < 0).any()) or bool((ids >= facts.vocab_size).any()):
         if listed is None and bool((d2t >= 0).all()) and bool((d2t < facts.vocab_size).all()):
             what = "d2t holds absolute token ids, not offsets: read as offsets it leads beyond the target's vocabulary."
-            yield error("d2t-absolute", what, why, fix, reading="d2t-absolute")
+            yield error("d2t-absolute", what, why, fix, interpretation="d2t-absolute")
         elif listed is None:
             what = f"d2t leads to token ids outside 0 to {facts.vocab_size - 1}."
             yield error("d2t-range", what, why, "Export it from the training checkpoint.")

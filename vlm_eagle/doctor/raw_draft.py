@@ -1,4 +1,4 @@
-"""A draft directory as it lies there, faults and all: where `draft/files.py` refuses, the doctor has to look on."""
+"""Reads a draft directory with all its faults; `draft/files.py` would refuse it at the first."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from vlm_eagle.doctor.findings import Finding, error, warning
 from vlm_eagle.draft.files import CONFIG, fetch, read_json, read_safetensors
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.doctor.findings import Finding, error, warning
 from vlm_eagle.interop.layouts.tensor_files import native_name
 
 _LARGEST = 1e300  # of a number; JSON also holds infinities, NaN and integers that no float does
@@ -16,13 +16,13 @@ _LARGEST = 1e300  # of a number; JSON also holds infinities, NaN and integers th
 
 @dataclass
 class RawDraft:
-    """What lies in a draft directory.
+    """The contents of a draft directory.
 
     Attributes:
-        folder: where.
+        folder: the directory.
         config: `config.json`, a nested `transformer_layer_config` laid flat; empty when unreadable.
         tensors: by native name.
-        findings: what was wrong already in reading it.
+        findings: problems met while reading it.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class RawDraft:
         return bool(self.config.get(key))
 
     def shape(self, name: str, dimensions: int = 2) -> tuple[int, ...] | None:
-        """Of a tensor, if it is there and has so many dimensions."""
+        """The shape of a tensor that exists and has this number of dimensions."""
         tensor = self.tensors.get(name)
         return tuple(tensor.shape) if tensor is not None and tensor.ndim == dimensions else None
 
@@ -85,7 +85,7 @@ def _read_tensors(draft: RawDraft) -> None:
         try:
             raw |= read_safetensors(file)
         except UserError as failure:
-            why = "The file is truncated or no safetensors file."
+            why = "The file is truncated or not a safetensors file."
             draft.findings.append(error("weights-unreadable", str(failure), why, "Copy or download the draft again."))
     draft.tensors = {native_name(name): tensor for name, tensor in raw.items()}
     foreign = sorted(name for name in raw if native_name(name) != name)

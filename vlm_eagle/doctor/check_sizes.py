@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from vlm_eagle.interop.doctor.findings import Finding, error, warning
-from vlm_eagle.interop.doctor.raw_draft import RawDraft
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle.doctor.findings import Finding, error, warning
+from vlm_eagle.doctor.raw_draft import RawDraft
+from vlm_eagle.doctor.target_facts import TargetFacts
 
 _ATTENTION, _MLP = "midlayer.self_attn.", "midlayer.mlp."
 _LOADS = "Engines size the head by config.json: they refuse these tensors or serve garbage."
@@ -60,7 +60,7 @@ def check_heads(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
         what = f"head_dim is {head_dim}, the target's is {facts.head_dim}."
         why = "With another split into heads the same tensors compute something else, without any error."
         fix = f"Write head_dim {facts.head_dim} and the matching numbers of heads, if it was trained like that."
-        yield warning("head-dim", what, why, fix, reading=f"head-dim-{facts.head_dim}", doubtful=True)
+        yield warning("head-dim", what, why, fix, interpretation=f"head-dim-{facts.head_dim}", doubtful=True)
 
 
 def check_vocabularies(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:
@@ -82,11 +82,11 @@ def check_vocabularies(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]
         yield error("d2t-size", what, "Every draft token needs its target token.", "Export both from the same checkpoint.")
     if t2d and t2d[0] != facts.vocab_size:
         what = f"t2d has {t2d[0]} entries, the target has {facts.vocab_size} tokens."
-        yield error("t2d-size", what, "It says of every target token whether the draft can say it.", "Make it anew from d2t.")
+        yield error("t2d-size", what, "It marks every target token that the draft can propose.", "Rebuild it from d2t.")
     if head and head[0] < facts.vocab_size and not d2t:
         what = f"lm_head has {head[0]} rows for {facts.vocab_size} tokens, and there is no d2t."
         why = "Without the map the draft's words are taken for the first token ids."
-        yield error("d2t-missing", what, why, "Export d2t and t2d with the weights.", reading="d2t-from-t2d")
+        yield error("d2t-missing", what, why, "Export d2t and t2d with the weights.", interpretation="d2t-from-t2d")
 
 
 def check_tensors(draft: RawDraft, facts: TargetFacts) -> Iterator[Finding]:

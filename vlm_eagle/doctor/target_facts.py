@@ -6,6 +6,7 @@ from transformers import PretrainedConfig
 
 from vlm_eagle.draft.config import rope_theta
 from vlm_eagle.errors import UserError
+from vlm_eagle.interop.conventions import default_engine_layer_ids
 from vlm_eagle.target.layer_ids import default_layer_ids
 
 
@@ -52,4 +53,4 @@ class TargetFacts:
     @property
     def engine_ids(self) -> tuple[int, ...]:
         """The ids that both engines take when a draft names none."""
-        return (2, self.num_layers // 2, self.num_layers - 3)
+        return default_engine_layer_ids(self.num_layers)

@@ -4,13 +4,13 @@ import json
 from dataclasses import asdict
 
 import pytest
-from healthy import PROMPTS, train_by_heart
+from by_heart import PROMPTS, train_by_heart
+from vlm_eagle.interop.doctor import prompts
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands import doctor
 from vlm_eagle.config import DataConfig, TrainConfig
 from vlm_eagle.demo.data import write_jsonl
-from vlm_eagle.interop.doctor import prompts
 from vlm_eagle.interop.run_files import read_beside, settings_of
 from vlm_eagle.provenance import write_json
 from vlm_eagle.target.load import load_target
@@ -35,10 +35,10 @@ def test_exit_codes_and_report(folder, capsys):
     bad.write_text("{\n")
     assert examine(folder, "--prompts", str(folder / "prompts.jsonl"), str(bad)) == 0
     shown = capsys.readouterr().out
-    assert "Healthy." in shown
+    assert "No problems found." in shown
     assert "Skipped prompts: 1 bad JSON." in shown
     report = json.loads((folder / "report.json").read_text())
-    assert (report["healthy"], report["findings"], report["diagnosis"]) == (True, [], [])
+    assert (report["problems_found"], report["findings"], report["diagnosis"]) == (False, [], [])
     assert report["skipped"] == {"bad JSON": 1}
     assert len(report["as_written"]["by_position"]) == 7
 

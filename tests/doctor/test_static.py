@@ -8,10 +8,10 @@ import torch
 from plants import K, Q, both, config, forget, planted, rename, shift_ids
 from variants import make_variant
 
-from vlm_eagle.interop import doctor
-from vlm_eagle.interop.doctor.examination import examine
-from vlm_eagle.interop.doctor.raw_draft import read_raw
-from vlm_eagle.interop.doctor.target_facts import TargetFacts
+from vlm_eagle import doctor
+from vlm_eagle.doctor.diagnose import examine
+from vlm_eagle.doctor.raw_draft import read_raw
+from vlm_eagle.doctor.target_facts import TargetFacts
 from vlm_eagle.target.load import load_target
 
 IDS = "eagle_aux_hidden_state_layer_ids"
@@ -144,7 +144,7 @@ def test_every_finding(damage, code, words, sound, facts, tmp_path):
 
 
 def test_all_that_the_checks_say_is_tested():
-    source = "".join(file.read_text() for file in (Path(doctor.__file__).parent / "static").glob("*.py"))
+    source = "".join(file.read_text() for file in Path(doctor.__file__).parent.glob("check_*.py"))
     codes = set(re.findall(r'(?:error|warning)\("([a-z0-9-]+)"', source))
     assert len(codes) > 30
     assert codes <= {code for _, code, _ in FAULTS}

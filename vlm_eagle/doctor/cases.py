@@ -1,8 +1,10 @@
-"""What the doctor measures with: the target's own greedy answers, and all the states that a reading of the draft may want."""
+"""What the doctor measures with: the target's own greedy answers, and every hidden state that an interpretation may need."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,8 +16,8 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
 
-_TOGETHER = 8  # prompts that are answered side by side
-_LEAST_TOKENS = 3  # of an answer: the first comes from the prefill, and a single guess says little
+_BATCH_SIZE = 8
+_MIN_TOKENS = 3  # of an answer: the first comes from the prefill, and a single guess says little
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def make_cases(
         max_length=target.config.max_position_embeddings - max_new_tokens,
     )  # fmt: skip
     cases, skipped, first = [], Counter(), ""
-    for start in range(0, len(conversations), _TOGETHER):
+    for start in range(0, len(conversations), _BATCH_SIZE):
         rows = []
-        for conversation in conversations[start : start + _TOGETHER]:
+        for conversation in conversations[start : start + _BATCH_SIZE]:
             try:
                 rows.append((conversation.id, collator.encode(conversation)))
             except BadRow as failure:
@@ -72,13 +74,13 @@ def make_cases(
         batch = collator.stack(rows, {})
         answers = generate(target, batch.to(target.device), None, Settings(max_new_tokens=max_new_tokens))
         for row, answer in zip(rows, answers, strict=True):
-            if len(answer.tokens) < _LEAST_TOKENS:
+            if len(answer.tokens) < _MIN_TOKENS:
                 skipped["answer too short"] += 1
                 continue
             alone = collator.stack([row], {}).to(target.device)
             cases.append(_case(target, alone, answer.tokens, layer_ids))
     if not cases:
-        first = first or f"every answer has fewer than {_LEAST_TOKENS} tokens"
+        first = first or f"every answer has fewer than {_MIN_TOKENS} tokens"
         raise UserError(f"None of {len(conversations)} prompts can be measured with ({first}). Give others with --prompts.")
     return cases, skipped
 
@@ -86,7 +88,7 @@ def make_cases(
 @torch.no_grad()
 def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[int]) -> Case:
     whole = prompt.extended(answer)
-    with _Listener(target, layer_ids) as heard:
+    with _recorded_states(target, layer_ids) as (states, before):
         target.features(whole)
     visual = target.visual_mask(whole)
     positions, _ = target.positions(whole)
@@ -95,41 +97,30 @@ def _case(target: Target, prompt: Batch, answer: list[int], layer_ids: Iterable[
         ids=ids,
         prompt=prompt.input_ids.shape[1],
         has_image=visual is not None and bool(visual.any()),
-        states=heard.inputs,
-        before=heard.outputs,
-        inputs_embeds=heard.inputs[0],
+        states=states,
+        before=before,
+        inputs_embeds=states[0],
         visual=torch.zeros_like(ids, dtype=torch.bool) if visual is None else visual[0],
         mrope=positions[:, 0] if positions.ndim == 3 else positions.expand(3, -1),
     )
 
 
-class _Listener:
-    """Context manager: keeps what chosen layers receive, and what those give to whose output DeepStack adds."""
+@contextmanager
+def _recorded_states(target: Target, layer_ids: Iterable[int]) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
+    """By layer id, what chosen layers receive, and what the layer before gave where DeepStack adds to it."""
+    layers = target.decoder.layers
+    inputs: dict[int, Tensor] = {}
+    before: dict[int, Tensor] = {}
 
-    def __init__(self, target: Target, layer_ids: Iterable[int]):
-        self.layers = target.decoder.layers
-        self.ids = sorted({0, *(i for i in layer_ids if 0 <= i < len(self.layers))})
-        self.added = [i for i in self.ids if 0 < i <= target.deepstack_levels]
-        self.inputs: dict[int, Tensor] = {}
-        self.outputs: dict[int, Tensor] = {}
+    def keep_input(layer: int, _: object, args: tuple, kwargs: dict) -> None:
+        inputs[layer] = (args[0] if args else kwargs["hidden_states"])[0].float()
 
-    def __enter__(self) -> "_Listener":
-        self.hooks = [self.layers[i].register_forward_pre_hook(self._heard(i), with_kwargs=True) for i in self.ids]
-        self.hooks += [self.layers[i - 1].register_forward_hook(self._gave(i)) for i in self.added]
-        return self
+    def keep_output(layer: int, _: object, __: tuple, output: Tensor | tuple) -> None:
+        before[layer] = (output[0] if isinstance(output, tuple) else output)[0].float().clone()
 
-    def __exit__(self, *_: object) -> None:
-        for hook in self.hooks:
-            hook.remove()
-
-    def _heard(self, layer: int):
-        def hook(_: object, args: tuple, kwargs: dict) -> None:
-            self.inputs[layer] = (args[0] if args else kwargs["hidden_states"])[0].float()
-
-        return hook
-
-    def _gave(self, layer: int):
-        def hook(_: object, __: tuple, output: Tensor | tuple) -> None:
-            self.outputs[layer] = (output[0] if isinstance(output, tuple) else output)[0].float().clone()
-
-        return hook
+    with ExitStack() as hooks:
+        for i in {0, *(i for i in layer_ids if 0 <= i < len(layers))}:
+            hooks.enter_context(layers[i].register_forward_pre_hook(partial(keep_input, i), with_kwargs=True))
+            if 0 < i <= target.deepstack_levels:
+                hooks.enter_context(layers[i - 1].register_forward_hook(partial(keep_output, i)))
+        yield inputs, before
