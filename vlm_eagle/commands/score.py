@@ -23,10 +23,10 @@ from vlm_eagle.config import draft_for
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
+from vlm_eagle.evaluation.result_schema import Results, to_json
 from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
 from vlm_eagle.evaluation.scores.journal import Journal
 from vlm_eagle.evaluation.scores.prompts import answer_length, check_length, check_names
-from vlm_eagle.evaluation.scores.results import document
 from vlm_eagle.evaluation.scores.scoring import Column, tasks_of
 from vlm_eagle.evaluation.scores.table import results_console, show
 from vlm_eagle.interop.names import EngineName
@@ -141,10 +141,9 @@ def main(config: Config) -> int:
         return 0
     outcomes = all_outcomes([task for _, parts in plan for *_, tasks in parts for task in tasks], out, state, console)
     if state.is_main_process:
-        settings = [assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan]
-        settings = checked(settings)
+        settings = checked([assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan])
         show(console, settings)
-        write_json(out, document(describe_run(config=asdict(config)), settings, scored=scored))
+        write_json(out, to_json(Results(run=describe_run(config=asdict(config)), settings=settings, scored=scored)))
         Journal(out).remove()
         console.print(f"Written to {out}")
     return 0

@@ -22,11 +22,11 @@ from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
+from vlm_eagle.evaluation.result_schema import Results, SpeedResult, to_json
 from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
 from vlm_eagle.evaluation.scores.journal import Journal
 from vlm_eagle.evaluation.scores.names import short_names
 from vlm_eagle.evaluation.scores.prompts import check_length, check_names
-from vlm_eagle.evaluation.scores.results import document
 from vlm_eagle.evaluation.scores.table import results_console
 from vlm_eagle.evaluation.timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
 from vlm_eagle.provenance import describe_run, write_json
@@ -182,7 +182,7 @@ def main(config: Config) -> int:
             _show(console, timed, names)
     _show_founding(console, speeds)
     if state.is_main_process:
-        write_json(out, document(describe_run(config=asdict(config)), settings, speed=speeds))
+        write_json(out, to_json(Results(run=describe_run(config=asdict(config)), settings=settings, speed=speeds)))
         setup.journal.remove()
         console.print(f"Written to {out}")
     return 0
@@ -203,22 +203,22 @@ def _benchmarks(config: Config, text_only: bool, state: "PartialState", console:
     return found
 
 
-def _show(console: Console, speeds: list[dict[str, Any]], names: dict[str | None, str]) -> None:
+def _show(console: Console, speeds: list[SpeedResult], names: dict[str | None, str]) -> None:
     for speed in speeds:
-        if "forecasts" in speed:
-            console.print(forecast_table(speed["forecasts"]))
-        console.print(speed_table(speed, names[speed["draft"]]))
-        if speed["draft"] is not None:
+        if speed.forecasts:
+            console.print(forecast_table(speed.forecasts))
+        console.print(speed_table(speed, names[speed.draft]))
+        if speed.draft is not None:
             console.print(interval_table(speed))
-        if "speed_model" in speed:
-            console.print(cost_table(speed["speed_model"]))
+        if speed.speed_model:
+            console.print(cost_table(speed.speed_model))
 
 
-def _show_founding(console: Console, speeds: list[dict[str, Any]]) -> None:
+def _show_founding(console: Console, speeds: list[SpeedResult]) -> None:
     """A table for each tree and concurrency."""
-    tables: dict[Any, list[dict[str, Any]]] = {}
+    tables: dict[Any, list[SpeedResult]] = {}
     for speed in speeds:
-        if speed["draft"] is not None:
-            tables.setdefault((speed["concurrency"], speed["shape"]), []).append(speed)
+        if speed.draft is not None:
+            tables.setdefault((speed.concurrency, speed.shape), []).append(speed)
     for rows in tables.values():
         console.print(founding_table(rows))

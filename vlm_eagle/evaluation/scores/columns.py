@@ -82,7 +82,7 @@ class OurColumn:
 
 
 def answer_row(tokens: list[int], committed: list[int], accepted: list[int]) -> dict[str, Any]:
-    """What decoding decides of a `results.PromptRow`."""
+    """What decoding decides of a `TurnResult`."""
     return {
         "output_token_ids": tokens, "committed": committed, "accepted": accepted, "num_forwards": len(committed),
         "num_committed": sum(committed),

@@ -32,7 +32,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Answer:
-    """One turn's answer: `text` goes into the next turn, `row` holds what decoding decides of a `results.PromptRow`."""
+    """One turn's answer: `text` goes into the next turn, `row` holds what decoding decides of a `TurnResult`."""
 
     text: str
     row: dict[str, Any]

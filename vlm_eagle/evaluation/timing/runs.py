@@ -23,13 +23,14 @@ from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import in_words
 from vlm_eagle.evaluation.methods import Method, our_loop, prompt_lookup, transformers_generate
-from vlm_eagle.evaluation.scores.assemble import prompt_rows
+from vlm_eagle.evaluation.result_schema import AcceptanceResult, ShapeForecast, SpeedModel, SpeedResult
+from vlm_eagle.evaluation.scores.assemble import turn_results
 from vlm_eagle.evaluation.scores.columns import code_digest, shape_head
 from vlm_eagle.evaluation.scores.journal import Journal
 from vlm_eagle.evaluation.scores.models import Pair
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, LOOKUP, PLAIN
 from vlm_eagle.evaluation.scores.prompts import answer_length
-from vlm_eagle.evaluation.scores.results import benchmark_result, setting_result
+from vlm_eagle.evaluation.scores.sums import acceptance_result, benchmark_result
 from vlm_eagle.evaluation.timing.benchmark import Timing, Turn, Workload, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import answers_of, speed_result
 from vlm_eagle.records import Batch
@@ -88,7 +89,7 @@ class Drafted:
         return f"{self.pair.name}, {self.shape}"
 
 
-def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[AcceptanceResult], list[SpeedResult]]:
     """(settings, speeds) of one sampling and one number of prompts side by side.
 
     Raises:
@@ -117,9 +118,9 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[d
         settings.append(_setting(setup, head, timings, d.method, skipped))
         speed = speed_result({**head, "shape": str(d.shape)}, timings, {**others, d.method: DRAFTED}, greedy)
         if PLAIN in methods and groups and setup.state.is_main_process:
-            speed["speed_model"] = _speed_model(setup, d, sampling, workload.batch(groups[0]), speed)
+            speed.speed_model = _speed_model(setup, d, sampling, workload.batch(groups[0]), speed)
         if d.forecasts:
-            speed["forecasts"] = [_forecast(forecast) for forecast in d.forecasts]
+            speed.forecasts = [_forecast(forecast) for forecast in d.forecasts]
         speeds.append(speed)
     if not drafted:
         name = {"draft": None, "target": None, "shape": None, **common}
@@ -187,36 +188,35 @@ def _gathered(own: list[Timing], workload: Workload, setup: Setup) -> tuple[list
 
 def _setting(
     setup: Setup, head: dict[str, Any], timings: Sequence[Timing], method: str, skipped: dict[str, Counter[str]]
-) -> dict[str, Any]:
+) -> AcceptanceResult:
     """What the drafted answers are worth to `acc_length.py`'s tables: the same JSON, counted from the same laps."""
     answers, tokenizer, benchmarks = answers_of(timings, method), setup.target.tokenizer, []
     for benchmark in setup.benchmarks:
-        rows = []
+        turns = []
         for prompt in benchmark.prompts:
-            turns = answers.get((benchmark.name, prompt.id), [])
-            rows += prompt_rows(prompt, turns, tokenizer, setup.out)
-        if rows:
+            turns += turn_results(prompt, answers.get((benchmark.name, prompt.id), []), tokenizer, setup.out)
+        if turns:
             about = {"depth": head["num_steps"], "max_new_tokens": answer_length(setup.max_new_tokens, benchmark)}
-            benchmarks.append(benchmark_result(benchmark.name, rows, skipped[benchmark.name], **about))
-    return setting_result(head, benchmarks)
+            benchmarks.append(benchmark_result(benchmark.name, turns, skipped[benchmark.name], **about))
+    return acceptance_result(head, benchmarks)
 
 
-def _speed_model(setup: Setup, d: Drafted, sampling: Sampling, batch: Batch, speed: dict[str, Any]) -> dict[str, Any]:
+def _speed_model(setup: Setup, d: Drafted, sampling: Sampling, batch: Batch, speed: SpeedResult) -> SpeedModel:
     """Costs measured apart from the run, and the decode speedup they predict from its acceptance length."""
-    sampler, tau = Sampler(sampling), speed["acceptance_length"]
+    sampler, tau = Sampler(sampling), speed.acceptance_length or 0.0
     step = measure_cycles(PlainDecoder(setup.target, sampler), batch, CYCLES).total
     decoder = SpeculativeDecoder(d.pair.target, d.pair.draft, d.shape, sampler, image_inputs=setup.ways.image_inputs)
     cost = measure_cycles(decoder, batch, CYCLES)
-    return {
-        "step_seconds": step, "cycle_seconds": cost.total, **cost.ratios(step), "acceptance_length": tau,
-        "overhead_share_of_cycle": cost.overhead / cost.total,
-        "predicted_speedup": tau * step / cost.total, "seen_speedup": speed["decode_speedup"],
-    }  # fmt: skip
+    return SpeedModel(
+        step_seconds=step, cycle_seconds=cost.total, **cost.ratios(step), acceptance_length=tau,
+        overhead_share_of_cycle=cost.overhead / cost.total,
+        predicted_speedup=tau * step / cost.total, seen_speedup=speed.decode_speedup,
+    )  # fmt: skip
 
 
-def _forecast(forecast: Forecast) -> dict[str, Any]:
+def _forecast(forecast: Forecast) -> ShapeForecast:
     shape = forecast.shape
-    return {
-        "num_draft_tokens": shape.num_draft_tokens, "topk": shape.topk, "num_steps": shape.num_steps,
-        "acceptance_length": forecast.acceptance_length, "seconds": forecast.seconds, "speedup": forecast.speedup,
-    }  # fmt: skip
+    return ShapeForecast(
+        num_draft_tokens=shape.num_draft_tokens, topk=shape.topk, num_steps=shape.depth,
+        acceptance_length=forecast.acceptance_length, seconds=forecast.seconds, speedup=forecast.speedup,
+    )  # fmt: skip
