@@ -5,11 +5,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peak_memory import peak_bytes
+from random_pair import build_pair
 
 from vlm_eagle.devices import named_device, wait_for
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.evaluation.timing.pairs import build_pair
-from vlm_eagle.evaluation.timing.peak_memory import peak_bytes
 from vlm_eagle.evaluation.timing.shapes import vocabulary
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlm_eagle.data.benchmark import Prompt
 
-from .question import Question
+from .entry import Question
 
 
 class Draw:

@@ -2,9 +2,7 @@
 question, its unit and its choices. Rows without it get question and choices."""
 
 from ..choices import with_options
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 LANGUAGES = {"english": "en", "chinese": "zh", "persian": "fa"}
 

@@ -7,10 +7,8 @@ ones have none. Which prompt AngelSlim's table used was not published.
 import re
 
 from ..choices import interleaved, parse_options, with_options
-from ..entry import Entry
+from ..entry import Entry, Question, Row
 from ..pictures import Picture
-from ..question import Question
-from ..row import Row
 
 IMAGES = 7
 

@@ -5,9 +5,7 @@ TSV's rows have the options in columns. A row with neither is refused.
 """
 
 from ..choices import with_options
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 
 def _question(row: Row) -> Question:
