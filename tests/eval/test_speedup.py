@@ -12,12 +12,12 @@ from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.methods import Timed, our_loop
 from vlm_eagle.evaluation.scores.intervals import paired_batches
-from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.models import processes
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
 from vlm_eagle.evaluation.timing import benchmark as benchmark_module
 from vlm_eagle.evaluation.timing import runs as speed_runs
-from vlm_eagle.evaluation.timing.benchmark import Timing, Workload, groups_of, run_benchmark
+from vlm_eagle.evaluation.timing.benchmark import TimedWorkload, Timing, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import speed_result
 
 SMALL = ("--trees", "3,2,6", "--max-new-tokens", "7", "--baselines", "[]")
@@ -114,12 +114,12 @@ def test_every_method_meets_the_same_prompts_in_a_changing_order(target, tmp_pat
 
         return timed
 
-    workload = Workload(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
+    workload = TimedWorkload(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
     turns = [turn for b in benchmarks() for turn in workload.turns(b, b.prompts, 6)]
     groups = groups_of(turns, 2)
     assert [len(group) for group in groups] == [2, 2, 1, 2, 2, 1]
     timings = run_benchmark(
-        {"a": method("a"), "b": method("b")}, workload, groups, 2, lambda: None, Journal(tmp_path / "x.json"), ""
+        {"a": method("a"), "b": method("b")}, workload, groups, 2, lambda: None, EvaluationJournal(tmp_path / "x.json"), ""
     )
     warm, timed = seen[:4], seen[4:]
     assert {len(ids) for _, ids, *_ in warm} == {1, 2}
@@ -137,8 +137,8 @@ def test_later_turns_follow_one_answer(target, temperature):
     draft = make_imitating_draft(target)
     asked = [prompt("code", 2, "And the other way round?")]
     courses = [
-        Workload(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
-        Workload(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
+        TimedWorkload(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
+        TimedWorkload(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
     ]
     first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in courses)
     assert len(first) == 2

@@ -25,7 +25,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
 from vlm_eagle.evaluation.result_schema import Results, to_json
 from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
-from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.prompts import answer_length, check_length, check_names
 from vlm_eagle.evaluation.scores.scoring import Column, tasks_of
 from vlm_eagle.evaluation.scores.table import results_console, show
@@ -144,7 +144,7 @@ def main(config: Config) -> int:
         settings = checked([assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan])
         show(console, settings)
         write_json(out, to_json(Results(run=describe_run(config=asdict(config)), settings=settings, scored=scored)))
-        Journal(out).remove()
+        EvaluationJournal(out).remove()
         console.print(f"Written to {out}")
     return 0
 
@@ -159,23 +159,17 @@ def _our_columns(
 
     shapes = parse_trees(config.trees) or [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
-    target, pairs = load_pairs(config.target, config.draft, **load)
+    alone, pairs = load_pairs(config.target, config.draft, **load)
     options = {
         "batch_size": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
         "thinking": config.thinking,
     }  # fmt: skip
-    columns = [
-        OurColumn(pair.target, pair.draft, shape, sampling, names=pair.names, digests=pair.digests, **options)
-        for pair in pairs
-        for sampling in samplings
-        for shape in shapes
-    ]
+    columns = [OurColumn(pair, shape, sampling, **options) for pair in pairs for sampling in samplings for shape in shapes]
     if config.check:
         if all(sampling.temperature for sampling in samplings):
             raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
-        alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
-        columns.append(OurColumn(target, None, NO_DRAFT, Sampling(), **alone, **options))
-    return columns, target.tokenizer, config.llm_only or not target.is_vision
+        columns.append(OurColumn(alone, NO_DRAFT, Sampling(), **options))
+    return columns, alone.target.tokenizer, config.llm_only or not alone.target.is_vision
 
 
 def _server_columns(

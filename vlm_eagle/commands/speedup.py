@@ -24,7 +24,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
 from vlm_eagle.evaluation.result_schema import Results, SpeedResult, to_json
 from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
-from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.names import short_names
 from vlm_eagle.evaluation.scores.prompts import check_length, check_names
 from vlm_eagle.evaluation.scores.table import results_console
@@ -162,12 +162,13 @@ def main(config: Config) -> int:
     console = results_console(quiet=not state.is_main_process)
     drafts = [] if config.mode == "baseline" else config.draft
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
-    target, pairs = load_pairs(config.target, drafts, **load)
-    ways = Methods(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
+    alone, pairs = load_pairs(config.target, drafts, **load)
+    target = alone.target
+    methods = Methods(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
     benchmarks = _benchmarks(config, config.llm_only or not target.is_vision, state, console)
     setup = Setup(
-        target, pairs, ways, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only, config.thinking,
-        state, console, out, Journal(out, state.process_index),
+        target, pairs, methods, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only,
+        config.thinking, state, console, out, EvaluationJournal(out, state.process_index),
     )  # fmt: skip
     if setup.journal.found:
         console.print(

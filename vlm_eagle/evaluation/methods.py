@@ -79,7 +79,7 @@ def _in_our_loop(build: Callable[[], DecodeLoop], sampling: Sampling) -> Method:
         decoder = decoders[len(prompts)] = decoders.get(len(prompts)) or build()
         decoder.reset_cache()
         settings = Settings(sampling=sampling, max_new_tokens=max_new_tokens, seed=list(seeds))
-        clock = Clock(decoder.target.device)
+        clock = Stopwatch(decoder.target.device)
         for number, pieces in enumerate(stream_with(decoder, prompts, settings, answers)):
             clock.mark_first()
             for counts, piece in zip(committed, pieces, strict=True):
@@ -108,7 +108,7 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
         if "mm_token_type_ids" in vision_inputs:
             vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
         torch.manual_seed(seeds[0])
-        clock = Clock(target.device)
+        clock = Stopwatch(target.device)
         output = target.model.generate(
             input_ids=prompts.input_ids.gather(1, order), attention_mask=prompts.attention_mask.gather(1, order),
             max_new_tokens=max_new_tokens, do_sample=sampling.temperature > 0,
@@ -121,7 +121,7 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
     return timed
 
 
-class Clock(StoppingCriteria):
+class Stopwatch(StoppingCriteria):
     """A stopwatch that transformers' generate touches after every forward and that never stops it."""
 
     def __init__(self, device: torch.device):

@@ -9,7 +9,7 @@ from typing import Any
 from vlm_eagle.data.benchmark import Modality, Prompt
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, TextPart
 
-from .pictures import Picture, read_picture
+from .pictures import RowPicture, read_picture
 
 MAX_ID_LENGTH = 100  # characters; a longer id is replaced by a digest of the question
 MAX_NAMES_SHOWN = 12  # field names that an error lists
@@ -29,7 +29,7 @@ class Question:
         category: the benchmark's own division.
     """
 
-    parts: tuple[str | Picture, ...]
+    parts: tuple[str | RowPicture, ...]
     source: str
     language: str
     id: str | None = None
@@ -42,9 +42,9 @@ class Question:
         return "\n".join([*(part for part in self.parts if isinstance(part, str)), *self.follow_ups])
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def pictures(self) -> tuple[RowPicture, ...]:
         """Its images in order."""
-        return tuple(part for part in self.parts if isinstance(part, Picture))
+        return tuple(part for part in self.parts if isinstance(part, RowPicture))
 
     @property
     def key(self) -> str:
@@ -123,7 +123,7 @@ class Row:
             raise BadRow(self.source, "bad field", f"{names[0]} should be a list of texts, found {type(value).__name__}")
         return tuple(self._as_text(item, names[0]) for item in value)
 
-    def picture(self, *names: str, within: tuple[str, ...] = ()) -> Picture:
+    def picture(self, *names: str, within: tuple[str, ...] = ()) -> RowPicture:
         """A field's image. A file may lie beside the row's file, in `images/` there, or likewise in the source's folder or its
         subfolders `within`."""
         folders: tuple[Path, ...] = ()
@@ -134,7 +134,7 @@ class Row:
 
     def ask(
         self,
-        *parts: str | Picture,
+        *parts: str | RowPicture,
         id: Any = None,
         follow_ups: tuple[str, ...] = (),
         category: str | None = None,

@@ -16,7 +16,7 @@ from vlm_eagle.demo import benchmarks as demo
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
 
-from .draw import Draw
+from .draw import PromptDraw
 from .entries import ENTRIES, GROUPS
 from .entry import Entry, Row
 
@@ -101,7 +101,7 @@ def _load(entry: Entry, source: str | Path | None, limit: int | None, seed: int,
     if source is None and entry.hub is None:
         raise UserError(f"{entry.name} is on no hub. {entry.obtain} (--benchmarks {entry.name}=FOLDER)")
     where = source if source is not None else entry.hub
-    draw = Draw(seed, entry.per_category or _least(entry.count, limit), bool(entry.per_category), images)
+    draw = PromptDraw(seed, entry.per_category or _least(entry.count, limit), bool(entry.per_category), images)
     skipped, examples, read, others = Counter(), {}, 0, 0
     for row in _rows(entry, where, source is None):
         read += 1

@@ -16,7 +16,7 @@ from vlm_eagle.data.images import upright_size
 
 
 @dataclass(frozen=True)
-class Picture:
+class RowPicture:
     """An image within our limits.
 
     Attributes:
@@ -42,7 +42,7 @@ class Picture:
         return file
 
 
-def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> Picture:
+def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> RowPicture:
     """The image in a row's field: `{"bytes", "path"}`, bytes, a PIL image, or the name of a file.
 
     Args:
@@ -62,9 +62,9 @@ def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> Picture:
     if isinstance(value, str) and value:
         file = _inside(value, source, folders)
         upright_size(file, source)  # for what it raises
-        return Picture(file, file.name, file.suffix)
+        return RowPicture(file, file.name, file.suffix)
     if isinstance(value, bytes) and value:
-        return Picture(value, hashlib.sha256(value).hexdigest()[:24], checked_format(value, source))
+        return RowPicture(value, hashlib.sha256(value).hexdigest()[:24], checked_format(value, source))
     if value in (None, "", b""):
         raise BadRow(source, "image missing", "the field is empty")
     raise BadRow(source, "bad image", f"expected an embedded image or a file name, found {type(value).__name__}")

@@ -11,13 +11,15 @@ from vlm_eagle.evaluation.benchmarks import in_words
 from vlm_eagle.evaluation.result_schema import AcceptanceResult, TurnResult
 from vlm_eagle.evaluation.scores.columns import pieces_of
 from vlm_eagle.evaluation.scores.prompts import image_files, question
-from vlm_eagle.evaluation.scores.scoring import Column, Outcome, Task
+from vlm_eagle.evaluation.scores.scoring import Column, PromptOutcome, Task
 from vlm_eagle.evaluation.scores.sums import acceptance_result, benchmark_result
 
 Planned = Sequence[tuple[Benchmark, int, Sequence[Task]]]  # with the longest answer
 
 
-def assemble(column: Column, planned: Planned, outcomes: Mapping[str, Outcome], tokenizer: Any, out: Path) -> AcceptanceResult:
+def assemble(
+    column: Column, planned: Planned, outcomes: Mapping[str, PromptOutcome], tokenizer: Any, out: Path
+) -> AcceptanceResult:
     """One setting. A benchmark of which no prompt was answered is left out and named under `unanswered`.
 
     Raises:

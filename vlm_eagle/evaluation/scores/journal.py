@@ -14,7 +14,7 @@ from typing import Any
 from vlm_eagle.errors import UserError
 
 
-class Journal:
+class EvaluationJournal:
     """Finished work under keys. `found` is what earlier, interrupted runs left.
 
     Raises:

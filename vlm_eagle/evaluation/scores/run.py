@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.result_schema import AcceptanceResult, read_results
-from vlm_eagle.evaluation.scores.journal import Journal, digest
-from vlm_eagle.evaluation.scores.scoring import Column, Outcome, Task, work
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal, digest
+from vlm_eagle.evaluation.scores.scoring import Column, PromptOutcome, Task, work
 
 
 def identity(plan: Sequence[tuple[Column, Any]]) -> str:
@@ -34,10 +34,10 @@ def already(file: Path, scored: str) -> list[AcceptanceResult] | None:
     return results.settings if results.scored == scored else None
 
 
-def all_outcomes(tasks: Sequence[Task], out: Path, state: PartialState, console: Console) -> dict[str, Outcome]:
+def all_outcomes(tasks: Sequence[Task], out: Path, state: PartialState, console: Console) -> dict[str, PromptOutcome]:
     """This process's share of the tasks, and what the others made of theirs."""
     own = tasks[state.process_index :: state.num_processes]
-    journal = Journal(out, state.process_index)
+    journal = EvaluationJournal(out, state.process_index)
     known = sum(task.key in journal.found for task in tasks)
     if known:
         console.print(f"Going on: {known} of {len(tasks)} prompts were finished before.")

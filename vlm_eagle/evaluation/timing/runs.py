@@ -26,12 +26,12 @@ from vlm_eagle.evaluation.methods import Method, our_loop, prompt_lookup, transf
 from vlm_eagle.evaluation.result_schema import AcceptanceResult, ShapeForecast, SpeedModel, SpeedResult
 from vlm_eagle.evaluation.scores.assemble import turn_results
 from vlm_eagle.evaluation.scores.columns import code_digest, shape_head
-from vlm_eagle.evaluation.scores.journal import Journal
-from vlm_eagle.evaluation.scores.models import Pair
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
+from vlm_eagle.evaluation.scores.models import MeasuredPair
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, LOOKUP, PLAIN
 from vlm_eagle.evaluation.scores.prompts import answer_length
 from vlm_eagle.evaluation.scores.sums import acceptance_result, benchmark_result
-from vlm_eagle.evaluation.timing.benchmark import Timing, Turn, Workload, groups_of, run_benchmark
+from vlm_eagle.evaluation.timing.benchmark import BenchmarkTurn, TimedWorkload, Timing, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import answers_of, speed_result
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
@@ -54,8 +54,8 @@ class Setup:
     """What stays the same through all rounds; see `speedup.SpeedupConfig`."""
 
     target: Target
-    pairs: Sequence[Pair]
-    ways: Methods
+    pairs: Sequence[MeasuredPair]
+    methods: Methods
     benchmarks: Sequence[Benchmark]
     max_new_tokens: int | None
     seed: int
@@ -65,21 +65,21 @@ class Setup:
     state: PartialState
     console: Console
     out: Path
-    journal: Journal
+    journal: EvaluationJournal
 
     @property
     def identity(self) -> list[Any]:
         """All that answers and their speed depend on, besides prompts, methods and sampling."""
         precision = [str(self.target.embed_tokens.weight.dtype), self.target.device.type]
         models = [self.target.fingerprint, *(pair.digests for pair in self.pairs)]
-        return [models, precision, code_digest(), self.ways.image_inputs, self.thinking, self.llm_only]
+        return [models, precision, code_digest(), self.methods.image_inputs, self.thinking, self.llm_only]
 
 
 @dataclass(frozen=True)
 class Drafted:
     """A draft with a tree; `method` is its name among the laps."""
 
-    pair: Pair
+    pair: MeasuredPair
     shape: TreeShape
     forecasts: Sequence[Forecast] | None
 
@@ -95,7 +95,7 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[A
     Raises:
         UserError: no prompt can be asked.
     """
-    workload = Workload(
+    workload = TimedWorkload(
         setup.target, _answerer(setup, sampling), seed=setup.seed, llm_only=setup.llm_only, thinking=setup.thinking
     )
     turns = _own_turns(setup, workload)
@@ -109,7 +109,7 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[A
     timings, skipped = _gathered(own, workload, setup)
     if not timings:
         raise UserError("No prompt could be asked. " + "; ".join(f"{b}: {in_words(why)}" for b, why in skipped.items()) + ".")
-    common = {"sampling": asdict(sampling), "concurrency": concurrency, "image_inputs": setup.ways.image_inputs}
+    common = {"sampling": asdict(sampling), "concurrency": concurrency, "image_inputs": setup.methods.image_inputs}
     others = {name: name for name in methods if name not in {d.method for d in drafted}}
     greedy = sampling.temperature == 0
     settings, speeds = [], []
@@ -130,13 +130,13 @@ def time_all(setup: Setup, sampling: Sampling, concurrency: int) -> tuple[list[A
 
 def _answerer(setup: Setup, sampling: Sampling) -> Method:
     """Writes the answers after which later turns are asked; with a draft it is merely quicker."""
-    if not setup.pairs or not setup.ways.shapes:
+    if not setup.pairs or not setup.methods.shapes:
         return our_loop(setup.target, None, sampling=sampling)
     pair = setup.pairs[0]
-    return our_loop(pair.target, pair.draft, setup.ways.shapes[0], sampling, setup.ways.image_inputs)
+    return our_loop(pair.target, pair.draft, setup.methods.shapes[0], sampling, setup.methods.image_inputs)
 
 
-def _own_turns(setup: Setup, workload: Workload) -> list[Turn]:
+def _own_turns(setup: Setup, workload: TimedWorkload) -> list[BenchmarkTurn]:
     """Of this process's share of each benchmark's prompts."""
     state, found = setup.state, []
     for benchmark in setup.benchmarks:
@@ -145,14 +145,16 @@ def _own_turns(setup: Setup, workload: Workload) -> list[Turn]:
     return found
 
 
-def _drafted(setup: Setup, workload: Workload, turns: Sequence[Turn], sampling: Sampling) -> list[Drafted]:
+def _drafted(setup: Setup, workload: TimedWorkload, turns: Sequence[BenchmarkTurn], sampling: Sampling) -> list[Drafted]:
     """Every draft with every tree."""
-    if setup.ways.shapes is not None:
-        return [Drafted(pair, shape, None) for pair in setup.pairs for shape in setup.ways.shapes]
+    if setup.methods.shapes is not None:
+        return [Drafted(pair, shape, None) for pair in setup.pairs for shape in setup.methods.shapes]
     return [_chosen(setup, pair, workload, turns, sampling) for pair in setup.pairs]
 
 
-def _chosen(setup: Setup, pair: Pair, workload: Workload, turns: Sequence[Turn], sampling: Sampling) -> Drafted:
+def _chosen(
+    setup: Setup, pair: MeasuredPair, workload: TimedWorkload, turns: Sequence[BenchmarkTurn], sampling: Sampling
+) -> Drafted:
     """The draft with the tree that should be fastest, measured by the first process for all."""
     found: list[Forecast] = []
     if setup.state.is_main_process:
@@ -165,19 +167,19 @@ def _chosen(setup: Setup, pair: Pair, workload: Workload, turns: Sequence[Turn],
 
 
 def _methods(setup: Setup, drafted: Sequence[Drafted], sampling: Sampling) -> dict[str, Method]:
-    ways, methods = setup.ways, {}
-    if ways.alone:
+    wanted, methods = setup.methods, {}
+    if wanted.alone:
         methods[PLAIN] = our_loop(setup.target, None, sampling=sampling)
     for d in drafted:
-        methods[d.method] = our_loop(d.pair.target, d.pair.draft, d.shape, sampling, ways.image_inputs)
-    if ways.alone and "generate" in ways.baselines:
+        methods[d.method] = our_loop(d.pair.target, d.pair.draft, d.shape, sampling, wanted.image_inputs)
+    if wanted.alone and "generate" in wanted.baselines:
         methods[GENERATE] = transformers_generate(setup.target, sampling)
-    if ways.alone and "lookup" in ways.baselines:
+    if wanted.alone and "lookup" in wanted.baselines:
         methods[LOOKUP] = prompt_lookup(setup.target, sampling)
     return methods
 
 
-def _gathered(own: list[Timing], workload: Workload, setup: Setup) -> tuple[list[Timing], dict[str, Counter[str]]]:
+def _gathered(own: list[Timing], workload: TimedWorkload, setup: Setup) -> tuple[list[Timing], dict[str, Counter[str]]]:
     """All processes' laps, and per benchmark what was skipped for which reason."""
     skipped = {benchmark.name: Counter(benchmark.skipped) for benchmark in setup.benchmarks}
     for part in gather_object([workload.skipped]):
@@ -205,7 +207,7 @@ def _speed_model(setup: Setup, d: Drafted, sampling: Sampling, batch: Batch, spe
     """Costs measured apart from the run, and the decode speedup they predict from its acceptance length."""
     sampler, tau = Sampler(sampling), speed.acceptance_length or 0.0
     step = measure_cycles(PlainDecoder(setup.target, sampler), batch, CYCLES).total
-    decoder = SpeculativeDecoder(d.pair.target, d.pair.draft, d.shape, sampler, image_inputs=setup.ways.image_inputs)
+    decoder = SpeculativeDecoder(d.pair.target, d.pair.draft, d.shape, sampler, image_inputs=setup.methods.image_inputs)
     cost = measure_cycles(decoder, batch, CYCLES)
     return SpeedModel(
         step_seconds=step, cycle_seconds=cost.total, **cost.ratios(step), acceptance_length=tau,

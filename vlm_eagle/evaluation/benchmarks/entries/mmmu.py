@@ -8,7 +8,7 @@ import re
 
 from ..choices import interleaved, parse_options, with_options
 from ..entry import Entry, Question, Row
-from ..pictures import Picture
+from ..pictures import RowPicture
 
 IMAGES = 7
 
@@ -22,7 +22,7 @@ def _question(row: Row) -> Question:
     names = {number: f"image_{number}" for number in range(1, IMAGES + 1)}
     used: set[int] = set()
 
-    def picture(number: int) -> Picture:
+    def picture(number: int) -> RowPicture:
         used.add(number)
         return row.picture(names.get(number, f"image_{number}"))
 
