@@ -16,8 +16,8 @@ from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
-from vlm_eagle.evaluation.scores.columns import OurColumn
 from vlm_eagle.evaluation.scores.models import MeasuredPair
+from vlm_eagle.evaluation.scores.our_column import OurColumn
 from vlm_eagle.evaluation.scores.scoring import TurnRequest
 from vlm_eagle.training.trainer import Trainer
 

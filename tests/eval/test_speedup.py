@@ -16,7 +16,7 @@ from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.models import processes
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
 from vlm_eagle.evaluation.timing import benchmark as benchmark_module
-from vlm_eagle.evaluation.timing import runs as speed_runs
+from vlm_eagle.evaluation.timing import timing_round as speed_runs
 from vlm_eagle.evaluation.timing.benchmark import TimedWorkload, Timing, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import speed_result
 
@@ -136,15 +136,15 @@ def test_later_turns_follow_one_answer(target, temperature):
     sampling = Sampling(temperature)
     draft = make_imitating_draft(target)
     asked = [prompt("code", 2, "And the other way round?")]
-    courses = [
+    workloads = [
         TimedWorkload(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
         TimedWorkload(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
     ]
-    first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in courses)
+    first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in workloads)
     assert len(first) == 2
     assert first[1].messages[-1].content[0].text == "And the other way round?"
     assert temperature or first == second
-    tokens = courses[0].answer(courses[0].batch(courses[0].turns(Benchmark("b", asked), asked, 6)[:1]), [0], 6).tokens[0]
+    tokens = workloads[0].answer(workloads[0].batch(workloads[0].turns(Benchmark("b", asked), asked, 6)[:1]), [0], 6).tokens[0]
     assert temperature or first[1].messages[-2].content[0].text == target.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
@@ -173,7 +173,7 @@ def test_answers_are_those_of_acc_length(evaluate):
 
 
 @pytest.mark.slow
-def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
+def test_an_interrupted_benchmark_goes_on_group_by_group(evaluate, monkeypatch):
     run, count = benchmark_module._run, []
 
     def counted(method, workload, group):
@@ -202,7 +202,7 @@ def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
 @pytest.mark.parametrize(
     "other", ["--samplings sampled", "--trees chain4", "--image-inputs visual_embeds", "--max-new-tokens 5"]
 )
-def test_a_race_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
+def test_a_benchmark_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
     run, count, few = benchmark_module._run, [], [Benchmark("words", [prompt("code", 1), prompt("code", 2)])]
 
     def counted(method, workload, group):
@@ -259,6 +259,6 @@ def test_bad_choices_are_refused():
         with pytest.raises(UserError):
             speedup.Config(**wrong)
     for tree in ("5,4", "chain", "tree4"):
-        with pytest.raises(UserError, match="is no tree"):
+        with pytest.raises(UserError, match="is not a tree"):
             _ = speedup.Config(trees=[tree]).shapes
     assert speedup.Config(trees=["5,4,16", "chain8"]).shapes == [TreeShape(16, 4, 5), TreeShape(8)]

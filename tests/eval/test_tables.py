@@ -15,9 +15,9 @@ from vlm_eagle.evaluation.result_schema import (
     SpeedResult,
     Totals,
 )
+from vlm_eagle.evaluation.scores.acceptance_tables import acceptance_table, numbers_table, results_console
 from vlm_eagle.evaluation.scores.names import DRAFTED, PLAIN, short_names
-from vlm_eagle.evaluation.scores.table import acceptance_table, numbers_table, results_console
-from vlm_eagle.evaluation.timing.table import founding_table, speed_table
+from vlm_eagle.evaluation.timing.speed_tables import founding_table, speed_table
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,11 @@ from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
 from vlm_eagle.evaluation.result_schema import Results, to_json
-from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
+from vlm_eagle.evaluation.scores.acceptance_tables import results_console, show
 from vlm_eagle.evaluation.scores.journal import EvaluationJournal
+from vlm_eagle.evaluation.scores.option_words import parse_samplings, parse_trees
 from vlm_eagle.evaluation.scores.prompts import answer_length, check_length, check_names
 from vlm_eagle.evaluation.scores.scoring import Column, tasks_of
-from vlm_eagle.evaluation.scores.table import results_console, show
 from vlm_eagle.interop.names import EngineName
 from vlm_eagle.provenance import describe_run, write_json
 
@@ -117,7 +117,7 @@ def main(config: Config) -> int:
     from vlm_eagle.evaluation.scores.assemble import assemble, checked
     from vlm_eagle.evaluation.scores.compare import compare
     from vlm_eagle.evaluation.scores.models import processes
-    from vlm_eagle.evaluation.scores.run import all_outcomes, already, identity
+    from vlm_eagle.evaluation.scores.run_tasks import all_outcomes, already, identity
 
     if config.compare:
         return compare(config.compare, results_console())
@@ -154,8 +154,8 @@ def _our_columns(
 ) -> tuple[list[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
     from vlm_eagle.decoding.decode_loop import NO_DRAFT
-    from vlm_eagle.evaluation.scores.columns import OurColumn
     from vlm_eagle.evaluation.scores.models import load_pairs
+    from vlm_eagle.evaluation.scores.our_column import OurColumn
 
     shapes = parse_trees(config.trees) or [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
@@ -175,7 +175,7 @@ def _our_columns(
 def _server_columns(
     config: Config, samplings: Sequence[Sampling], state: "PartialState", console: Console
 ) -> tuple[list[Column], Any, bool]:
-    from vlm_eagle.evaluation.scores.server import ServerColumn, reach
+    from vlm_eagle.evaluation.scores.server_column import ServerColumn, reach
 
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")

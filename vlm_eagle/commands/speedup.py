@@ -23,12 +23,12 @@ from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
 from vlm_eagle.evaluation.result_schema import Results, SpeedResult, to_json
-from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
+from vlm_eagle.evaluation.scores.acceptance_tables import results_console
 from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.names import short_names
+from vlm_eagle.evaluation.scores.option_words import parse_samplings, parse_trees
 from vlm_eagle.evaluation.scores.prompts import check_length, check_names
-from vlm_eagle.evaluation.scores.table import results_console
-from vlm_eagle.evaluation.timing.table import cost_table, forecast_table, founding_table, interval_table, speed_table
+from vlm_eagle.evaluation.timing.speed_tables import cost_table, forecast_table, founding_table, interval_table, speed_table
 from vlm_eagle.provenance import describe_run, write_json
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def main(config: Config) -> int:
     """Times all methods, prints the tables, writes speedup.json; or compares two of those."""
     from vlm_eagle.evaluation.scores.compare import compare
     from vlm_eagle.evaluation.scores.models import load_pairs, processes
-    from vlm_eagle.evaluation.timing.runs import Methods, Setup, time_all
+    from vlm_eagle.evaluation.timing.timing_round import Methods, Setup, time_all
 
     if config.compare:
         return compare(config.compare, results_console())

@@ -1,4 +1,5 @@
-"""Ways to write the same answers, timed alike: our loop with and without a draft, transformers' generate, prompt lookup."""
+"""Methods that write the same answers and are timed alike: our loop with and without a draft, transformers' generate,
+prompt lookup."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ class Timed:
 
 
 class Method(Protocol):
-    """A way to write B answers: prompts, one seed per prompt, and how long an answer may get."""
+    """Writes B answers: prompts, one seed per prompt, and how long an answer may get."""
 
     def __call__(self, prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
         """The answers."""

@@ -3,7 +3,6 @@ pixels not."""
 
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 from data_recipes.pictures import checked_format
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import upright_size
+from vlm_eagle.provenance import write_bytes
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,7 @@ class RowPicture:
             return self.content
         file = folder / f"{self.key}{self.suffix}"
         if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch = file.with_name(f".{file.name}.{os.getpid()}")
-            scratch.write_bytes(self.content)
-            scratch.replace(file)
+            write_bytes(file, self.content)
         return file
 
 
@@ -48,7 +45,7 @@ def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> RowPictu
     Args:
         value: what the field holds.
         source: `file:row`, for errors.
-        folders: where a named file may lie; the first is the one that no name may leave. Empty for rows from the Hub.
+        folders: where a named file may be; the first is the one that no name may leave. Empty for rows from the Hub.
 
     Raises:
         BadRow: no image, not readable as one, beyond our limits, or outside of the folder.

@@ -9,7 +9,7 @@ from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import in_words
 from vlm_eagle.evaluation.result_schema import AcceptanceResult, TurnResult
-from vlm_eagle.evaluation.scores.columns import pieces_of
+from vlm_eagle.evaluation.scores.our_column import pieces_of
 from vlm_eagle.evaluation.scores.prompts import image_files, question
 from vlm_eagle.evaluation.scores.scoring import Column, PromptOutcome, Task
 from vlm_eagle.evaluation.scores.sums import acceptance_result, benchmark_result

@@ -1,8 +1,8 @@
-"""What changed from one file of results to another: `acc_length.py --compare a.json b.json`, and the same of `speedup.py`.
+"""What changed from one file of results to another: `vlm-eagle score --compare a.json b.json`, or speedup.
 
 Settings that draft and sample alike are compared on the prompts both files have, in pairs: a prompt's sums of both sides are
-drawn together. A change is significant when it would hardly come of prompts drawn anew: its one-sided p-value, the share of
-resamples without it, stays below 2.5 % after Holm's correction for the number of lines looked at. n prompts alone cannot give
+drawn together. A change is significant when another draw of prompts would hardly produce it: its one-sided p-value, the share
+of resamples without it, stays below 2.5 % after Holm's correction for the number of lines. n prompts alone cannot give
 less than 2^-n (all of them worse by chance), so that a handful proves nothing.
 """
 
@@ -26,7 +26,7 @@ from vlm_eagle.evaluation.result_schema import (
     TurnResult,
     read_results,
 )
-from vlm_eagle.evaluation.scores.choices import sampling_label
+from vlm_eagle.evaluation.scores.acceptance_tables import numbers_table, tree_kind
 from vlm_eagle.evaluation.scores.intervals import (
     Units,
     bounds,
@@ -39,13 +39,13 @@ from vlm_eagle.evaluation.scores.intervals import (
     resample_groups,
 )
 from vlm_eagle.evaluation.scores.names import PLAIN, short_names
-from vlm_eagle.evaluation.scores.table import numbers_table, tree_kind
+from vlm_eagle.evaluation.scores.option_words import sampling_label
 
 ALPHA = 0.025  # one-sided
 RESAMPLES = 10_000
 ALL = "All"
 
-Setup = TypeVar("Setup", AcceptanceResult, SpeedResult)
+Compared = TypeVar("Compared", AcceptanceResult, SpeedResult)
 Statistic = Callable[[np.ndarray], np.ndarray]  # (G, R, k) sums -> (R,), the figure in one of the files
 
 
@@ -159,13 +159,15 @@ def _lines(title: str, figure: str, groups: dict[str, Units], statistic: Statist
     return lines
 
 
-def _pairs(before: Sequence[Setup], after: Sequence[Setup], notes: list[str], *also: str) -> Iterable[tuple[str, Setup, Setup]]:
+def _pairs(
+    before: Sequence[Compared], after: Sequence[Compared], notes: list[str], *also: str
+) -> Iterable[tuple[str, Compared, Compared]]:
     """(title, setting, setting) that draft and sample alike, and are equal in `also`. Drafts may differ where each file has
     one: that is what is compared."""
     names = short_names(s.draft for s in (*before, *after))
     one_each = all(len({s.draft for s in settings}) == 1 for settings in (before, after) if settings)
 
-    def key(s: Setup) -> tuple[Any, ...]:
+    def key(s: Compared) -> tuple[Any, ...]:
         draft = None if one_each else s.draft
         return (*s.shape_key, tuple(sorted(s.sampling.items())), s.thinking, draft, *(getattr(s, name) for name in also))
 

@@ -1,4 +1,4 @@
-"""How sure a measured ratio is: bootstrap over prompts, which are what another run would have drawn anew.
+"""How sure a measured ratio is: bootstrap over prompts, because another run would have drawn others.
 
 A unit is what one prompt contributed to some sums, such as (tokens, forwards); its turns stay together because they depend on
 each other. Units are drawn with replacement, benchmark by benchmark, and the ratio of the sums is taken again: percentiles of

@@ -98,7 +98,7 @@ def run_benchmark(
     done: Callable[[], None], journal: EvaluationJournal, identity: Any,
 ) -> list[Timing]:  # fmt: skip
     """Every group by every method in turn, in an order that changes from group to group. Before, every method runs once on a
-    group of each size, untimed. Groups that the journal holds under `identity` (all that laps depend on besides the prompts)
+    group of each size, untimed. Groups that the journal holds under `identity` (all that timings depend on besides the prompts)
     are not run again: a group is timed by all methods in one go, or not at all."""
     names, timings = list(methods), []
     keys = [[digest([identity, repeat, *map(_identity, group)]) for group in groups] for repeat in range(repeats)]

@@ -5,9 +5,9 @@ from statistics import mean
 from typing import Any
 
 from vlm_eagle.evaluation.result_schema import BenchmarkSpeed, MethodSpeed, SpeedResult, TimedBatch
-from vlm_eagle.evaluation.scores.columns import answer_row
 from vlm_eagle.evaluation.scores.intervals import interval, paired_batches, quotient, ratio
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
+from vlm_eagle.evaluation.scores.our_column import answer_row
 from vlm_eagle.evaluation.timing.benchmark import Timing
 
 Timings = dict[str, list[Timing]]  # by method
@@ -114,7 +114,7 @@ def _place(timing: Timing) -> tuple[Any, ...]:
 
 
 def answers_of(timings: Sequence[Timing], method: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """(benchmark, prompt id) -> what decoding decides of its turns (`columns.answer_row`), in a method's first pass."""
+    """(benchmark, prompt id) -> what decoding decides of its turns (`our_column.answer_row`), in a method's first pass."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for timing in timings:
         if timing.method == method and timing.repeat == 0:

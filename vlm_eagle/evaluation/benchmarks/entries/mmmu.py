@@ -6,8 +6,8 @@ ones have none. Which prompt AngelSlim's table used was not published.
 
 import re
 
-from ..choices import interleaved, parse_options, with_options
 from ..entry import Entry, Question, Row
+from ..multiple_choice import interleaved, parse_options, with_options
 from ..pictures import RowPicture
 
 IMAGES = 7

@@ -1,4 +1,4 @@
-"""A plan of columns and prompts carried out: shared out to processes, gone on with where it was, done once."""
+"""The tasks of an evaluation carried out: shared among processes, continued after an interruption, done once."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A running engine as a column of the table: `acc_length.py --server URL`."""
+"""A running engine as a column of the table: `vlm-eagle score --server URL`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

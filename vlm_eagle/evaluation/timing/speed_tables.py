@@ -1,13 +1,13 @@
-"""The tables of `speedup.py`."""
+"""The tables of vlm-eagle speedup."""
 
 from collections.abc import Sequence
 
 from rich.table import Table
 
 from vlm_eagle.evaluation.result_schema import ShapeForecast, SpeedModel, SpeedResult
-from vlm_eagle.evaluation.scores.choices import sampling_label
+from vlm_eagle.evaluation.scores.acceptance_tables import low_high, numbers_table, tree_kind
 from vlm_eagle.evaluation.scores.names import short_names
-from vlm_eagle.evaluation.scores.table import low_high, numbers_table, tree_kind
+from vlm_eagle.evaluation.scores.option_words import sampling_label
 
 
 def founding_table(speeds: Sequence[SpeedResult]) -> Table:

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from vlm_eagle.evaluation.benchmarks import in_words
 from vlm_eagle.evaluation.result_schema import AcceptanceResult, AcceptanceSums, DecodingSetup, Interval, ShapeForecast
-from vlm_eagle.evaluation.scores.choices import sampling_label
 from vlm_eagle.evaluation.scores.names import short_names
+from vlm_eagle.evaluation.scores.option_words import sampling_label
 from vlm_eagle.evaluation.scores.sums import stretch_name, stretch_of
 
 

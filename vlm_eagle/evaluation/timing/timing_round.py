@@ -1,4 +1,4 @@
-"""One round of timing: every draft and tree, and every way without a draft, on the same prompts, in the same run."""
+"""One round of timing: every draft and tree, and every method without a draft, on the same prompts, in the same run."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ from vlm_eagle.evaluation.benchmarks import in_words
 from vlm_eagle.evaluation.methods import Method, our_loop, prompt_lookup, transformers_generate
 from vlm_eagle.evaluation.result_schema import AcceptanceResult, ShapeForecast, SpeedModel, SpeedResult
 from vlm_eagle.evaluation.scores.assemble import turn_results
-from vlm_eagle.evaluation.scores.columns import code_digest, shape_head
 from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.models import MeasuredPair
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, LOOKUP, PLAIN
+from vlm_eagle.evaluation.scores.our_column import code_digest, shape_head
 from vlm_eagle.evaluation.scores.prompts import answer_length
 from vlm_eagle.evaluation.scores.sums import acceptance_result, benchmark_result
 from vlm_eagle.evaluation.timing.benchmark import BenchmarkTurn, TimedWorkload, Timing, groups_of, run_benchmark
@@ -41,7 +41,7 @@ CYCLES = 15  # measured for the speed model
 
 @dataclass(frozen=True)
 class Methods:
-    """Ways to write an answer: trees (None chooses one by measuring), the target alone or not, and what else needs no draft."""
+    """What is timed: trees (None chooses one by measuring), the target alone or not, and what else needs no draft."""
 
     shapes: Sequence[TreeShape] | None
     alone: bool
@@ -77,7 +77,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Drafted:
-    """A draft with a tree; `method` is its name among the laps."""
+    """A draft with a tree; `method` is its name among the timings."""
 
     pair: MeasuredPair
     shape: TreeShape
@@ -180,7 +180,7 @@ def _methods(setup: Setup, drafted: Sequence[Drafted], sampling: Sampling) -> di
 
 
 def _gathered(own: list[Timing], workload: TimedWorkload, setup: Setup) -> tuple[list[Timing], dict[str, Counter[str]]]:
-    """All processes' laps, and per benchmark what was skipped for which reason."""
+    """All processes' timings, and per benchmark what was skipped for which reason."""
     skipped = {benchmark.name: Counter(benchmark.skipped) for benchmark in setup.benchmarks}
     for part in gather_object([workload.skipped]):
         for name, reasons in part.items():
@@ -191,7 +191,7 @@ def _gathered(own: list[Timing], workload: TimedWorkload, setup: Setup) -> tuple
 def _setting(
     setup: Setup, head: dict[str, Any], timings: Sequence[Timing], method: str, skipped: dict[str, Counter[str]]
 ) -> AcceptanceResult:
-    """What the drafted answers are worth to `acc_length.py`'s tables: the same JSON, counted from the same laps."""
+    """The acceptance of the timed answers, in the form in which vlm-eagle score counts it."""
     answers, tokenizer, benchmarks = answers_of(timings, method), setup.target.tokenizer, []
     for benchmark in setup.benchmarks:
         turns = []
