@@ -164,7 +164,9 @@ def _our_columns(
         "batch_size": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
         "thinking": config.thinking,
     }  # fmt: skip
-    columns = [OurColumn(pair, shape, sampling, **options) for pair in pairs for sampling in samplings for shape in shapes]
+    columns: list[Column] = [
+        OurColumn(pair, shape, sampling, **options) for pair in pairs for sampling in samplings for shape in shapes
+    ]
     if config.check:
         if all(sampling.temperature for sampling in samplings):
             raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
@@ -179,8 +181,9 @@ def _server_columns(
 
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")
+    assert config.server is not None
     about = {"target": config.target, "thinking": config.thinking}
     engine, processor, is_vision = reach(config.server, config.engine, timeout=config.timeout, **about)
     console.print(f"{engine.kind} {engine.version or ''} at {config.server}, {engine.model}: {engine.shape}")
-    columns = [ServerColumn(engine, sampling, url=config.server, **about) for sampling in samplings]
+    columns: list[Column] = [ServerColumn(engine, sampling, url=config.server, **about) for sampling in samplings]
     return columns, getattr(processor, "tokenizer", processor), config.llm_only or not is_vision

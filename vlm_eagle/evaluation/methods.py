@@ -54,6 +54,7 @@ class Method(Protocol):
 
     def __call__(self, prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
         """The answers."""
+        ...
 
 
 def our_loop(

@@ -98,9 +98,9 @@ def _plain_name(name: str) -> str:
 
 
 def _load(entry: Entry, source: str | Path | None, limit: int | None, seed: int, images: Path) -> Benchmark:
-    if source is None and entry.hub is None:
-        raise UserError(f"{entry.name} is on no hub. {entry.obtain} (--benchmarks {entry.name}=FOLDER)")
     where = source if source is not None else entry.hub
+    if where is None:
+        raise UserError(f"{entry.name} is on no hub. {entry.obtain} (--benchmarks {entry.name}=FOLDER)")
     draw = PromptDraw(seed, entry.per_category or _least(entry.count, limit), bool(entry.per_category), images)
     skipped, examples, read, others = Counter(), {}, 0, 0
     for row in _rows(entry, where, source is None):

@@ -8,10 +8,19 @@ from typing import Any
 from vlm_eagle.evaluation.reporting.charts import Chart, Point, Series
 from vlm_eagle.evaluation.reporting.inputs import ReportInput
 from vlm_eagle.evaluation.reporting.labels import labels
-from vlm_eagle.evaluation.result_schema import AcceptanceResult, AcceptanceSums, DecodingSetup, SpeedResult, Stretch
+from vlm_eagle.evaluation.result_schema import (
+    AcceptanceResult,
+    AcceptanceSums,
+    DecodingSetup,
+    Interval,
+    SpeedResult,
+    Stretch,
+)
 from vlm_eagle.evaluation.scores.sums import stretch_name, stretch_of
 
 TREE = ("num_draft_tokens", "num_speculative_tokens", "topk", "num_steps", "paths")
+
+Seen = tuple[int | None, float | None, Interval | None]  # tree size, speedup, interval
 
 
 def figures(found: ReportInput, names: Sequence[str]) -> list[Chart]:
@@ -89,12 +98,12 @@ def tree_size(found: ReportInput) -> Chart:
     axis = sorted(sizes | {f.num_draft_tokens for rows in groups.values() for speed in rows for f in speed.forecasts})
     series = []
     for number, (name, rows) in enumerate(zip(names, groups.values(), strict=False)):
-        seen = [(s.num_draft_tokens, s.decode_speedup, s.decode_interval) for s in rows]
-        predicted = [(s.num_draft_tokens, s.speed_model and s.speed_model.predicted_speedup, None) for s in rows]
+        seen: list[Seen] = [(s.num_draft_tokens, s.decode_speedup, s.decode_interval) for s in rows]
+        predicted: list[Seen] = [(s.num_draft_tokens, s.speed_model and s.speed_model.predicted_speedup, None) for s in rows]
         predicted += [(f.num_draft_tokens, f.speedup, None) for s in rows for f in s.forecasts]
         for kind, points, dashed in (("seen", seen, False), ("predicted", predicted, True)):
-            best = [max((p for p in points if p[0] == n and p[1]), key=lambda p: p[1], default=None) for n in axis]
-            line = tuple(point and Point(point[1], *(point[2] or ())) for point in best)
+            best = [max((p for p in points if p[0] == n and p[1]), key=lambda p: p[1] or 0.0, default=None) for n in axis]
+            line = tuple(point and Point(point[1] or 0.0, *(point[2] or ())) for point in best)
             series.append(Series(", ".join(filter(None, (name, kind))), line, 2 * number + dashed, dashed))
     return Chart(
         "tree-size", "Tree size against speedup",

@@ -83,7 +83,7 @@ def titles(settings: Sequence[AcceptanceResult]) -> list[str]:
     for setting in settings:
         lines = [names[setting.draft]] if drafts else []
         lines += [sampling_label(setting.sampling)] if samplings else []
-        n = setting.num_draft_tokens
+        n = setting.num_draft_tokens or 1
         lines += [f"num_draft_tokens={n}", f"(vLLM: {n - 1}; {tree_kind(setting)})"]
         heads.append("\n".join(lines))
     return heads

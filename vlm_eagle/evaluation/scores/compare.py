@@ -122,8 +122,9 @@ def change(title: str, figure: str, benchmark: str, groups: Sequence[Units], sta
     floor = 0.5**units
     p = lambda hits: max(float((hits.sum() + 1) / (len(values) + 1)), floor) if len(values) else 1.0
     low_high = bounds(values - 1) if units > 1 else None
-    figures = both(np.stack([np.asarray(group, dtype=float).sum(0, keepdims=True) for group in groups]))
-    return Change(title, figure, benchmark, units, *(float(x[0]) for x in figures), low_high, p(values >= 1), p(values <= 1))
+    first, second = both(np.stack([np.asarray(group, dtype=float).sum(0, keepdims=True) for group in groups]))
+    figures = float(first[0]), float(second[0])
+    return Change(title, figure, benchmark, units, *figures, low_high, p(values >= 1), p(values <= 1))
 
 
 def _settings(

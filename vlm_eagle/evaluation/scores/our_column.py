@@ -50,37 +50,29 @@ class OurColumn:
         precision = [str(target.embed_tokens.weight.dtype), target.device.type]
         code = [code_digest(), torch.__version__, transformers.__version__]
         self.identity = {
-            "models": pair.digests,
-            **chosen,
-            **options,
-            "llm_only": llm_only,
-            "precision": precision,
-            "code": code,
-        }
+            "models": pair.digests, **chosen, **options, "llm_only": llm_only, "precision": precision, "code": code,
+        }  # fmt: skip
 
     def answer(self, questions: Sequence[TurnRequest]) -> list[TurnAnswer | Skip]:
         """All at once, those that can be read."""
         limit = questions[0].max_new_tokens
         self.collator.max_length = self.target.config.max_position_embeddings - limit
-        samples: list[dict[str, Any] | Skip] = [self._encode(question) for question in questions]
-        rows = [i for i, sample in enumerate(samples) if not isinstance(sample, Skip)]
-        if not rows:
-            return samples
-        batch = self.collator.stack([(str(i), samples[i]) for i in rows], {}).to(self.target.device)
-        timed = self.method(batch, [questions[i].seed for i in rows], limit)
-        answers = list(samples)
-        for i, tokens, committed, accepted in zip(rows, timed.tokens, timed.committed, timed.accepted, strict=True):
-            answers[i] = TurnAnswer(self._text(tokens), answer_row(tokens, committed, accepted))
-        return answers
+        encoded = [self._encode(question) for question in questions]
+        answers: dict[int, TurnAnswer | Skip] = {i: sample for i, sample in enumerate(encoded) if isinstance(sample, Skip)}
+        samples = {i: sample for i, sample in enumerate(encoded) if not isinstance(sample, Skip)}
+        if samples:
+            batch = self.collator.stack([(str(i), sample) for i, sample in samples.items()], {}).to(self.target.device)
+            timed = self.method(batch, [questions[i].seed for i in samples], limit)
+            for i, tokens, committed, accepted in zip(samples, timed.tokens, timed.committed, timed.accepted, strict=True):
+                text = str(self.target.tokenizer.decode(tokens, skip_special_tokens=True))
+                answers[i] = TurnAnswer(text, answer_row(tokens, committed, accepted))
+        return [answers[i] for i in range(len(questions))]
 
     def _encode(self, question: TurnRequest) -> dict[str, Any] | Skip:
         try:
             return self.collator.encode(question.conversation)
         except BadRow as error:
             return Skip(error.reason, str(error))
-
-    def _text(self, tokens: list[int]) -> str:
-        return self.target.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
 def answer_row(tokens: list[int], committed: list[int], accepted: list[int]) -> dict[str, Any]:
@@ -109,8 +101,9 @@ def shape_head(shape: TreeShape) -> dict[str, Any]:
     """A tree in SGLang's words and vLLM's; the nodes of a fixed one."""
     n = shape.num_draft_tokens
     head = {"num_draft_tokens": n, "num_speculative_tokens": n - 1, "topk": shape.topk, "num_steps": shape.num_steps}
-    fixed = shape.paths is not None and not shape.is_chain
-    return head | ({"paths": [".".join(map(str, path)) for path in shape.paths]} if fixed else {})
+    if shape.paths is None or shape.is_chain:
+        return head
+    return {**head, "paths": [".".join(map(str, path)) for path in shape.paths]}
 
 
 @functools.cache

@@ -53,6 +53,7 @@ class Column(Protocol):
 
     def answer(self, questions: Sequence[TurnRequest]) -> list[TurnAnswer | Skip]:
         """As many answers as questions; none may depend on the others."""
+        ...
 
 
 @dataclass

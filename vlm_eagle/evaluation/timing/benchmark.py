@@ -69,7 +69,7 @@ class TimedWorkload:
                 found.append(turn)
                 if number < len(prompt.follow_ups):
                     tokens = self.answer(batch, [turn.seed], max_new_tokens).tokens[0]
-                    text = self.target.tokenizer.decode(tokens, skip_special_tokens=True)
+                    text = str(self.target.tokenizer.decode(tokens, skip_special_tokens=True))
                     asked = asked.answered(text).asked(prompt.follow_ups[number])
         return found
 

@@ -156,6 +156,7 @@ def _chosen(
     setup: Setup, pair: MeasuredPair, workload: TimedWorkload, turns: Sequence[BenchmarkTurn], sampling: Sampling
 ) -> Drafted:
     """The draft with the tree that should be fastest, measured by the first process for all."""
+    assert pair.draft is not None
     found: list[Forecast] = []
     if setup.state.is_main_process:
         some = [workload.batch([turn]) for turn in turns[:: max(len(turns) // 6, 1)]]
@@ -205,6 +206,7 @@ def _setting(
 
 def _speed_model(setup: Setup, d: Drafted, sampling: Sampling, batch: Batch, speed: SpeedResult) -> SpeedModel:
     """Costs measured apart from the run, and the decode speedup they predict from its acceptance length."""
+    assert d.pair.draft is not None
     sampler, tau = Sampler(sampling), speed.acceptance_length or 0.0
     step = measure_cycles(PlainDecoder(setup.target, sampler), batch, CYCLES).total
     decoder = SpeculativeDecoder(d.pair.target, d.pair.draft, d.shape, sampler, image_inputs=setup.methods.image_inputs)
