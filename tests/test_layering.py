@@ -24,7 +24,8 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 OUTSIDE = ("scripts", "eval", "data_recipes")  # rooms that are not in vlm_eagle/
 LAUNCHERS = {"__main__": "scripts"}  # what python -m runs belongs to those that start something
 UNKNOWN = "a module whose name is only known at run time"
-PARTS = ("benchmarks", "lookup", "lossless", "methods", "scores", "timing", "reporting")  # of evaluation, lowest first
+# of evaluation, lowest first
+PARTS = ("checked_json", "result_schema", "benchmarks", "lookup", "lossless", "methods", "scores", "timing", "reporting")
 # nobody else reaches sideways
 SAME_LEVEL = {("config", "errors"), ("devices", "errors"), ("packages", "errors"), ("provenance", "errors")}
 SAME_LEVEL |= {("provenance", "atomic")}

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vlm_eagle.evaluation.scores.table import numbers_table, results_console
+from vlm_eagle.evaluation.scores.acceptance_tables import numbers_table, results_console
 from vlm_eagle.provenance import describe_run, write_json
 
 

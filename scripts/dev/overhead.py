@@ -66,12 +66,12 @@ def main(config: OverheadConfig) -> None:
 
 def _measure(name: str, config: OverheadConfig, device: "torch.device") -> list[dict]:
     import torch
+    from random_pair import build_pair
 
     from vlm_eagle.decoding.plain import PlainDecoder
     from vlm_eagle.decoding.sampling import Sampler
     from vlm_eagle.decoding.speculative import SpeculativeDecoder
     from vlm_eagle.decoding.timing import measure_cycles
-    from vlm_eagle.evaluation.timing.pairs import build_pair
     from vlm_eagle.records import Batch
 
     target, draft = build_pair(name, config.draft_vocab_size, getattr(torch, config.dtype), device)

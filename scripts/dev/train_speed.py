@@ -73,9 +73,9 @@ class TrainSpeedConfig:
 def main(config: TrainSpeedConfig) -> None:
     """Prints the table and writes the JSON."""
     import torch
+    from random_pair import build_pair
 
     from vlm_eagle.devices import named_device
-    from vlm_eagle.evaluation.timing.pairs import build_pair
 
     width = config.draft_vocab_size or (1024 if config.shape == "tiny" else 32_000)
     target, draft = build_pair(config.shape, width, getattr(torch, config.dtype), named_device(config.device))
@@ -85,8 +85,9 @@ def main(config: TrainSpeedConfig) -> None:
 
 
 def _measure(config: TrainSpeedConfig, target: "Target", draft: "Eagle3Draft", length: int, fraction: float) -> dict[str, Any]:
+    from peak_memory import peak_bytes
+
     from vlm_eagle.devices import wait_for
-    from vlm_eagle.evaluation.timing.peak_memory import peak_bytes
 
     batch = _batch(config, target, length, fraction)
     steps = _steps(config, target, draft, batch)

@@ -5,12 +5,12 @@ from dataclasses import asdict
 
 import pytest
 from by_heart import PROMPTS, train_by_heart
-from vlm_eagle.interop.doctor import prompts
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands import doctor
 from vlm_eagle.config import DataConfig, TrainConfig
 from vlm_eagle.demo.data import write_jsonl
+from vlm_eagle.doctor import prompts
 from vlm_eagle.interop.run_files import read_beside, settings_of
 from vlm_eagle.provenance import write_json
 from vlm_eagle.target.load import load_target

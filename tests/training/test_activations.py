@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlm_eagle.evaluation.timing.pairs import build_pair
-from vlm_eagle.evaluation.timing.peak_memory import peak_bytes
+from scripts.dev.peak_memory import peak_bytes
+from scripts.dev.random_pair import build_pair
 from vlm_eagle.records import Batch
 from vlm_eagle.training import attention, chunked_loss
 from vlm_eagle.training.activations import DraftActivations

@@ -122,7 +122,7 @@ class MeasureOptions(SamplingOptions, TreeOptions, TargetOptions):
     @property
     def all_samplings(self) -> list[Sampling]:
         """The named ones, else the one of the four options."""
-        from vlm_eagle.evaluation.scores.choices import parse_samplings
+        from vlm_eagle.evaluation.scores.option_words import parse_samplings
 
         return parse_samplings(self.samplings) or [self.sampling]
 

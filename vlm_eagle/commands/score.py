@@ -22,12 +22,12 @@ from vlm_eagle.commands.options import MeasureOptions
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
-from vlm_eagle.evaluation.scores.choices import parse_trees
-from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.result_schema import Results, to_json
+from vlm_eagle.evaluation.scores.acceptance_tables import results_console, show
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
+from vlm_eagle.evaluation.scores.option_words import parse_trees
 from vlm_eagle.evaluation.scores.prompts import answer_length, check_names
-from vlm_eagle.evaluation.scores.results import document
 from vlm_eagle.evaluation.scores.scoring import Column, tasks_of
-from vlm_eagle.evaluation.scores.table import results_console, show
 from vlm_eagle.interop.names import EngineName
 from vlm_eagle.provenance import check_output, describe_run, write_json
 
@@ -83,7 +83,7 @@ def main(config: Config) -> int:
     from vlm_eagle.evaluation.scores.assemble import assemble, checked
     from vlm_eagle.evaluation.scores.compare import compare
     from vlm_eagle.evaluation.scores.models import processes
-    from vlm_eagle.evaluation.scores.run import all_outcomes, already, identity
+    from vlm_eagle.evaluation.scores.run_tasks import all_outcomes, already, identity
 
     if config.compare:
         return compare(config.compare, results_console())
@@ -110,8 +110,8 @@ def main(config: Config) -> int:
     if state.is_main_process:
         settings = checked([assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan])
         show(console, settings)
-        write_json(out, document(describe_run(config=asdict(config)), settings, scored=scored))
-        Journal(out).remove()
+        write_json(out, to_json(Results(run=describe_run(config=asdict(config)), settings=settings, scored=scored)))
+        EvaluationJournal(out).remove()
         console.print(f"Written to {out}")
     return 0
 
@@ -119,32 +119,28 @@ def main(config: Config) -> int:
 def _our_columns(config: Config, state: "PartialState") -> tuple[Sequence[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
     from vlm_eagle.decoding.decode_loop import NO_DRAFT
-    from vlm_eagle.evaluation.scores.columns import OurColumn
     from vlm_eagle.evaluation.scores.models import load_pairs
+    from vlm_eagle.evaluation.scores.our_column import OurColumn
 
     samplings, shapes = config.all_samplings, config.shapes  # wrong names show before models are loaded
     if config.check and all(sampling.temperature for sampling in samplings):
         raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
-    target, pairs = load_pairs(config.target, config.draft, **load)
+    alone, pairs = load_pairs(config.target, config.draft, **load)
     options = {
         "batch_size": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
         "thinking": config.thinking,
     }  # fmt: skip
-    columns = [
-        OurColumn(pair.target, pair.draft, shape, sampling, names=pair.names, digests=pair.digests, **options)
-        for pair in pairs
-        for sampling in samplings
-        for shape in shapes
+    columns: list[Column] = [
+        OurColumn(pair, shape, sampling, **options) for pair in pairs for sampling in samplings for shape in shapes
     ]
     if config.check:
-        alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
-        columns.append(OurColumn(target, None, NO_DRAFT, Sampling(), **alone, **options))
-    return columns, target.tokenizer, config.llm_only or not target.is_vision
+        columns.append(OurColumn(alone, NO_DRAFT, Sampling(), **options))
+    return columns, alone.target.tokenizer, config.llm_only or not alone.target.is_vision
 
 
 def _server_columns(config: Config, url: str, state: "PartialState", console: Console) -> tuple[Sequence[Column], Any, bool]:
-    from vlm_eagle.evaluation.scores.server import ServerColumn, reach
+    from vlm_eagle.evaluation.scores.server_column import ServerColumn, reach
 
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")

@@ -21,12 +21,12 @@ from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
-from vlm_eagle.evaluation.scores.choices import parse_trees
-from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.result_schema import Results, to_json
+from vlm_eagle.evaluation.scores.acceptance_tables import results_console
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.names import short_names
+from vlm_eagle.evaluation.scores.option_words import parse_trees
 from vlm_eagle.evaluation.scores.prompts import check_names
-from vlm_eagle.evaluation.scores.results import document
-from vlm_eagle.evaluation.scores.table import results_console
 from vlm_eagle.evaluation.timing.show import show_side_by_side, show_speeds
 from vlm_eagle.provenance import check_output, describe_run, write_json
 
@@ -114,7 +114,7 @@ def main(config: Config) -> int:
     """Times all methods, prints the tables, writes speedup.json; or compares two of those."""
     from vlm_eagle.evaluation.scores.compare import compare
     from vlm_eagle.evaluation.scores.models import load_pairs, processes
-    from vlm_eagle.evaluation.timing.runs import Methods, Setup, time_all
+    from vlm_eagle.evaluation.timing.timing_round import Methods, Setup, time_all
 
     if config.compare:
         return compare(config.compare, results_console())
@@ -126,12 +126,13 @@ def main(config: Config) -> int:
     console = results_console(quiet=not state.is_main_process)
     drafts = config.draft if config.uses_drafts else []
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
-    target, pairs = load_pairs(config.target, drafts, **load)
-    ways = Methods(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
+    alone, pairs = load_pairs(config.target, drafts, **load)
+    target = alone.target
+    methods = Methods(config.shapes, config.mode != "eagle", tuple(config.baselines), config.image_inputs)
     benchmarks = _benchmarks(config, config.llm_only or not target.is_vision, state, console)
     setup = Setup(
-        target, pairs, ways, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only, config.thinking,
-        state, console, out, Journal(out, state.process_index),
+        target, pairs, methods, benchmarks, config.max_new_tokens, config.seed, config.repeats, config.llm_only,
+        config.thinking, state, console, out, EvaluationJournal(out, state.process_index),
     )  # fmt: skip
     if setup.journal.found:
         console.print(
@@ -146,7 +147,7 @@ def main(config: Config) -> int:
             show_speeds(console, timed, names)
     show_side_by_side(console, speeds)
     if state.is_main_process:
-        write_json(out, document(describe_run(config=asdict(config)), settings, speed=speeds))
+        write_json(out, to_json(Results(run=describe_run(config=asdict(config)), settings=settings, speed=speeds)))
         setup.journal.remove()
         console.print(f"Written to {out}")
     return 0

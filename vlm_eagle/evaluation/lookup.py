@@ -17,11 +17,11 @@ GUESSES, LONGEST_MATCH = 10, 3  # tokens copied, tokens that must match before t
 
 
 class LookupDecoder(DecodeLoop):
-    """Chains copied from the text so far. A cycle without a match verifies the root alone."""
+    """Chains copied from the text so far. A cycle without a match verifies only the root."""
 
     def __init__(self, target: Target, sampler: Sampler):
         super().__init__(target, sampler, TreeShape(GUESSES + 1))
-        self.recorded = None  # what is copied is decided by the host, anew in every cycle
+        self.recorded = None  # the host decides in every cycle what is copied
 
     def _advance(self, seqs: SeqLens) -> None:
         verify_and_commit(self, self._copied(), seqs)

@@ -1,4 +1,4 @@
-"""A running engine as a column of the table: `acc_length.py --server URL`."""
+"""A running engine as a column of the table: `vlm-eagle score --server URL`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from vlm_eagle.config import resolve_target
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.sampling import Sampling
-from vlm_eagle.evaluation.scores.scoring import Answer, Question, Skip
+from vlm_eagle.evaluation.scores.scoring import Skip, TurnAnswer, TurnRequest
 from vlm_eagle.interop.engines.connect import connect
 from vlm_eagle.interop.engines.engine import Asked, Engine
 from vlm_eagle.interop.engines.http import Refused
@@ -47,11 +47,11 @@ class ServerColumn:
         }  # fmt: skip
         self.identity = self.head
 
-    def answer(self, questions: Sequence[Question]) -> list[Answer | Skip]:
+    def answer(self, questions: Sequence[TurnRequest]) -> list[TurnAnswer | Skip]:
         """One after the other."""
         return [self._ask(question) for question in questions]
 
-    def _ask(self, question: Question) -> Answer | Skip:
+    def _ask(self, question: TurnRequest) -> TurnAnswer | Skip:
         options = {"max_new_tokens": question.max_new_tokens, "seed": question.seed, "thinking": self.thinking}
         try:
             answer = self.engine.answer(question.conversation, Asked(sampling=self.sampling, **options))
@@ -61,4 +61,4 @@ class ServerColumn:
             "output_token_ids": answer.tokens, "num_forwards": answer.stats.forwards, "num_committed": answer.stats.tokens,
             "accepted_at": answer.stats.accepted_at, "text": answer.text,
         }  # fmt: skip
-        return Answer(answer.text, row)
+        return TurnAnswer(answer.text, row)

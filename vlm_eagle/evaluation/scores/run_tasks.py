@@ -1,6 +1,5 @@
-"""A plan of columns and prompts carried out: shared out to processes, gone on with where it was, done once."""
+"""The tasks of an evaluation carried out: shared among processes, continued after an interruption, done once."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from accelerate.utils import gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vlm_eagle.evaluation.scores.journal import Journal, digest
-from vlm_eagle.evaluation.scores.scoring import Column, Outcome, Task, work
+from vlm_eagle.errors import UserError
+from vlm_eagle.evaluation.result_schema import AcceptanceResult, read_results
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal, digest
+from vlm_eagle.evaluation.scores.scoring import Column, PromptOutcome, Task, work
 
 
 def identity(plan: Sequence[tuple[Column, Any]]) -> str:
@@ -24,19 +25,19 @@ def identity(plan: Sequence[tuple[Column, Any]]) -> str:
     )
 
 
-def already(file: Path, scored: str) -> list[dict[str, Any]] | None:
+def already(file: Path, scored: str) -> list[AcceptanceResult] | None:
     """The settings in `file` if they are of exactly this."""
     try:
-        row = json.loads(file.read_text())
-        return row["settings"] if row["scored"] == scored else None
-    except (OSError, ValueError, KeyError, TypeError):
+        results = read_results(file)
+    except UserError:
         return None
+    return results.settings if results.scored == scored else None
 
 
-def all_outcomes(tasks: Sequence[Task], out: Path, state: PartialState, console: Console) -> dict[str, Outcome]:
+def all_outcomes(tasks: Sequence[Task], out: Path, state: PartialState, console: Console) -> dict[str, PromptOutcome]:
     """This process's share of the tasks, and what the others made of theirs."""
     own = tasks[state.process_index :: state.num_processes]
-    journal = Journal(out, state.process_index)
+    journal = EvaluationJournal(out, state.process_index)
     known = sum(task.key in journal.found for task in tasks)
     if known:
         console.print(f"Going on: {known} of {len(tasks)} prompts were finished before.")

@@ -30,15 +30,15 @@ class _LiveTensors(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.cached_tokens = WeakIdKeyDictionary()
+        self.known = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         for storage in _storages((args, kwargs)):
-            self.cached_tokens.setdefault(storage, 0)  # was there before
+            self.known.setdefault(storage, 0)  # was there before
         out = func(*args, **(kwargs or {}))
         for storage in _storages(out):
-            if storage not in self.cached_tokens:
-                self.cached_tokens[storage] = storage.nbytes()
+            if storage not in self.known:
+                self.known[storage] = storage.nbytes()
                 self.live += storage.nbytes()
                 weakref.finalize(storage, self._free, storage.nbytes())
         self.peak = max(self.peak, self.live)

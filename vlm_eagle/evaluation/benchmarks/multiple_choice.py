@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from vlm_eagle.data.conversation import BadRow
 
-from .pictures import Picture
+from .pictures import RowPicture
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LONGEST_LIST = 20_000  # characters of a list of options written as Python text
@@ -39,14 +39,14 @@ def parse_options(text: str, source: str) -> list[str]:
         raise BadRow(source, "bad field", f"options should be a list, found {text[:60]!r} ({error})") from None
 
 
-def interleaved(text: str, picture: Callable[[int], Picture]) -> list[str | Picture]:
+def interleaved(text: str, picture: Callable[[int], RowPicture]) -> list[str | RowPicture]:
     """Pictures where `<image N>` stands for them the first time; later mentions say which is meant.
 
     Args:
         text: the question with its options.
         picture: the picture with this number.
     """
-    parts: list[str | Picture] = []
+    parts: list[str | RowPicture] = []
     seen: set[int] = set()
     pieces = _PLACE.split(text)
     for piece, number in zip(pieces[::2], [*pieces[1::2], None], strict=True):

@@ -40,7 +40,7 @@ def _parse_tree(word: str) -> TreeShape:
     if tree := re.fullmatch(r"(\d+),(\d+),(\d+)", word):
         steps, topk, nodes = map(int, tree.groups())
         return TreeShape(nodes, topk, steps)
-    raise UserError(f"{word!r} is no tree. Write num_steps,topk,num_draft_tokens as in 5,4,16, or a chain as in chain4.")
+    raise UserError(f"{word!r} is not a tree. Write num_steps,topk,num_draft_tokens as in 5,4,16, or a chain as in chain4.")
 
 
 def sampling_label(sampling: dict[str, float]) -> str:
