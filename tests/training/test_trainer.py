@@ -23,7 +23,7 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.training import sharding
-from vlm_eagle.training.dry_run import make_plan
+from vlm_eagle.training.dry_run import scenario_of
 from vlm_eagle.training.launch import check_precision
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.order import MicroBatches, Order
@@ -178,7 +178,7 @@ def test_what_accelerate_may_not_ask_for(monkeypatch):
             check_precision(name)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(UserError, match="--mixed_precision fp16"):
-        make_plan(TrainCommand(), AutoConfig.from_pretrained(DEMO_TARGET))
+        scenario_of(TrainCommand(), AutoConfig.from_pretrained(DEMO_TARGET))
     deepspeed = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED)
     with pytest.raises(UserError, match="DEEPSPEED, which is not supported"):
         sharding.prepare(deepspeed, None, False)

@@ -38,7 +38,7 @@ def main(command: Config) -> int:
     from vlm_eagle.training.ready import ready_line
     from vlm_eagle.training.setup import OnlineData
 
-    config = command.run()
+    config = command.train_config()
     if command.dry_run:
         raise UserError("A dry run is train's: it says how much disk the features of this configuration take.")
     if not config.data.features:

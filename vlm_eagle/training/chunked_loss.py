@@ -13,13 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlm_eagle.devices import autocast_dtype
+from vlm_eagle.training.chunks import add_product, chunk_sizes
 from vlm_eagle.training.losses import RowLoss
-from vlm_eagle.training.products import add_product
 from vlm_eagle.training.teacher import teach
-
-# logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
-ELEMENTS = {"cpu": 2**23, "cuda": 2**25}
-CPU_POSITIONS = 64  # and no more positions than that on a CPU: enough for its matrix products, and logits may fit its cache
 
 
 @dataclass(frozen=True)
@@ -123,16 +119,10 @@ def _chunk(
     return part.detach(), right.long(), d_logits.to(logits.dtype)
 
 
-def chunk_positions(device: str, vocabulary: int, width: int, steps: int) -> int:
-    """How many supervised positions a chunk takes: logits (V,) of each and (W,) of the rows of S steps that predict it."""
-    size = max(ELEMENTS.get(device, ELEMENTS["cpu"]) // (vocabulary + steps * width), 1)
-    return min(size, CPU_POSITIONS) if device == "cpu" else size
-
-
 def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:
-    """(positions, the rows that predict them), small enough for `ELEMENTS`."""
-    device, total = order.device, len(teaching.last_hidden)
-    size = chunk_positions(device.type, len(teaching.t2d), width, steps)
+    """(positions, the rows that predict them): a position takes logits (V,) of its own and (W,) of up to S rows."""
+    device, total, limit = order.device, len(teaching.last_hidden), chunk_sizes(order.device)
+    size = min(max(limit.logits // (len(teaching.t2d) + steps * width), 1), limit.positions)
     bounds = [*range(0, total, size), total]
     edges = torch.searchsorted(answer[order], torch.tensor(bounds, device=device)).tolist()
     pairs = zip(bounds, bounds[1:], edges, edges[1:], strict=False)

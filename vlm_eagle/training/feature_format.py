@@ -83,6 +83,28 @@ def join(samples: list[StoredSample], skipped: dict[str, int]) -> TargetFeatures
     )
 
 
+def stored_dtype(name: StoreDtype, own: torch.dtype) -> torch.dtype:
+    """What an option means for a target whose hidden states are `own`."""
+    return own if name == "auto" else FLOAT8 if name == "float8" else getattr(torch, name)
+
+
+def packed_tensors(sample: StoredSample, dtype: torch.dtype, visual: bool) -> dict[str, Tensor]:
+    """A sample as the tensors of a shard, in `dtype`; `visual` keeps visual embeddings as well."""
+    wide = torch.bfloat16 if dtype == FLOAT8 else dtype
+    tensors = {
+        "input_ids": sample.input_ids, "loss_mask": sample.loss_mask.to(torch.uint8),
+        "aux_hidden": sample.aux_hidden.to(wide), "last_hidden": sample.last_hidden.to(wide),
+    }  # fmt: skip
+    if dtype == FLOAT8:
+        tensors["aux_hidden"], tensors["aux_scales"] = to_float8(sample.aux_hidden, parts=3)
+    if visual:
+        none = torch.zeros(0, sample.aux_hidden.shape[1] // 3)
+        tensors["visual"] = (none if sample.visual is None else sample.visual).to(wide)
+        mask = torch.zeros_like(sample.loss_mask) if sample.visual_mask is None else sample.visual_mask
+        tensors["visual_mask"] = mask.to(torch.uint8)
+    return tensors
+
+
 def to_float8(values: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
     """((n, d) in 8 bits, (n, parts) float32 scales): each of `parts` equal parts of a row fills the range of float8 e4m3.
     Hidden states have a few huge channels; one scale for three layers' states would drown the smallest of them."""
