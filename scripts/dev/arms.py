@@ -16,7 +16,7 @@ from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
-from vlm_eagle.training.setup import OnlineData, build_run
+from vlm_eagle.training.setup import OnlineData, build_setup
 from vlm_eagle.training.trainer import Trainer
 
 _WAYS: dict[str, dict[str, Any]] = {
@@ -48,16 +48,15 @@ def train(run: TrainConfig, peers: bool, accelerator: Accelerator) -> None:
     """Captures what is not there yet and trains; `peers`: with the late mask and the division by all tokens."""
     _capture(run, peers, accelerator)
     kind = PeerTrainer if peers else Trainer
-    kind(run, build_run(run, accelerator), accelerator, Console(quiet=True)).train()
+    kind(run, build_setup(run, accelerator), accelerator, Console(quiet=True)).train()
 
 
 def _capture(run: TrainConfig, late: bool, accelerator: Accelerator) -> None:
     data = OnlineData(run, accelerator)
     if late:
         data.collator = LateMask(data.target.processor, max_length=run.data.max_length)
-    for name, dataset in (("train", data.train), ("eval", data.eval)):
-        folder = Path(run.data.features) / name
-        data.filler(run, folder, dataset, data.data_hash, False, accelerator).fill(range(len(dataset)), 8)
+    for source in (data.capturing_source("train"), data.capturing_source("eval")):
+        source.capture(range(len(source.dataset)), 8)
 
 
 def score(target: Target, folder: Path, limit: int) -> dict[str, float]:

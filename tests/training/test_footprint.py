@@ -182,9 +182,11 @@ def test_stored_features_need_no_layers():
 
 def test_a_mixture_of_experts_is_measured():
     config = Qwen3MoeConfig(**SIZES, moe_intermediate_size=64, num_experts=8, num_experts_per_tok=2)
-    footprint, _ = measured(config, max_length=64)
-    assert footprint.held["weights of the target"] == sum(p.nbytes for p in meta_target(config, torch.float32).parameters())
-    assert footprint.flops["target, decoder layers"] > 0
+    half, full = (measured(config, max_length=64, target_dtype=dtype)[0] for dtype in ("bfloat16", "float32"))
+    weights = sum(p.nbytes for p in meta_target(config, torch.float32).parameters())
+    assert (2 * half.held["weights of the target"], full.held["weights of the target"]) == (weights, weights)
+    assert half.flops["target, decoder layers"] == full.flops["target, decoder layers"] > 0
+    assert full.phases["forward of the target"] == {k: 2 * v for k, v in half.phases["forward of the target"].items()}
 
 
 def test_other_micro_batches_wait_on_a_cpu_only():

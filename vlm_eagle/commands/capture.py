@@ -31,7 +31,7 @@ def main(command: Config) -> int:
     from rich.console import Console
 
     from data_recipes import demo
-    from vlm_eagle.provenance import describe_run, sha256, write_json
+    from vlm_eagle.provenance import describe_run, write_json
     from vlm_eagle.target.load import read_config
     from vlm_eagle.training.feature_store import FeatureStore
     from vlm_eagle.training.launch import make_accelerator
@@ -50,16 +50,11 @@ def main(command: Config) -> int:
     demo.resolve(config.data, accelerator, console)
     stopping = _Interrupt(console)
     data = OnlineData(config, accelerator)
-    visual = config.draft.image_inputs != "token"
-    parts = {"train": (data.train, data.data_hash)}
-    if data.eval:
-        parts["eval"] = (data.eval, sha256(map(Path, config.data.eval)))
-    for name, (dataset, data_hash) in parts.items():
-        folder = Path(config.data.features) / name
-        filler = data.filler(config, folder, dataset, data_hash, visual, accelerator)
-        rows = range(accelerator.process_index, len(dataset), accelerator.num_processes)
-        with _Progress(console, name, len(rows), len(set(rows) & filler.writer.known)) as progress:
-            finished = filler.fill(rows, config.batch_size, config.data.workers, progress.done, lambda: stopping.asked)
+    for name in ("train", "eval") if data.eval else ("train",):
+        folder, source = Path(config.data.features) / name, data.capturing_source(name)
+        rows = range(accelerator.process_index, len(source.dataset), accelerator.num_processes)
+        with _Progress(console, name, len(rows), len(set(rows) & source.writer.known)) as progress:
+            finished = source.capture(rows, config.batch_size, config.data.num_workers, progress.done, lambda: stopping.asked)
         if not all(gather_object([finished])):
             console.print("Interrupted. Run the same command to continue.")
             return 130

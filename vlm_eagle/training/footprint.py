@@ -181,10 +181,17 @@ class FootprintMeter:
             model.model.visual = None
         with self.fake:
             model.to_empty(device="cpu")
+        model.tie_weights()
         return Target(model, layer_ids=self.layer_ids).freeze()
 
     def _target_pass(self, target: Target, shape: MicroBatch, visual: bool) -> _TargetPass:
-        batch = self._batch(target, shape)
+        is_mixture = getattr(target.config, "num_experts", None) is not None
+        if is_mixture and target.embed_tokens.weight.dtype == torch.float32:  # experts on fake tensors must have 16 bits
+            half = self.target_pass(
+                self.target(torch.bfloat16, getattr(target.model.model, "visual", 0) is None), shape, visual
+            )
+            return replace(half, peak=2 * half.peak, features=_in_float32(half.features))
+        batch = self._batch(shape)
         with _flop_counter() as counter, LiveBytes() as live:
             features = target.features(batch, visual=visual)
         by_module = counter.get_flop_counts()
@@ -192,7 +199,7 @@ class FootprintMeter:
         pixels = batch.vision_inputs.get("pixel_values")
         return _TargetPass(pixels, features, live.peak, counter.get_total_flops() - vision, vision)
 
-    def _batch(self, target: Target, shape: MicroBatch) -> Batch:
+    def _batch(self, shape: MicroBatch) -> Batch:
         """Token ids and masks are real, because code on the host reads them."""
         ids = torch.zeros(shape.size, shape.tokens, dtype=torch.long)
         attention_mask = torch.ones_like(ids)
@@ -375,6 +382,11 @@ def target_dtype(scenario: Scenario, config: PretrainedConfig) -> torch.dtype:
     if scenario.device == "cpu":
         return torch.float32
     return config.dtype or config.get_text_config().dtype or torch.bfloat16
+
+
+def _in_float32(features: TargetFeatures) -> TargetFeatures:
+    visual = None if features.visual is None else features.visual.float()
+    return replace(features, aux_hidden=features.aux_hidden.float(), last_hidden=features.last_hidden.float(), visual=visual)
 
 
 def _step(optimizers: list[torch.optim.Optimizer]) -> None:
