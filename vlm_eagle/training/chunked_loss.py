@@ -76,19 +76,19 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros(steps, dtype=torch.long, device=hidden.device)
-        d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
+        grads = [torch.zeros_like(t, dtype=torch.float32) for t in (hidden, weight)] if learn else []
         order, cast = prediction.answer.argsort(stable=True), weight.to(autocast_dtype(weight))
         for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
             x = hidden.index_select(0, rows).to(cast.dtype)
             part, right, d_logits = _chunk(x, cast, prediction, teaching, row_loss, positions, rows, learn)
             loss += part
             correct.index_add_(0, prediction.step[rows], right)
-            if learn:
-                d_hidden[rows] = (d_logits @ cast).float()
-                add_product(d_weight, d_logits.T, x)
+            if d_logits is not None:
+                grads[0][rows] = (d_logits @ cast).float()
+                add_product(grads[1], d_logits.T, x)
             del d_logits  # nothing of this chunk lives while the next one is made
         if learn:
-            ctx.save_for_backward(d_hidden.to(hidden.dtype), d_weight.to(weight.dtype))
+            ctx.save_for_backward(grads[0].to(hidden.dtype), grads[1].to(weight.dtype))
         ctx.mark_non_differentiable(correct)
         return loss, correct
 

@@ -39,8 +39,10 @@ def split(features: TargetFeatures) -> list[StoredSample]:
     """The samples of a batch, on the CPU."""
     answers = features.loss_mask.sum(1).tolist()
     last_hidden = features.last_hidden.cpu().split(answers)
-    at = features.visual_mask.cpu() if features.visual_mask is not None else None
-    visual = features.visual.cpu().split(at.sum(1).tolist()) if at is not None else None
+    at = visual = None
+    if features.visual is not None and features.visual_mask is not None:
+        at = features.visual_mask.cpu()
+        visual = features.visual.cpu().split(at.sum(1).tolist())
     samples = []
     for b, mask in enumerate(features.loss_mask.cpu()):
         length = int(mask.nonzero().max()) + 1 if mask.any() else 0
@@ -50,7 +52,7 @@ def split(features: TargetFeatures) -> list[StoredSample]:
         samples.append(
             StoredSample(
                 features.ids[b], features.input_ids[b, :length].cpu(), mask[:length], aux, last_hidden[b],
-                visual[b][: int(mine.sum())] if at is not None else None, mine,
+                visual[b][: int(mine.sum())] if visual is not None and mine is not None else None, mine,
             )
         )  # fmt: skip
     return samples
@@ -69,15 +71,16 @@ def join(samples: list[StoredSample], skipped: dict[str, int]) -> TargetFeatures
     if not samples:
         empty = torch.zeros(0, 0, dtype=torch.long)
         return TargetFeatures(empty, empty, empty.bool(), empty[..., None], empty, skipped=skipped)
-    visual = any(s.visual is not None and len(s.visual) for s in samples)
+    visual = [s.visual for s in samples if s.visual is not None and len(s.visual)]
+    visual_masks = [torch.zeros_like(s.loss_mask) if s.visual_mask is None else s.visual_mask for s in samples]
     return TargetFeatures(
         input_ids=pad([s.input_ids for s in samples]),
         attention_mask=pad([torch.ones_like(s.input_ids) for s in samples]),
         loss_mask=pad([s.loss_mask for s in samples]),
         aux_hidden=pad([s.aux_hidden for s in samples]),
         last_hidden=torch.cat([s.last_hidden for s in samples]),
-        visual=torch.cat([s.visual for s in samples]) if visual else None,
-        visual_mask=pad([s.visual_mask for s in samples]) if visual else None,
+        visual=torch.cat(visual) if visual else None,
+        visual_mask=pad(visual_masks) if visual else None,
         ids=tuple(s.id for s in samples),
         skipped=skipped,
     )

@@ -131,8 +131,9 @@ def _storages(tree: Any) -> list[torch.UntypedStorage]:
 
 
 def _without_mask(index: Tensor | None) -> tuple[Tensor | None, ...]:
-    is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
-    return index.nonzero().unbind(1) if is_mask else (index,)
+    if index is None or index.dtype != torch.bool or isinstance(index, FakeTensor):
+        return (index,)
+    return index.nonzero().unbind(1)
 
 
 @dataclass(frozen=True)
@@ -381,7 +382,8 @@ def target_dtype(scenario: Scenario, config: PretrainedConfig) -> torch.dtype:
         return getattr(torch, scenario.command.target_dtype)
     if scenario.device == "cpu":
         return torch.float32
-    return config.dtype or config.get_text_config().dtype or torch.bfloat16
+    dtype: Any = config.dtype or config.get_text_config().dtype or torch.bfloat16
+    return dtype
 
 
 def _in_float32(features: TargetFeatures) -> TargetFeatures:
