@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
 from vlm_eagle.errors import UserError
-from vlm_eagle.training.sizes import DTYPE_BYTES, draft_sizes
+from vlm_eagle.training.footprint import meta_draft
 
 MEDIA = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")  # never in an answer
 
@@ -119,9 +119,14 @@ def compare(
 def step_bytes(target: PretrainedConfig, size: int, dtype: str) -> tuple[int, int]:
     """(parameters of lm_head, bytes of weights read by one draft step). A step reads all of the draft but fc, which fuses what
     only the target's own hidden states bring."""
-    sizes = draft_sizes(Eagle3Config.for_target(target.get_text_config(), (0, 1, 2), size)).parts
-    read = sum(parameters for part, parameters in sizes.items() if part != "fc")
-    return sizes["lm_head"], read * DTYPE_BYTES[dtype]
+    draft = meta_draft(Eagle3Config.for_target(target.get_text_config(), (0, 1, 2), size))
+    read = sum(parameter.numel() for name, parameter in draft.named_parameters() if not name.startswith("fc."))
+    return draft.lm_head.weight.numel(), read * getattr(torch, dtype).itemsize
+
+
+def _total(counts: Mapping[str, Tensor]) -> Tensor:
+    """(V,) how often each token is learned, in whatever language."""
+    return torch.stack(list(counts.values())).sum(0)
 
 
 def _total(counts: Mapping[str, Tensor]) -> Tensor:

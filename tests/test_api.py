@@ -192,7 +192,7 @@ def test_batches_and_streams_say_what_they_take(pairs):
 def test_train_trains(data, tmp_path):
     config = vlm_eagle.TrainConfig(
         target=str(data / "target"), out=str(tmp_path / "out"), max_steps=1, batch_size=2,
-        data=vlm_eagle.DataConfig(train=[str(data / "train.jsonl")], eval=[str(data / "held_out.jsonl")], workers=0),
+        data=vlm_eagle.DataConfig(train=[str(data / "train.jsonl")], eval=[str(data / "held_out.jsonl")], num_workers=0),
         draft=vlm_eagle.DraftConfig(ttt_length=2, vocab_size=400),
     )  # fmt: skip
     result = vlm_eagle.train(config, quiet=True)

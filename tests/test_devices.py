@@ -80,7 +80,7 @@ def test_sums_are_exact_and_stay_on_the_host_of_a_single_process():
         num_processes = 1
 
     many = StepAcceptance(torch.tensor([2**24 + 1]), torch.tensor([2**25 + 3]))  # float32 would round them
-    acceptance, tokens = over_ranks(Alone(), many, 2**26 + 1)
+    acceptance, (tokens,), _ = over_ranks(Alone(), many, (2**26 + 1,))
     assert (int(acceptance.correct), int(acceptance.rows), tokens) == (2**24 + 1, 2**25 + 3, 2**26 + 1)
 
 

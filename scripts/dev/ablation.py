@@ -97,7 +97,7 @@ def main(config: AblationConfig) -> None:
 def _configure(config: AblationConfig, folder: Path, name: str, seed: int) -> TrainConfig:
     arm, out = ARMS[name], Path(config.out)
     data = DataConfig(
-        train=[str(folder / "train.jsonl")], eval=[str(folder / "held_out.jsonl")], max_length=512, workers=0,
+        train=[str(folder / "train.jsonl")], eval=[str(folder / "held_out.jsonl")], max_length=512, num_workers=0,
         features=str(out / ("late" if arm.is_baseline else "exact")),
     )  # fmt: skip
     label = name.replace(", ", "-").replace(" ", "-")

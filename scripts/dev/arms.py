@@ -16,7 +16,7 @@ from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
-from vlm_eagle.training.setup import OnlineData, build_run
+from vlm_eagle.training.setup import OnlineData, build_setup
 from vlm_eagle.training.trainer import Trainer
 
 SAMPLINGS = {"T=0": Sampling(), "T=1": Sampling(temperature=1.0)}
@@ -46,11 +46,10 @@ def train(run: TrainConfig, is_baseline: bool, accelerator: Accelerator) -> None
     data = OnlineData(run, accelerator)
     if is_baseline:
         data.collator = LateMask(data.target.processor, max_length=run.data.max_length)
-    for name, dataset in (("train", data.train), ("eval", data.eval)):
-        folder = Path(run.data.features) / name
-        data.filler(run, folder, dataset, data.data_hash, False, accelerator).fill(range(len(dataset)), 8)
+    for source in (data.capturing_source("train"), data.capturing_source("eval")):
+        source.capture(range(len(source.dataset)), 8)
     kind = BaselineTrainer if is_baseline else Trainer
-    kind(run, build_run(run, accelerator), accelerator, Console(quiet=True)).train()
+    kind(run, build_setup(run, accelerator), accelerator, Console(quiet=True)).train()
 
 
 def score(target: Target, folder: Path, limit: int) -> dict[str, float]:

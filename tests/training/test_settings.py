@@ -23,7 +23,6 @@ from vlm_eagle.commands import COMMANDS
 from vlm_eagle.commands.train import option
 from vlm_eagle.config import DEMO_TARGET, DataConfig, TrainCommand, TrainConfig
 from vlm_eagle.errors import UserError
-from vlm_eagle.training.opening import settings_line
 from vlm_eagle.training.ready import SHAPES, find_ready, ready_line
 
 ROOT = Path(__file__).parents[2]
@@ -119,12 +118,12 @@ def test_the_settings_that_decide_are_said(data, tmp_path):
     config.data.max_length = 40
     config.data.eval = []
     trainer = trainer_for(config)
-    said = settings_line(config, trainer.run, trainer.steps, trainer.all_steps)
-    cut = sum(length == 40 for length in trainer.run.lengths)
-    dropped = trainer.run.lengths.count(0)
+    said = trainer.setup.summary(trainer.steps, trainer.all_steps, config.epochs)
+    cut = sum(length == 40 for length in trainer.setup.lengths)
+    dropped = trainer.setup.lengths.count(0)
     assert cut
     assert dropped
-    assert f"Draft vocabulary 300 covers {trainer.run.coverage:.1%} of answer tokens" in said
+    assert f"Draft vocabulary 300 covers {trainer.setup.coverage:.1%} of answer tokens" in said
     assert f"max_length 40 cut {cut} and dropped {dropped} of 12 rows" in said
     assert f"4 steps of {trainer.all_steps}, by max_steps, in 3 epochs" in said
     assert "target in float32" in said

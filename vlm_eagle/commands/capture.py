@@ -30,7 +30,7 @@ def main(command: Config) -> int:
     from vlm_eagle.training.capture import capture
     from vlm_eagle.training.launch import make_accelerator
 
-    config = command.run()
+    config = command.train_config()
     if command.dry_run:
         raise UserError("A dry run is train's: it says how much disk the features of this configuration take.")
     if not config.data.features:

@@ -66,7 +66,7 @@ def main(command: Config) -> int:
         return dry_run(command, console, ready)
     from vlm_eagle.api import train
 
-    config = command.run()
+    config = command.train_config()
     check_output(str(config.out), folder=True)
     if ready:
         console.print(ready)

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vlm_eagle.config import TrainConfig
-from vlm_eagle.data.dataset import ConversationDataset
-from vlm_eagle.provenance import describe_run, sha256, write_json
-from vlm_eagle.training.feature_capture import FeatureCapturer
+from vlm_eagle.provenance import describe_run, write_json
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.setup import OnlineData
+from vlm_eagle.training.sources import CapturingSource
 
 
 def capture(config: TrainConfig, accelerator: Accelerator, console: Console) -> bool:
@@ -26,15 +25,10 @@ def capture(config: TrainConfig, accelerator: Accelerator, console: Console) -> 
     """
     interrupt = _Interrupt(console)
     data = OnlineData(config, accelerator)
-    parts: dict[str, tuple[ConversationDataset, str]] = {"train": (data.train, data.data_hash)}
-    if data.eval:
-        parts["eval"] = (data.eval, sha256(map(Path, config.data.eval or [])))
-    for name, (dataset, data_hash) in parts.items():
-        folder = Path(config.data.features or "") / name
-        visual = config.draft.image_inputs != "token"
-        capturer = data.filler(config, folder, dataset, data_hash, visual, accelerator)
-        rows = range(accelerator.process_index, len(dataset), accelerator.num_processes)
-        finished = _fill(capturer, name, rows, config, console, interrupt)
+    for name in ("train", "eval") if data.eval else ("train",):
+        folder, source = Path(config.data.features or "") / name, data.capturing_source(name)
+        rows = range(accelerator.process_index, len(source.dataset), accelerator.num_processes)
+        finished = _capture(source, name, rows, config, console, interrupt)
         if not all(gather_object([finished])):
             return False
         accelerator.wait_for_everyone()
@@ -45,12 +39,12 @@ def capture(config: TrainConfig, accelerator: Accelerator, console: Console) -> 
     return True
 
 
-def _fill(
-    capturer: FeatureCapturer, name: str, rows: range, config: TrainConfig, console: Console, interrupt: "_Interrupt"
+def _capture(
+    source: CapturingSource, name: str, rows: range, config: TrainConfig, console: Console, interrupt: "_Interrupt"
 ) -> bool:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=len(rows), completed=len(set(rows) & capturer.writer.known), rate="")
+        task = bar.add_task(name, total=len(rows), completed=len(set(rows) & source.writer.known), rate="")
         total = 0
 
         def advance(samples: int, tokens: int) -> None:
@@ -58,7 +52,7 @@ def _fill(
             total += tokens
             bar.update(task, advance=samples, rate=f"{total / (bar.tasks[task].elapsed or 1.0):,.0f} tokens/s")
 
-        return capturer.fill(rows, config.batch_size, config.data.workers, advance, lambda: interrupt.requested)
+        return source.capture(rows, config.batch_size, config.data.num_workers, advance, lambda: interrupt.requested)
 
 
 def _describe(folder: Path, console: Console) -> None:
