@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
 from vlm_eagle.errors import UserError
-from vlm_eagle.training.footprint import meta_draft
+from vlm_eagle.training.meta_models import meta_draft
 
 MEDIA = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")  # never in an answer
 

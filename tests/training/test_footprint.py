@@ -19,7 +19,8 @@ from vlm_eagle.training.chunks import GPU, using_chunk_sizes
 from vlm_eagle.training.dry_run import _with, advise, most_supervised, scenario_of
 from vlm_eagle.training.feature_format import split
 from vlm_eagle.training.feature_store import FeatureWriter
-from vlm_eagle.training.footprint import FootprintMeter, meta_target
+from vlm_eagle.training.footprint import FootprintMeter
+from vlm_eagle.training.meta_models import meta_target
 from vlm_eagle.training.optim import build_optimizers
 from vlm_eagle.training.ttt import ttt_loss
 
@@ -232,7 +233,7 @@ def test_advice_helps_and_is_in_order():
     given.draft.vocab_size = 32_000
     scenario = replace(scenario_of(given, config), processes=4)
     meter = FootprintMeter(config, scenario.draft.aux_layer_ids)
-    peak = meter.measure(scenario, count_flops=False).peak
+    peak = meter.measure(scenario).peak
     advice = advise(meter, scenario, peak)
     words = ["--gradient-accumulation-steps 4", "gradient-checkpointing", "bfloat16", "muon", "length 1024", "16000", "capture"]
     texts = [text for text, _ in advice]
@@ -247,7 +248,7 @@ def test_advice_helps_and_is_in_order():
 def test_most_supervised_is_the_last_that_fits():
     scenario = scenario_of(command(), CONFIG)
     meter = FootprintMeter(CONFIG, scenario.draft.aux_layer_ids)
-    at = lambda share: meter.measure(_with(scenario, supervised_fraction=share), count_flops=False).peak
+    at = lambda share: meter.measure(_with(scenario, supervised_fraction=share)).peak
     budget = at(0.5)
     most = most_supervised(meter, scenario, budget, at(0.3))
     assert 0.48 <= most <= 0.52

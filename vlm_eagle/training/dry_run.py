@@ -18,8 +18,9 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import read_vocabulary
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import read_config
-from vlm_eagle.training.footprint import GIB, Footprint, FootprintMeter, Scenario, meta_draft, meta_target, target_dtype
+from vlm_eagle.training.footprint import GIB, Footprint, FootprintMeter, Scenario, target_dtype
 from vlm_eagle.training.launch import check_precision
+from vlm_eagle.training.meta_models import meta_draft, meta_target
 
 WORTH = 2**26  # bytes; a change that saves less is not worth a line
 SHORT, SMALL = 1024, 16_000  # tokens and draft vocabulary below which halving is no advice
@@ -99,7 +100,7 @@ def most_supervised(meter: FootprintMeter, scenario: Scenario, budget: int, know
     """
 
     def peak(percent: int) -> int:
-        return meter.measure(_with(scenario, supervised_fraction=percent / 100), count_flops=False).peak
+        return meter.measure(_with(scenario, supervised_fraction=percent / 100)).peak
 
     given = (round(100 * scenario.command.supervised_fraction), known)
     low, high = (given, (100, peak(100))) if known <= budget else ((1, peak(1)), given)
@@ -126,7 +127,7 @@ def advise(meter: FootprintMeter, scenario: Scenario, peak: int) -> list[tuple[s
         suggestion = change(scenario)
         if suggestion is None:
             continue
-        then = meter.measure(suggestion[1], count_flops=False).peak
+        then = meter.measure(suggestion[1]).peak
         if peak - then >= WORTH:
             advice.append((suggestion[0], then))
             scenario, peak = suggestion[1], then

@@ -1,8 +1,8 @@
 """What a training step holds and computes, found by running the real step on fake tensors.
 
 Fake tensors have shapes and dtypes but no memory. Both models are built from the target's config.json; then `Target.features`,
-`ttt_loss`, its backward pass and the optimizers run, while every storage that is made and freed is counted, and
-`FlopCounterMode` counts floating-point operations. Not seen are the scratch memory of single kernels and the padding of the
+`ttt_loss`, its backward pass and the optimizers run, while every storage that is made and freed is counted, and every
+floating-point operation. Not seen are the scratch memory of single kernels and the padding of the
 allocator; `OVERHEAD` stands for those.
 """
 
@@ -19,24 +19,26 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
+from torch.utils.flop_counter import flop_registry, sdpa_flop
+from transformers import PretrainedConfig
 
 from vlm_eagle.config import TrainCommand
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
 from vlm_eagle.training.chunks import CPU, GPU, using_chunk_sizes
 from vlm_eagle.training.feature_format import packed_tensors, split, stored_dtype
+from vlm_eagle.training.meta_models import meta_draft, meta_target
 from vlm_eagle.training.optim import build_optimizers
 from vlm_eagle.training.ttt import ttt_loss
 
 GIB = 2**30
 OVERHEAD = int(0.6 * GIB)  # CUDA context, libraries, kernels' scratch memory, what the allocator cannot use
 _aten = torch.ops.aten
-_CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu  # which FlopCounterMode does not know
+_FORMULAS: dict[Any, Callable[..., int]] = {  # of torch, which does not know attention on a CPU
+    **flop_registry, _aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop(q, k, v),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +99,17 @@ class Footprint:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of storages that are made inside and still live.
+    """Counts the bytes of storages that are made inside and still live, and floating-point operations.
 
     Attributes:
-        now: at this moment.
-        peak: at the worst one.
+        now: bytes at this moment.
+        peak: bytes at the worst one.
+        flops: operations so far, by the formulas of torch's `FlopCounterMode`, whose hooks would keep tensors alive.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.flops = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -120,6 +123,8 @@ class LiveBytes(TorchDispatchMode):
                 self.now += storage.nbytes()
                 weakref.finalize(storage, self._free, storage.nbytes())
         self.peak = max(self.peak, self.now)
+        if formula := _FORMULAS.get(getattr(func, "overloadpacket", func)):
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
         return out
 
     def _free(self, size: int) -> None:
@@ -162,13 +167,15 @@ class FootprintMeter:
     def __init__(self, config: PretrainedConfig, layer_ids: tuple[int, ...]):
         self.config, self.layer_ids = config, layer_ids
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.draft_passes: dict[Any, tuple[int, int, int]] = {}
+        self.optimizer_passes: dict[Any, tuple[int, int, int]] = {}
         self.target = lru_cache(maxsize=4)(self._target)
         self.target_pass = lru_cache(maxsize=8)(self._target_pass)
 
-    def measure(self, scenario: Scenario, *, count_flops: bool = True) -> Footprint:
-        """Memory and operations of a run. Without `count_flops`, which takes time, it has no `flops`."""
+    def measure(self, scenario: Scenario) -> Footprint:
+        """Memory and operations of a run."""
         with using_chunk_sizes(GPU if scenario.device == "cuda" else CPU):
-            return _Measurement(self, scenario).footprint(count_flops)
+            return _Measurement(self, scenario).footprint()
 
     def build(self, config: Eagle3Config) -> Eagle3Draft:
         """A draft of fake tensors."""
@@ -193,12 +200,13 @@ class FootprintMeter:
             )
             return replace(half, peak=2 * half.peak, features=_in_float32(half.features))
         batch = self._batch(shape)
-        with _flop_counter() as counter, LiveBytes() as live:
+        with LiveBytes() as live:
             features = target.features(batch, visual=visual)
-        by_module = counter.get_flop_counts()
-        vision = sum(sum(ops.values()) for name, ops in by_module.items() if name.endswith("Model.visual"))
         pixels = batch.vision_inputs.get("pixel_values")
-        return _TargetPass(pixels, features, live.peak, counter.get_total_flops() - vision, vision)
+        with LiveBytes() as tower:
+            if pixels is not None:
+                target.model.model.visual(pixels.to(target.embed_tokens.weight.dtype), batch.vision_inputs["image_grid_thw"])
+        return _TargetPass(pixels, features, live.peak, live.flops - tower.flops, tower.flops)
 
     def _batch(self, shape: MicroBatch) -> Batch:
         """Token ids and masks are real, because code on the host reads them."""
@@ -223,7 +231,7 @@ class _Measurement:
     """One run's footprint, part by part."""
 
     def __init__(self, meter: FootprintMeter, scenario: Scenario):
-        self.scenario, self.command = scenario, scenario.command
+        self.meter, self.scenario, self.command = meter, scenario, scenario.command
         self.visual = self.command.draft.image_inputs != "token"
         self.target = meter.target(target_dtype(scenario, meter.config), self.command.llm_only)
         tokens, fraction = self.command.data.max_length, self.command.supervised_fraction
@@ -240,33 +248,24 @@ class _Measurement:
         for parameter in self.draft.parameters():
             parameter.grad = torch.zeros_like(parameter)
 
-    def footprint(self, count_flops: bool) -> Footprint:
+    def footprint(self) -> Footprint:
         """All of it."""
-        optimizers = self._optimizers()
-        with LiveBytes() as live:
-            _step(optimizers)
+        state, update, update_flops = self._optimizer_pass()
+        draft, draft_flops = self._draft_pass()
         phases = {} if self.scenario.is_offline else {"forward of the target": self._forward()}
-        phases["loss and gradient of the draft"] = self._draft_phase()
-        phases["update by the optimizer"] = {"largest matrix, orthogonalised": live.peak} if live.peak else {}
-        flops = self._flops(optimizers) if count_flops else {}
-        return Footprint(held=self._held(_state_bytes(optimizers)), phases=phases, flops=flops, stored=self._stored())
-
-    def _flops(self, optimizers: list[torch.optim.Optimizer]) -> dict[str, int]:
-        """Counted in runs of their own, because the counter's hooks on modules keep tensors alive."""
-        with _flop_counter() as draft:
-            self._draft_step()
-        with _flop_counter() as head:
+        phases["loss and gradient of the draft"] = draft
+        phases["update by the optimizer"] = {"largest matrix, orthogonalised": update} if update else {}
+        with LiveBytes() as head:
             self.target.logits(self.features.last_hidden)
-        with _flop_counter() as update:
-            _step(optimizers)
         runs, online = self.command.gradient_accumulation_steps, not self.scenario.is_offline
-        return {
+        flops = {
             "target, decoder layers": runs * online * self.given.flops,
             "target, vision tower": runs * online * self.given.vision_flops,
-            "target, lm_head where supervised": runs * head.get_total_flops(),
-            "draft, forward and backward": runs * (draft.get_total_flops() - head.get_total_flops()),
-            "optimizer": update.get_total_flops(),
+            "target, lm_head where supervised": runs * head.flops,
+            "draft, forward and backward": runs * (draft_flops - head.flops),
+            "optimizer": update_flops,
         }
+        return Footprint(held=self._held(state), phases=phases, flops=flops, stored=self._stored())
 
     def _held(self, state: int) -> dict[str, int]:
         scenario, command = self.scenario, self.command
@@ -313,18 +312,24 @@ class _Measurement:
             parts["whole layers of the target, this one and the next"] = 2 * module_bytes(self.target.decoder.layers[0])
         return parts
 
-    def _draft_phase(self) -> dict[str, int]:
-        """Bytes while the draft learns from a micro-batch."""
-        with LiveBytes() as live:
-            kept = self._draft_step(live)
-        recompute = self.command.draft.gradient_checkpointing
-        name = "inputs of the TTT steps" if recompute else "activations of the draft, all TTT steps"
-        parts = self._feature_bytes() | {f"{name}, gradient of lm_head": kept, "at the worst moment, besides": live.peak - kept}
+    def _draft_pass(self) -> tuple[dict[str, int], int]:
+        """Bytes and operations while the draft learns from a micro-batch."""
+        options = self.command.draft
+        key = (self.scenario.draft, self.scenario.autocast, self.scenario.device, options.ttt_length, options.loss,
+               options.gradient_checkpointing, self.features.aux_hidden.dtype, self.features.last_hidden.shape,
+               self.features.input_ids.shape, self.visual)  # fmt: skip
+        if key not in self.meter.draft_passes:
+            with LiveBytes() as live:
+                kept = self._draft_step(live)
+            self.meter.draft_passes[key] = (kept, live.peak - kept, live.flops)
+        kept, besides, flops = self.meter.draft_passes[key]
+        name = "inputs of the TTT steps" if options.gradient_checkpointing else "activations of the draft, all TTT steps"
+        parts = self._feature_bytes() | {f"{name}, gradient of lm_head": kept, "at the worst moment, besides": besides}
         if self.command.shard and self.scenario.processes > 1:
             parts["weights and gradients of the draft, gathered"] = 2 * module_bytes(self.draft)
-        return parts
+        return parts, flops
 
-    def _draft_step(self, live: LiveBytes | None = None) -> int:
+    def _draft_step(self, live: LiveBytes) -> int:
         """Forward and backward; returns the bytes that live between them."""
         options, features = self.command.draft, self.features
         visual_samples = torch.ones(len(features), dtype=torch.bool) if features.visual is not None else None
@@ -335,18 +340,23 @@ class _Measurement:
                 decay=options.decay, loss=options.loss, visual_samples=visual_samples,
                 gradient_checkpointing=options.gradient_checkpointing,
             )  # fmt: skip
-            kept = live.now if live else 0
+            kept = live.now
             result.loss.backward()
         return kept
 
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        """With their state."""
-        optimizers = build_optimizers(self.draft, optimizer=self.command.optim.optimizer, lr=1e-3, weight_decay=0.0)
-        precision = "bfloat16" if self.scenario.device == "cuda" else "float32"
-        for group in [group for optimizer in optimizers for group in optimizer.param_groups if "precision" in group]:
-            group["precision"] = precision
-        _step(optimizers)
-        return optimizers
+    def _optimizer_pass(self) -> tuple[int, int, int]:
+        """Bytes of the optimizers' state, bytes at the worst moment of an update besides, and its operations."""
+        key = (self.scenario.draft, self.command.optim.optimizer, self.scenario.device)
+        if key not in self.meter.optimizer_passes:
+            optimizers = build_optimizers(self.draft, optimizer=self.command.optim.optimizer, lr=1e-3, weight_decay=0.0)
+            precision = "bfloat16" if self.scenario.device == "cuda" else "float32"
+            for group in [group for optimizer in optimizers for group in optimizer.param_groups if "precision" in group]:
+                group["precision"] = precision
+            _step(optimizers)
+            with LiveBytes() as live:
+                _step(optimizers)
+            self.meter.optimizer_passes[key] = (_state_bytes(optimizers), live.peak, live.flops)
+        return self.meter.optimizer_passes[key]
 
     def _stored(self) -> float:
         """A store's own tensors, of these features."""
@@ -354,20 +364,6 @@ class _Measurement:
         samples = split(self.features)
         size = sum(t.nbytes for sample in samples for t in packed_tensors(sample, dtype, self.visual).values())
         return size / self.features.input_ids.numel()
-
-
-def meta_target(config: PretrainedConfig, dtype: torch.dtype | None = None) -> Any:
-    """The model that transformers builds from `config`, on the meta device."""
-    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-    with torch.device("meta"):
-        return auto.from_config(config, dtype=dtype, attn_implementation="sdpa")
-
-
-def meta_draft(config: Eagle3Config) -> Eagle3Draft:
-    """A draft on the meta device, with whichever vocabulary of that size."""
-    vocab = DraftVocab.from_ids(range(config.draft_vocab_size), config.vocab_size)
-    with torch.device("meta"):
-        return Eagle3Draft(config, vocab)
 
 
 def module_bytes(module: nn.Module) -> int:
@@ -400,8 +396,3 @@ def _state_bytes(optimizers: list[torch.optim.Optimizer]) -> int:
     """Without step counters, which are on the host."""
     values = [value for optimizer in optimizers for entry in optimizer.state.values() for value in entry.values()]
     return sum(value.nbytes for value in values if isinstance(value, Tensor) and value.ndim)
-
-
-def _flop_counter() -> FlopCounterMode:
-    attention: Callable[..., int] = lambda q, k, v, *_, **__: sdpa_flop(q, k, v)
-    return FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: attention})

@@ -9,7 +9,7 @@ from vlm_eagle.data.conversation import Part, TextPart
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.benchmarks import DEMO_LIMIT, DEMO_PROMPTS
 from vlm_eagle.evaluation.benchmarks.entries import ENTRIES
-from vlm_eagle.evaluation.benchmarks.skipped import in_words
+from vlm_eagle.evaluation.benchmarks.load import in_words
 
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")  # data shall not steer the terminal
 
