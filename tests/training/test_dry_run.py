@@ -82,7 +82,6 @@ def test_too_much_is_said_with_advice(dry_run):
     for words in (
         "It does not fit",
         "--batch-size 1 --gradient-accumulation-steps 8",
-        "--data.max-length 1024",
         "vlm-eagle capture",
     ):
         assert words in said
@@ -96,8 +95,6 @@ def test_precision_is_that_of_the_launch(dry_run, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     _, other = dry_run(SMALL, *small)
     assert "draft in float32" in " ".join(other.split())
-    needs = [float(re.search(r"It fits: ([\d.]+)", text)[1]) for text in (said, other)]
-    assert needs[0] < needs[1]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_the_scenario_is_the_commands(monkeypatch, tmp_path):
 
 
 def test_the_budget_without_a_number_is_this_machine(dry_run):
-    _, said = dry_run(DEMO_CONFIG)
+    _, said = dry_run(DEMO_CONFIG, "--batch-size", "1", "--data.max-length", "256")
     assert re.search(r"budget: (this machine|NVIDIA)", said)
 
 

@@ -27,7 +27,7 @@ from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
-from vlm_eagle.training.chunks import CPU, GPU, using_chunk_sizes
+from vlm_eagle.training.chunks import GPU, using_chunk_sizes
 from vlm_eagle.training.feature_format import packed_tensors, split, stored_dtype
 from vlm_eagle.training.meta_models import meta_draft, meta_target
 from vlm_eagle.training.optim import build_optimizers
@@ -173,8 +173,8 @@ class FootprintMeter:
         self.target_pass = lru_cache(maxsize=8)(self._target_pass)
 
     def measure(self, scenario: Scenario) -> Footprint:
-        """Memory and operations of a run."""
-        with using_chunk_sizes(GPU if scenario.device == "cuda" else CPU):
+        """Memory and operations of a run, with a GPU's chunks: with a CPU's, which are smaller, fake tensors take minutes."""
+        with using_chunk_sizes(GPU):
             return _Measurement(self, scenario).footprint()
 
     def build(self, config: Eagle3Config) -> Eagle3Draft:
