@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
 from vlm_eagle.data.images import open_image
-from vlm_eagle.data.loss_mask import LossMask
+from vlm_eagle.data.loss_mask import LossMask, markers_of
 from vlm_eagle.data.media import Header, clip_tokens, image_budget, image_tokens, read_headers
 from vlm_eagle.data.token_layout import layout_ids
 from vlm_eagle.data.videos import Clip, read_frames
@@ -61,9 +61,9 @@ class VisionCollator:
         self.vision: Any = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer: Any = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
-        self.loss_mask = LossMask(self.tokenizer)
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
         self.template_options = {} if thinking is None else {"enable_thinking": thinking}
+        self.loss_mask = LossMask(markers_of(self.tokenizer, self.chat_template, **self.template_options))
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
