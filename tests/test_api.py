@@ -162,7 +162,7 @@ def test_pictures_have_limits(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="image too large: image has 40 x 40 pixels"):
         prompts.read_picture(url, "prompt")
-    monkeypatch.setattr(prompts, "MAX_BYTES", 10)
+    monkeypatch.setattr(images, "MAX_BYTES", 10)
     with pytest.raises(UserError, match="image too large: a data URL"):
         prompts.read_picture(url, "prompt")
     monkeypatch.setattr(images, "MAX_BYTES", 10)

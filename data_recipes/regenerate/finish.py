@@ -10,7 +10,7 @@ from data_recipes.regenerate.asks import Asks
 from data_recipes.regenerate.dialogue import Key, Outcome, with_answers
 from data_recipes.regenerate.journal import Journal
 from data_recipes.regenerate.media import Media
-from vlm_eagle.data.conversation import to_row
+from vlm_eagle.data.conversation_rows import to_row
 
 
 @dataclass

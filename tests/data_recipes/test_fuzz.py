@@ -18,7 +18,8 @@ from data_recipes.readers.turns import tidy
 from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES
 from data_recipes.stream import rows
-from vlm_eagle.data.conversation import BadRow, parse_conversation, read_conversations
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.data.conversation_rows import parse_conversation, read_conversations
 
 WORDS = st.sampled_from(
     ["", " ", "human", "gpt", "user", "assistant", "system", "<image>", "<image>\n<image>", "../x.png", "a\0b"]

@@ -10,7 +10,8 @@ from data_recipes.plan import make_plan
 from data_recipes.readers import llava
 from data_recipes.settings import Settings
 from data_recipes.sources import RECIPES, coco
-from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart, read_conversations
+from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart
+from vlm_eagle.data.conversation_rows import read_conversations
 
 ALONE = Settings(workers=1)
 

@@ -30,8 +30,8 @@ SIZES = {
 EXPERTS = {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 64, "num_experts": 4}
 ACCEPTED = [
     (LlamaConfig, {}), (LlamaConfig, {"tie_word_embeddings": True}), (MistralConfig, {"sliding_window": None}),
-    (Qwen2Config, {}), (Qwen2MoeConfig, EXPERTS), (MixtralConfig, {"num_local_experts": 4}), (GemmaConfig, {"head_dim": 16}), (Phi3Config, {}),
-    (Olmo2Config, {}), (Qwen3Config, {"head_dim": 16}),
+    (Qwen2Config, {}), (Qwen2MoeConfig, EXPERTS), (MixtralConfig, {"num_local_experts": 4}),
+    (GemmaConfig, {"head_dim": 16}), (Phi3Config, {}), (Olmo2Config, {}), (Qwen3Config, {"head_dim": 16}),
 ]  # fmt: skip
 REFUSED = [
     (MistralConfig, {"sliding_window": 8}, "sliding_attention"),

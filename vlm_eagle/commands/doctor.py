@@ -16,7 +16,8 @@ from rich.console import Console
 
 from vlm_eagle.cli import check_output
 from vlm_eagle.config import DEMO, draft_for
-from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
+from vlm_eagle.data.conversation import BadRow, Conversation, user_message
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, write_json

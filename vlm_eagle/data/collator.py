@@ -6,7 +6,7 @@ neighbours, and one that fails is left out and counted instead of taking the bat
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
+from vlm_eagle.data.conversation_rows import tool_calls
 from vlm_eagle.data.images import open_image
-from vlm_eagle.data.loss_mask import LossMask, markers_of
+from vlm_eagle.data.loss_mask import LossMask, markers_of, mask_of
 from vlm_eagle.data.media import Header, clip_tokens, image_budget, image_tokens, read_headers
 from vlm_eagle.data.token_layout import layout_ids
 from vlm_eagle.data.videos import Clip, read_frames
@@ -67,9 +68,8 @@ class VisionCollator:
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
-        self.pad_id = self.tokenizer.pad_token_id
-        if self.pad_id is None:
-            raise UserError("The tokenizer has no pad token. Set tokenizer.pad_token (Qwen uses <|endoftext|>).")
+        # padding is never seen, so any id will do where the tokenizer has none of its own
+        self.pad_id = 0 if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
 
     def __call__(self, conversations: Sequence[Conversation | BadRow]) -> Batch | None:
         """A batch of the usable samples. When there is none: None, unless something was skipped (then an empty batch).
@@ -122,13 +122,17 @@ class VisionCollator:
     def render(self, conversation: Conversation) -> str:
         """The conversation as text, by the target's own chat template."""
         messages = [template_message(message) for message in conversation.messages]
-        return self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.chat_template,
-            tokenize=False,
-            add_generation_prompt=self.for_generation,
-            **self.template_options,
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tools=list(conversation.tools) or None, chat_template=self.chat_template, tokenize=False,
+                add_generation_prompt=self.for_generation, **self.template_options,
+            )  # fmt: skip
+        except Exception as error:  # templates raise what they like
+            raise BadRow(conversation.source, "refused by the chat template", str(error).splitlines()[0][:120]) from None
+        for what, word in _must_show(conversation):
+            if word not in text:
+                raise BadRow(conversation.source, f"{what} not in the chat template", f"the target's template shows no {what}")
+        return text
 
     def check(self, conversation: Conversation) -> None:
         """Raises BadRow for a sample that could not be used whatever its media hold."""
@@ -139,7 +143,13 @@ class VisionCollator:
     def _with_loss_mask(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
         """`encoded` with its mask, cut to the longest length."""
         ids = encoded["input_ids"][0].tolist()
-        encoded["loss_mask"] = self.loss_mask.mask(ids)[None]
+        learned = [message.learned for message in conversation.messages if message.role == "assistant"]
+        spans = list(self.loss_mask.answer_spans(ids))
+        if len(spans) != len(learned):
+            raise BadRow(
+                conversation.source, "answers not found", f"{len(learned)} answers, and {len(spans)} in the rendered text"
+            )
+        encoded["loss_mask"] = mask_of([span for span, kept in zip(spans, learned, strict=True) if kept], len(ids))[None]
         if len(ids) > self.max_length:
             encoded = self._truncate(encoded, conversation)
         if not self.for_generation and not encoded["loss_mask"].any():
@@ -210,20 +220,32 @@ class VisionCollator:
         )
 
 
+def _must_show(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """(what, text that a template must show) of all that templates are known to drop in silence."""
+    for tool in conversation.tools:
+        yield "tools", str(tool.get("function", tool).get("name", ""))
+    for message in conversation.messages:
+        for call in message.tool_calls:
+            yield "tool calls", call.name
+    if conversation.messages[-1].reasoning:  # those of earlier turns are left out by templates on purpose
+        yield "thoughts", conversation.messages[-1].reasoning.strip()
+
+
 def template_message(message: Message) -> dict[str, Any]:
     """A message as chat templates expect it. Text alone becomes a plain string, which text-only templates require."""
-    texts = [part.text for part in message.content if isinstance(part, TextPart)]
-    if len(texts) == len(message.content):
-        text = "".join(texts)
-        if message.role == "assistant":  # newlines that open it would fuse with the marker's into one token, such as "\n\n"
-            text = re.sub(r"^\s*[\r\n]+", "", text)
-        return {"role": message.role, "content": text}
     kinds = {ImagePart: "image", VideoPart: "video"}
-    content = [
-        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": kinds[type(part)]}
-        for part in message.content
-    ]
-    return {"role": message.role, "content": content}
+    content: Any = message.text
+    if any(not isinstance(part, TextPart) for part in message.content):
+        content = [
+            {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": kinds[type(part)]}
+            for part in message.content
+        ]
+    elif message.role == "assistant":  # newlines that open it would fuse with the marker's into one token, such as "\n\n"
+        content = re.sub(r"^\s*[\r\n]+", "", content)
+    made = {"role": message.role, "content": content}
+    made |= {"reasoning_content": message.reasoning} if message.reasoning else {}
+    made |= {"tool_calls": tool_calls(message)} if message.tool_calls else {}
+    return made | {key: value for key in ("name", "tool_call_id") if (value := getattr(message, key))}
 
 
 def _opened(part: Part, source: str, processor: ProcessorMixin) -> dict[str, Any]:

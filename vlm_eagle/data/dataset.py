@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from vlm_eagle.data.conversation import BadRow, Conversation, parse_line
+from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.data.conversation_rows import parse_line
 from vlm_eagle.errors import UserError
 
 

@@ -6,7 +6,7 @@ and the text around them is taken apart.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,11 +107,16 @@ class LossMask:
             i = max(end, i + 1)
 
     def mask(self, ids: list[int]) -> Tensor:
-        """(T,) bool, true at position p iff token p + 1 is an answer token (a *supervised position*)."""
-        mask = torch.zeros(len(ids), dtype=torch.bool)
-        for start, end in self.answer_spans(ids):
-            mask[start - 1 : end - 1] = True
-        return mask
+        """(T,) bool, the mask of all answers."""
+        return mask_of(self.answer_spans(ids), len(ids))
+
+
+def mask_of(spans: Iterable[tuple[int, int]], length: int) -> Tensor:
+    """(T,) bool, true at position p iff token p + 1 is in one of the spans (a *supervised position*)."""
+    mask = torch.zeros(length, dtype=torch.bool)
+    for start, end in spans:
+        mask[start - 1 : end - 1] = True
+    return mask
 
 
 def _blank_thought(text: str) -> str:

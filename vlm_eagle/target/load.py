@@ -1,13 +1,15 @@
 """Finds out what kind of target a folder or hub id holds, and loads it frozen."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -20,10 +22,10 @@ from transformers import (
 
 from vlm_eagle.config import DEMO, DEMO_TARGET
 from vlm_eagle.errors import UserError
+from vlm_eagle.target.probe import check_config, check_decoding, check_parts
 from vlm_eagle.target.target import Target
 
 VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe")
-TEXT_TYPES = ("qwen3", "qwen3_moe")
 
 
 def load_target(
@@ -58,14 +60,18 @@ def load_target(
     try:
         # sdpa: flash attention cannot take the mask of a token tree
         spread = {"device_map": "auto"} if device == "balanced" else {}
-        model: Any = auto.from_pretrained(
-            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **spread, **options
+        model, report = auto.from_pretrained(
+            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, **spread, **options
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"Cannot load the target's weights from {name!r}: {str(error).splitlines()[0]}") from error
+    _check_complete(report, name)
+    check_parts(model, name)
     if vision and llm_only:
         model.model.visual = None
-    return Target(model if spread else model.to(device), load_processor(name, revision), layer_ids).freeze()
+    target = Target(model if spread else model.to(device), load_processor(name, revision), layer_ids).freeze()
+    check_decoding(target, name)
+    return target
 
 
 def load_processor(name: str, revision: str | None = None) -> ProcessorMixin | PreTrainedTokenizerBase:
@@ -105,10 +111,21 @@ def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
         raise UserError(
             f"Cannot read a target at {name!r}: {str(error).rstrip('.')}. Give a model folder or a hub id."
         ) from error
-    if config.model_type not in VISION_TYPES + TEXT_TYPES:
-        supported = ", ".join(VISION_TYPES + TEXT_TYPES)
-        raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")
+    if config.model_type not in VISION_TYPES and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        supported = ", ".join(VISION_TYPES)
+        raise UserError(
+            f"{name!r} is a {config.model_type!r} model. Supported: {supported}, and text models of the Llama layout."
+        )
+    check_config(config, name)
     return config
+
+
+def _check_complete(report: Mapping[str, Any], name: str) -> None:
+    """Refuses a checkpoint without all of the model's tensors: transformers would fill them with random numbers."""
+    missing = sorted(key for key in report["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"The checkpoint {name!r} lacks the tensor {missing[0]}{more}. Copy or download it again.")
 
 
 def _must_exist(folder: Path) -> None:

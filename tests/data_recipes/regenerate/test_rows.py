@@ -11,7 +11,8 @@ from data_recipes.regenerate import run
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dialogue import Reply
 from data_recipes.regenerate.media import Media
-from vlm_eagle.data.conversation import BadRow, Conversation, parse_conversation, read_conversations
+from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.data.conversation_rows import parse_conversation, read_conversations
 from vlm_eagle.errors import UserError
 
 ANY = st.recursive(
