@@ -79,7 +79,8 @@ SEEN = ("user", ["image a.png", "Colour?"])
         ({"messages": [ASKED, ANSWER], "images": [{"path": "a.png", "bytes": None}]}, [SEEN, ANSWERED]),
         ({"messages": [{"role": "user", "content": "<video>\nColour?"}, ANSWER], "videos": ["a.mp4"]},
          [("user", ["video a.mp4", "Colour?"]), ANSWERED]),
-        ({"conversations": [{"from": "human", "value": "<video>\nColour?"}, {"from": "gpt", "value": "Red."}], "video": "a.mp4"},
+        ({"conversations": [{"from": "human", "value": "<video>\nColour?"}, {"from": "gpt", "value": "Red."}],
+          "video": "a.mp4"},
          [("user", ["video a.mp4", "Colour?"]), ANSWERED]),
         ({"query": "<image>Colour?", "response": "Red.", "images": ["a.png"]}, [SEEN, ANSWERED]),
         ({"instruction": "<image>Colour?", "output": "Red.", "images": ["a.png"]}, [SEEN, ANSWERED]),
@@ -192,7 +193,7 @@ BAD = {
         {"messages": [ASKED, ANSWER], "videos": ["a.mp4"]},
     ],
     "media without a question": [{"messages": [ANSWER], "images": ["a.png"]}],
-    "bad image": [{"messages": [ASKED, ANSWER], "images": [5]}, {"messages": [ASKED, ANSWER], "images": [{"bytes": "?"}]}],
+    "bad image": [{"messages": [ASKED, ANSWER], "images": [5]}, {"messages": [ASKED, ANSWER], "images": [{"size": 3}]}],
     "bad tools": [{"messages": [USER, ANSWER], "tools": "not JSON"}, {"messages": [USER, ANSWER], "tools": {"name": "f"}}],
     "bad tool call": [{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "f(x)"}]}],
 }

@@ -19,9 +19,9 @@ from vlm_eagle.data.conversation import (
     ToolCall,
     VideoPart,
 )
+from vlm_eagle.data.data_files import as_json_lines
 from vlm_eagle.data.images import picture_from_data_url
 from vlm_eagle.data.row_formats import read_row
-from vlm_eagle.errors import UserError
 
 _LONGEST_NAME = 4096
 _SIZES = ("min_pixels", "max_pixels", "resized_height", "resized_width", "total_pixels", "nframes", "sample_fps")
@@ -61,15 +61,13 @@ def text_part(text: Any, source: str) -> TextPart:
 
 
 def read_conversations(file: Path) -> Iterator[Conversation | BadRow]:
-    """The rows of a JSONL file in order; a bad row comes as the error that describes it, so nothing is lost silently.
+    """The rows of a data file in order; a bad row comes as the error that describes it, so nothing is lost silently.
 
     Raises:
-        UserError: the file does not exist.
+        UserError: there is no such file, or it holds no rows.
     """
     file = Path(file)
-    if not file.is_file():
-        raise UserError(f"{file}: no such data file. Give a JSONL file of conversations, one object per line.")
-    with file.open("rb") as lines:
+    with as_json_lines(file).open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield parse_line(line, f"{file}:{number}", file.parent)

@@ -1,28 +1,35 @@
-"""JSONL files as a map-style dataset: rows are found by byte offset and parsed when asked for, so memory stays flat.
+"""Data files as a map-style dataset: rows are found by byte offset and parsed when asked for, so memory stays flat.
 
 (An Arrow table would need one type per field; `content` is a string in one row and a list in the next.)
 """
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.data.conversation_rows import parse_line
+from vlm_eagle.data.data_files import as_json_lines
 from vlm_eagle.errors import UserError
+
+
+@dataclass(frozen=True)
+class _File:
+    """A data file by the name that the user gave it, and its JSON lines."""
+
+    name: Path
+    lines: Path
 
 
 class ConversationDataset(Dataset):
     """All non-blank rows of some files. A bad row is an item too: the `BadRow` that describes it."""
 
     def __init__(self, files: Iterable[str | Path]):
-        self.rows: list[tuple[Path, int, int]] = []  # file, row number from 1, byte offset
+        self.rows: list[tuple[_File, int, int]] = []  # file, row number from 1, byte offset
         for file in map(Path, files):
-            if not file.is_file():
-                wrong = "is a folder, not a data file" if file.is_dir() else "no such data file"
-                raise UserError(f"{file}: {wrong}. Give a JSONL file of conversations, one object per line.")
             self.rows += _index(file)
         if not self.rows:
             raise UserError("The data files hold no rows.")
@@ -36,14 +43,14 @@ class ConversationDataset(Dataset):
     def line(self, index: int) -> bytes:
         """The bytes of a row."""
         file, _, offset = self.rows[index]
-        with file.open("rb") as stream:
+        with file.lines.open("rb") as stream:
             stream.seek(offset)
             return stream.readline()
 
     def parse(self, index: int, line: bytes) -> Conversation | BadRow:
         """What a row's bytes say."""
         file, number, _ = self.rows[index]
-        return parse_line(line, f"{file}:{number}", file.parent)
+        return parse_line(line, f"{file.name}:{number}", file.name.parent)
 
     def drop_media(self) -> Counter:
         """Keeps only rows without images or videos; returns what was dropped, by reason. Bad rows stay, to be counted."""
@@ -55,9 +62,9 @@ class ConversationDataset(Dataset):
         return +dropped
 
 
-def _index(file: Path) -> list[tuple[Path, int, int]]:
-    rows, offset = [], 0
-    with file.open("rb") as stream:
+def _index(name: Path) -> list[tuple[_File, int, int]]:
+    file, rows, offset = _File(name, as_json_lines(name)), [], 0
+    with file.lines.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 rows.append((file, number, offset))

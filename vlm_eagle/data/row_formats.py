@@ -36,6 +36,7 @@ _LISTS = ("messages", "conversations", "conversation")
 _TEXTS = ("content", "value", "text")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _SWITCHES = ("loss", "weight", "train", "trainable")  # of a message: whether it is learned
+_SOURCES = ("bytes", "path", "url", "image", "video")  # of a medium; bytes of a table are a data URL by now
 _PLACE = re.compile(r"[ \t]*\n?<(image|video)>\n?")
 _CONTENT = re.compile(  # names of fields that may hold something the target would read or write
     r"audios?|media|pictures?|photos?|frames|objects|tools?|functions?|(tool|function)_calls?|reason(ing)?(_content)?|think(ing)?|"
@@ -232,7 +233,7 @@ def _filled(content: Any, waiting: Mapping[str, Iterator[Any]], source: str) -> 
 def _part(kind: str, value: Any, source: str) -> dict[str, Any]:
     """A medium beside the messages: its path, address or data URL, or an object that holds one."""
     if isinstance(value, Mapping):
-        value = next((value[key] for key in ("path", "url", "image", "video") if isinstance(value.get(key), str)), None)
+        value = next((value[key] for key in _SOURCES if isinstance(value.get(key), str) and value[key]), None)
     if isinstance(value, str) or (kind == "video" and isinstance(value, list)):
         return {"type": kind, kind: value}
     raise BadRow(source, f"bad {kind}", f"expected the path of each {kind}, found {type(value).__name__}")
