@@ -65,6 +65,8 @@ class VisionCollator:
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
         self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         self.loss_mask = LossMask(markers_of(self.tokenizer, self.chat_template, **self.template_options))
+        # Qwen3-VL's processor writes the time of every frame; how others lay out videos is not known here
+        self.timestamps = hasattr(type(self.vision), "_calculate_timestamps")
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
@@ -138,6 +140,9 @@ class VisionCollator:
         """Raises BadRow for a sample that could not be used whatever its media hold."""
         if conversation.has_media and self.vision is None:
             raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
+        parts = [part for message in conversation.messages for part in message.content]
+        if not self.timestamps and any(isinstance(part, VideoPart) for part in parts):
+            raise BadRow(conversation.source, "video not supported", "videos are read for Qwen3-VL targets only")
         _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation)
 
     def _with_loss_mask(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:

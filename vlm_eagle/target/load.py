@@ -25,7 +25,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.target.probe import check_config, check_decoding, check_parts
 from vlm_eagle.target.target import Target
 
-VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe")
+VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl")
 
 
 def load_target(
