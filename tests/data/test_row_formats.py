@@ -227,4 +227,5 @@ def test_fields_that_hold_no_content_do_not_matter():
 def test_a_video_keeps_its_rate():
     frames = {"type": "video", "video": ["1.png", "2.png"], "fps": 4}
     (part,) = read({"messages": [{"role": "user", "content": [frames]}, ANSWER]}).messages[0].content
-    assert isinstance(part, VideoPart) and (len(part.video), part.fps) == (2, 4.0)
+    assert isinstance(part, VideoPart)
+    assert (len(part.video), part.fps) == (2, 4.0)

@@ -4,8 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -16,21 +15,15 @@ from vlm_eagle.data.data_files import as_json_lines
 from vlm_eagle.errors import UserError
 
 
-@dataclass(frozen=True)
-class _File:
-    """A data file by the name that the user gave it, and its JSON lines."""
-
-    name: Path
-    lines: Path
-
-
 class ConversationDataset(Dataset):
     """All non-blank rows of some files. A bad row is an item too: the `BadRow` that describes it."""
 
     def __init__(self, files: Iterable[str | Path]):
-        self.rows: list[tuple[_File, int, int]] = []  # file, row number from 1, byte offset
+        self.rows: list[tuple[Path, int, int]] = []  # file, row number from 1, byte offset in its lines
+        self._lines: dict[Path, Path] = {}  # of every file, its rows as JSON lines
         for file in map(Path, files):
-            self.rows += _index(file)
+            self._lines[file] = as_json_lines(file)
+            self.rows += [(file, number, offset) for number, offset in _index(self._lines[file])]
         if not self.rows:
             raise UserError("The data files hold no rows.")
 
@@ -43,14 +36,14 @@ class ConversationDataset(Dataset):
     def line(self, index: int) -> bytes:
         """The bytes of a row."""
         file, _, offset = self.rows[index]
-        with file.lines.open("rb") as stream:
+        with self._lines[file].open("rb") as stream:
             stream.seek(offset)
             return stream.readline()
 
     def parse(self, index: int, line: bytes) -> Conversation | BadRow:
         """What a row's bytes say."""
         file, number, _ = self.rows[index]
-        return parse_line(line, f"{file.name}:{number}", file.name.parent)
+        return parse_line(line, f"{file}:{number}", file.parent)
 
     def drop_media(self) -> Counter:
         """Keeps only rows without images or videos; returns what was dropped, by reason. Bad rows stay, to be counted."""
@@ -62,11 +55,11 @@ class ConversationDataset(Dataset):
         return +dropped
 
 
-def _index(name: Path) -> list[tuple[_File, int, int]]:
-    file, rows, offset = _File(name, as_json_lines(name)), [], 0
-    with file.lines.open("rb") as stream:
+def _index(lines: Path) -> Iterator[tuple[int, int]]:
+    """(number from 1, byte offset) of every line that is not blank."""
+    offset = 0
+    with lines.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
-                rows.append((file, number, offset))
+                yield number, offset
             offset += len(line)
-    return rows
