@@ -1,69 +1,79 @@
-"""A row of a source to a conversation in our form, its pictures stored, its identity taken from its content."""
+"""Messages of a source to a row of our data, its pictures stored, its identity taken from its content."""
 
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_recipes.pictures import PictureShelf
-from data_recipes.readers.turns import Picture, Turn
+from data_recipes.readers import MessageDict
 from vlm_eagle.data.conversation_rows import parse_conversation
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A conversation as it will be written, and what must be known of it before the rest is.
-
-    Attributes:
-        row: `{"id": ..., "messages": ...}` as `vlm_eagle.data.conversation` reads it, media relative to the output folder.
-        digest: 64 bits of its content: roles, texts, pictures.
-        split_key: 64 bits that conversations about one picture, or with one first question, have in common.
-    """
-
-    row: dict
-    digest: int
-    split_key: int
-
-
-def draw_digest(turns: Sequence[Turn]) -> bytes:
+def draw_digest(messages: Sequence[MessageDict]) -> bytes:
     """What a row's place in a draw depends on: roles, texts, and pictures as the row names them, none of them opened."""
     digest = hashlib.blake2b(digest_size=16)
-    for turn in turns:
-        digest.update(f"\0{turn.role}\0".encode())
-        for part in turn.parts:
-            digest.update(b"\1" + _named(part.given) if isinstance(part, Picture) else part.encode("utf-8", "replace"))
+    for message in messages:
+        digest.update(f"\0{message['role']}\0".encode())
+        for part in message["content"]:
+            if part["type"] == "image":
+                digest.update(b"\1" + _picture_name(part["image"]))
+            else:
+                digest.update(part["text"].encode("utf-8", "replace"))
     return digest.digest()
 
 
-def convert(turns: Sequence[Turn], source: str, name: str, folder: Path, shelf: PictureShelf) -> Converted:
-    """The conversation of tidy turns; its pictures are stored under `folder`.
+def convert(messages: Sequence[MessageDict], source: str, name: str, folder: Path, shelf: PictureShelf) -> dict[str, Any]:
+    """A row as `vlm_eagle.data.conversation` reads it, of tidy messages; pictures are stored under and relative to `folder`.
 
     Raises:
-        BadRow: a picture cannot be stored, or the whole is no conversation.
+        BadRow: a picture cannot be stored, or the whole is not a conversation.
     """
-    messages, pictures = [], []
-    for turn in turns:
-        content: list[dict] = []
-        for part in turn.parts:
-            if isinstance(part, Picture):
-                file = shelf.store(part.given, source).relative_to(folder).as_posix()
-                pictures.append(file)
-                content.append({"type": "image", "image": file})
-            else:
-                content.append({"type": "text", "text": part})
-        messages.append({"role": turn.role, "content": _simple(content)})
-    row = {"id": "", "messages": messages}
+    converted = []
+    for message in messages:
+        content = [
+            {"type": "image", "image": shelf.store(part["image"], source).relative_to(folder).as_posix()}
+            if part["type"] == "image"
+            else part
+            for part in message["content"]
+        ]
+        converted.append({"role": message["role"], "content": _simplified(content)})
+    row = {"id": "", "messages": converted}
     parse_conversation(row, source, folder)  # what is written here can be read again
-    digest = _number(repr([(m["role"], m["content"]) for m in messages]))
-    row["id"] = f"{name}-{digest:016x}"
-    return Converted(row, digest, _number(f"\1{pictures[0]}" if pictures else _first_question(messages)))
+    row["id"] = f"{name}-{content_digest(row):016x}"
+    return row | {"source": source}
 
 
-def _simple(content: list[dict]) -> str | list[dict]:
+def content_digest(row: dict[str, Any]) -> int:
+    """64 bits of roles, texts and pictures."""
+    return _hash(repr([(message["role"], message["content"]) for message in row["messages"]]))
+
+
+def split_key(row: dict[str, Any]) -> int:
+    """64 bits that conversations about one picture, or with one first question, have in common."""
+    pictures = images_of(row)
+    if pictures:
+        return _hash(f"\1{pictures[0]}")
+    question = next(message["content"] for message in row["messages"] if message["role"] == "user")
+    return _hash(_NOT_WORD.sub(" ", question.casefold()).strip() or question)
+
+
+def images_of(row: dict[str, Any]) -> list[str]:
+    """The files of a converted row's pictures."""
+    parts = (part for message in row["messages"] for part in parts_of(message))
+    return [part["image"] for part in parts if part["type"] == "image"]
+
+
+def parts_of(message: MessageDict) -> list[dict[str, Any]]:
+    """The content of a message as parts, also where it is a plain string."""
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _simplified(content: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """Texts without outer blanks, neighbours joined; a plain string where there is no picture."""
     joined: list[dict] = []
     for part in content:
@@ -76,16 +86,11 @@ def _simple(content: list[dict]) -> str | list[dict]:
     return joined[0]["text"] if [part["type"] for part in joined] == ["text"] else joined
 
 
-def _first_question(messages: list[dict]) -> str:
-    text = next(m["content"] for m in messages if m["role"] == "user")
-    return _NOT_WORD.sub(" ", text.casefold()).strip() or text
-
-
-def _number(text: str) -> int:
+def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _named(given: Any) -> bytes:
+def _picture_name(given: Any) -> bytes:
     if isinstance(given, dict):
         given = given["bytes"] if given.get("bytes") is not None else given.get("path")
     if isinstance(given, bytes | bytearray):

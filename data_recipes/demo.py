@@ -22,20 +22,20 @@ SIZES = DemoSizes(
 
 
 def make(folder: Path = FOLDER, target_folder: Path = DEMO_TARGET, console: Console | None = None) -> Path:
-    """Makes the demo data with the demo target unless it is there; returns its folder."""
+    """Makes the demo data with the demo target unless it exists; returns its folder."""
     ensure_demo_data(folder, target_folder, SIZES, console or Console())
     return folder
 
 
 def resolve(data: DataConfig, accelerator: "Accelerator", console: Console) -> None:
-    """Puts files in place of the word `demo`, made by the main process unless they are there.
+    """Replaces the word `demo` by files, which the main process makes unless they exist.
 
     Raises:
         UserError: no training data is named.
     """
     if data.train is None:
         raise UserError(
-            "No training data is named, and only the demo target has some of its own. Give --data.train mine.jsonl and "
+            "No training data is given, and only the demo target has its own. Give --data.train mine.jsonl and "
             "--data.eval others.jsonl (docs/data.md says where from), or the word demo to train on the demo's."
         )
     if DEMO in data.train + (data.eval or []):

@@ -11,12 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 
-PERMUTATIONS, BANDS = (
-    128,
-    16,
-)  # 8 rows to a band: 95 of 100 pairs at similarity 0.8 become candidates, all but 1 of 5,000 at 0.9
+PERMUTATIONS = 128
+BANDS = 16  # of 8 values: 95 of 100 pairs at similarity 0.8 become candidates, all but 1 of 5,000 at 0.9
 WORDS = 5  # to a shingle
-CHARACTERS = 20_000  # of a text that are looked at
+CHARACTERS = 20_000  # of a text, beyond which it is ignored
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")  # scripts without spaces: a character is a word
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -39,16 +37,10 @@ def first_copies(digests: np.ndarray) -> np.ndarray:
 
 
 def near_copies(signatures: np.ndarray, similarity: float) -> np.ndarray:
-    """For each text the index of an earlier one it nearly repeats, or -1.
+    """For each of (N, 128) signatures the index of an earlier one it nearly repeats, or -1: (N,) int64.
 
-    In order, a text is dropped if it is similar to one that is kept; so no two kept texts are (found to be) similar.
-
-    Args:
-        signatures: (N, 128) uint16.
-        similarity: from which share of equal numbers on two texts count as the same, 0 to 1.
-
-    Returns:
-        (N,) int64: -1 for texts to keep.
+    Two texts count as the same if their share of equal numbers is at least `similarity`. In order, a text is dropped if it is
+    similar to one that is kept; so no two kept texts are (found to be) similar.
     """
     copy_of = np.full(len(signatures), -1, dtype=np.int64)
     earlier, later = _similar_pairs(signatures, similarity)
@@ -82,7 +74,7 @@ def _band_key(band: np.ndarray) -> np.ndarray:
 def _band_pairs(key: np.ndarray, reach: int = 8) -> np.ndarray:
     """Pairs (earlier, later) of texts with equal keys: each with the first of its group and with the `reach` before it.
 
-    All pairs of a group would be its size squared. What similarity groups, its first member stands for.
+    All pairs of a group would be its size squared; its first member represents it.
     """
     order = np.argsort(key, kind="stable")
     ordered = key[order]

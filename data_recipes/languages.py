@@ -10,8 +10,8 @@ LANGUAGES = (
     "hi", "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "nl", "no", "pl", "pt", "ro",
     "ru", "sk", "sl", "sr", "sv", "ta", "te", "th", "tl", "tr", "uk", "ur", "vi", "zh",
 )  # fmt: skip
-CHARACTERS = 400  # of text that are looked at; more costs time and changes little
-ENOUGH = 12  # letters below which nothing can be said
+CHARACTERS = 400  # of a text, beyond which it is ignored; more costs time and changes little
+ENOUGH = 12  # letters, below which the language is undetermined
 _CODE = re.compile(r"```.*?(```|\Z)|`[^`\n]*`", re.DOTALL)
 _LETTER = re.compile(r"[^\W\d_]")
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +19,6 @@ from data_recipes.stream import DAMAGE, broke_off, is_hub_file, open_bytes
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import MAX_ASPECT, MAX_PIXELS
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import write_bytes
 
 MAX_BYTES = 100_000_000  # of one picture's file
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
@@ -28,10 +27,12 @@ _DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError, RuntimeError)  # or
 
 
 class PictureShelf:
-    """Finds pictures and stores each once under `folder/<two digits>/<hash>.<format>`."""
+    """Finds pictures and stores each once under `folder/<two digits>/<hash>.<format>`.
+
+    `roots` are folders to look for paths in, `archives` zip files (local paths or `hf://` addresses).
+    """
 
     def __init__(self, folder: Path, roots: Sequence[Path] = (), archives: Sequence[str] = ()):
-        """`roots` are folders to look for paths in, `archives` zip files (local paths or `hf://` addresses)."""
         self.folder = folder
         self.roots = [root.resolve() for root in roots]
         self._archives = archives
@@ -41,14 +42,15 @@ class PictureShelf:
         """The file of a picture, however the row gives it.
 
         Raises:
-            BadRow: it cannot be found, is no picture, or is too large.
+            BadRow: it cannot be found, is not a picture, or is too large.
         """
         data = self._bytes(given, source)
         suffix = checked_format(data, source)
         digest = hashlib.sha256(data).hexdigest()[:32]
         file = self.folder / digest[:2] / f"{digest}{suffix}"
         if not file.exists():
-            write_bytes(file, data)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
         return file
 
     def close(self) -> None:
@@ -73,10 +75,9 @@ class PictureShelf:
 
     def _found(self, name: str, source: str) -> bytes:
         if "://" in name:
-            raise BadRow(
-                source, "image is a web address", f"{name[:80]!r}; download the pictures and give their folder with --images"
-            )
-        candidates = list(_endings(name, source))
+            detail = f"{name[:80]!r}; download the pictures and give their folder with --images"
+            raise BadRow(source, "image is a web address", detail)
+        candidates = _endings(name, source)
         for root in self.roots:
             for candidate in candidates:
                 if (data := _read_inside(root, candidate, source)) is not None:
@@ -98,23 +99,21 @@ class _Zip:
         try:
             self._zip = zipfile.ZipFile(self._stream)
         except Exception as error:  # as in `read`
-            raise (
-                broke_off(address, error) if self._is_lost(error) else UserError(f"{address}: no zip file: {error}")
-            ) from None
-        self._by_ending: dict[str, str] | None = None
+            lost = self._is_lost(error)
+            raise broke_off(address, error) if lost else UserError(f"{address}: not a zip file: {error}") from None
+        # members below a folder that rows do not name, as in COCO's train2017.zip
+        self._by_ending = {PurePosixPath(member).name: member for member in self._zip.namelist()}
 
     def read(self, candidates: Sequence[str], source: str) -> bytes | None:
         """The bytes of the first of `candidates` that is a member, or the ending of one."""
         name = next((candidate for candidate in candidates if candidate in self._zip.NameToInfo), None)
         if name is None:
-            if self._by_ending is None:  # members below a folder that rows do not name, as in COCO's train2017.zip
-                self._by_ending = {PurePosixPath(member).name: member for member in self._zip.namelist()}
-            member = self._by_ending.get(candidates[-1])
-            name = member if member is not None and member.endswith(f"/{candidates[0]}") else None
-        if name is None:
-            return None
-        if self._zip.getinfo(name).file_size > MAX_BYTES:
-            raise BadRow(source, "image too large", f"{name!r} unpacks to {self._zip.getinfo(name).file_size:,} bytes")
+            name = self._by_ending.get(candidates[-1], "")
+            if not name.endswith(f"/{candidates[0]}"):
+                return None
+        size = self._zip.getinfo(name).file_size
+        if size > MAX_BYTES:
+            raise BadRow(source, "image too large", f"{name!r} unpacks to {size:,} bytes")
         try:
             return self._zip.read(name)
         except Exception as error:  # of zlib, lzma, the disk, the Hub's client
@@ -123,7 +122,7 @@ class _Zip:
             raise BadRow(source, "image broken", f"{name!r} in {self.address}: {error}") from None
 
     def _is_lost(self, error: Exception) -> bool:
-        """Whether it is the connection that failed: then all later pictures would seem broken too."""
+        """Whether the connection failed: then all later pictures would seem broken too."""
         return is_hub_file(self.address) and not isinstance(error, _DAMAGE)
 
     def close(self) -> None:
@@ -131,15 +130,14 @@ class _Zip:
         self._stream.close()
 
 
-def _endings(name: str, source: str) -> Iterator[str]:
+def _endings(name: str, source: str) -> list[str]:
     """a/b/c.jpg, b/c.jpg, c.jpg: rows often name folders that a download does not have."""
     if "\\" in name or "\0" in name:
-        raise BadRow(source, "bad path", f"{name[:80]!r} is no file name")
+        raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise BadRow(source, "path leaves folder", f"{name[:80]!r}; keep pictures in the source's folder")
-    for i in range(len(path.parts)):
-        yield "/".join(path.parts[i:])
+    return ["/".join(path.parts[i:]) for i in range(len(path.parts))]
 
 
 def _read_inside(root: Path, name: str, source: str) -> bytes | None:
@@ -160,7 +158,7 @@ def checked_format(data: bytes, source: str) -> str:
     """The suffix of a picture's format, read from its header.
 
     Raises:
-        BadRow: no picture, of a format that engines do not read, or beyond our limits.
+        BadRow: not a picture, of a format that engines do not read, or beyond our limits.
     """
     try:
         with warnings.catch_warnings():

@@ -1,73 +1,59 @@
-"""Converted rows on disk while a recipe is made, with a few numbers per row in memory."""
+"""Converted rows on disk while a recipe is built, with a few numbers per row in memory."""
 
 import json
-from array import array
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
-from data_recipes.conversion import Converted
+from data_recipes.conversion import content_digest, split_key
+
+# Where a row's line begins, a hash of its content, its places in the split and in the draw, and its part of the mix
+COLUMNS = np.dtype(
+    [("offset", "<i8"), ("digest", "<u8"), ("split_key", "<u8"), ("draw_key", "<u8"), ("part", "<u2"), ("alive", "?")]
+)
 
 
 class RowBuffer:
-    """Rows as JSON lines in the order they came, 34 bytes of memory each. A row can be let go again; its line stays."""
+    """Rows as JSON lines in the order they came, 35 bytes of memory each."""
 
     def __init__(self, file: Path):
         self.file = file
-        self._stream: BinaryIO = file.open("wb")
-        self._offsets, self._digests, self._split_keys, self._draw_keys = array("q", [0]), array("Q"), array("Q"), array("Q")
-        self._parts, self._alive = array("H"), bytearray()
+        self._stream = file.open("w+b")
+        self._columns = bytearray()
 
     def __len__(self) -> int:
-        return len(self._alive)
+        return len(self._columns) // COLUMNS.itemsize
 
-    def add(self, converted: Converted, part: int, draw_key: int) -> int:
-        """Takes the row of part number `part` of a mix; returns its number."""
-        line = json.dumps(converted.row, ensure_ascii=False).encode() + b"\n"
-        self._stream.write(line)
-        self._offsets.append(self._offsets[-1] + len(line))
-        self._digests.append(converted.digest)
-        self._split_keys.append(converted.split_key)
-        self._draw_keys.append(draw_key)
-        self._parts.append(part)
-        self._alive.append(1)
+    def add(self, row: dict[str, Any], part: int, draw_key: int) -> int:
+        """Takes a row of part number `part` of a mix; returns its number."""
+        values = (self._stream.tell(), content_digest(row), split_key(row), draw_key, part, True)
+        self._columns += np.array([values], COLUMNS).tobytes()
+        self._stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         return len(self) - 1
 
-    def let_go(self, number: int) -> None:
-        """Marks a row as not drawn after all."""
-        self._alive[number] = 0
+    def discard(self, number: int) -> None:
+        """Marks a row as not drawn after all; its line stays."""
+        self.columns()["alive"][number] = False
+
+    def columns(self) -> np.ndarray:
+        """(N,) of `COLUMNS`. No row can be added while this is in use."""
+        return np.frombuffer(self._columns, COLUMNS)
+
+    def flush(self) -> None:
+        """Lets other readers of the file see all rows."""
+        self._stream.flush()
+
+    def line(self, number: int) -> bytes:
+        """A row as JSON, without the end of its line."""
+        self._stream.seek(self.columns()["offset"][number])
+        return self._stream.readline()[:-1]
+
+    def row(self, number: int) -> dict[str, Any]:
+        """A row."""
+        return json.loads(self.line(number))
 
     def close(self) -> None:
-        """Flushes the file; no row can be added afterwards."""
+        """Deletes the file."""
         self._stream.close()
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """(N + 1,) int64: row i is at [offsets[i], offsets[i + 1])."""
-        return np.array(self._offsets)
-
-    @property
-    def digests(self) -> np.ndarray:
-        """(N,) uint64."""
-        return np.array(self._digests)
-
-    @property
-    def split_keys(self) -> np.ndarray:
-        """(N,) uint64."""
-        return np.array(self._split_keys)
-
-    @property
-    def draw_keys(self) -> np.ndarray:
-        """(N,) uint64."""
-        return np.array(self._draw_keys)
-
-    @property
-    def parts(self) -> np.ndarray:
-        """(N,) uint16, which part of the mix a row belongs to."""
-        return np.array(self._parts)
-
-    @property
-    def alive(self) -> np.ndarray:
-        """(N,) bool."""
-        return np.frombuffer(self._alive, dtype=np.uint8).astype(bool)
+        self.file.unlink()

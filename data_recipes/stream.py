@@ -1,4 +1,4 @@
-"""Rows out of data files, one at a time, whether they lie on the Hub or on this machine.
+"""Rows of data files, one at a time, whether they are on the Hub or on this machine.
 
 `datasets` knows which files make up a split, and streams Parquet. JSON is read here, row by row: the library's reader infers
 one Arrow type per column, so that a single odd row (a number where the others have text) ends the whole file, and it takes a
@@ -12,10 +12,10 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.utils import infer_compression
@@ -45,16 +45,13 @@ class _Unreadable:
     reason: str
     error: Exception
 
-    @property
-    def detail(self) -> str:
-        said = self.error.args[0] if self.error.args else ""  # ijson's are bytes where the document is no UTF-8
+    def as_bad_row(self, source: str) -> BadRow:
+        said = self.error.args[0] if self.error.args else ""  # ijson's are bytes where the document is not UTF-8
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(self.error)
-        return (text.strip() or type(self.error).__name__).splitlines()[0][:200]
+        return BadRow(source, self.reason, (text.strip() or type(self.error).__name__).splitlines()[0][:200])
 
 
-def rows(
-    source: str | Path, split: str = "train", *, config: str | None = None, files: tuple[str, ...] = (), table: str = ""
-) -> Iterator[Row]:
+def rows(source: str | Path, split: str = "train", *, config: str | None = None, files: tuple[str, ...] = ()) -> Iterator[Row]:
     """The rows of `source` in order.
 
     Args:
@@ -63,54 +60,51 @@ def rows(
         config: configuration of a Hub dataset that has several.
         files: patterns of the files that belong to the source (relative, `*` and `**`). In a local folder in which none
             matches, files of those names anywhere in it, or else all; a local file is always just that file.
-        table: for JSON documents that hold several tables, the key of the list to read, e.g. `annotations` of COCO.
 
     Returns:
-        Pairs of `file:row`, counted from 1, and what the row holds. A row that is no JSON comes as the BadRow that says so.
+        Pairs of `file:row`, counted from 1, and what the row holds. A row that is not JSON comes as the BadRow that says so.
 
     Raises:
         UserError: no such file, one that may not be read, nothing readable in the folder, or the Hub cannot be reached.
     """
     for file in data_files(source, split, config=config, files=files):
-        yield from file_rows(file, name_of(file, source), table)
+        yield from file_rows(file, name_of(file, source))
 
 
 def file_rows(file: str, name: str | None = None, table: str = "") -> Iterator[Row]:
-    """The rows of one file: a local path or an `hf://` address. `name` opens each row's source."""
-    name = name or file
-    kind = _suffix(file)
+    """The rows of one file: a local path or an `hf://` address.
+
+    Args:
+        file: path or address. Where it cannot be read on (cut off, damaged, a bad disk): one bad row, then the end.
+        name: opens each row's source; the file by default.
+        table: for JSON documents that hold several tables, the key of the list to read, e.g. `annotations` of COCO.
+
+    Raises:
+        UserError: the file cannot be opened, or the connection to the Hub is lost.
+    """
+    name, kind, number = name or file, _suffix(file), 0
     if kind not in ROW_SUFFIXES:
         raise UserError(f"{file}: unknown kind of file. Expected {_KNOWN}.")
     found = _json_rows(file, table) if kind in JSON_SUFFIXES else _csv_rows(file) if kind == ".csv" else _table_rows(file, kind)
-    for number, row in _connected(found, name) if is_hub_file(file) else _readable(found):
-        row_source = f"{name}:{number}"
-        yield row_source, BadRow(row_source, row.reason, row.detail) if isinstance(row, _Unreadable) else row
-
-
-def _readable(found: Iterator[Numbered], of: tuple[type[Exception], ...] = (*DAMAGE, OSError)) -> Iterator[Numbered]:
-    """The same rows. Where the file cannot be read on (cut off, damaged, a bad disk): one bad row, then the end."""
-    number = 0
     try:
         for number, row in found:
-            yield number, row
+            source = f"{name}:{number}"
+            yield source, row.as_bad_row(source) if isinstance(row, _Unreadable) else row
     except UserError:
         raise
-    except of as error:
-        yield number + 1, _Unreadable(BREAKS_OFF, error)
-
-
-def _connected(found: Iterator[Numbered], name: str) -> Iterator[Numbered]:
-    """The same for a file on the Hub; what goes wrong on the way from there, the user can do something about."""
-    try:
-        yield from _readable(found, DAMAGE)
-    except UserError:
-        raise
-    except Exception as error:  # of sockets, of HTTP, of the Hub's client
-        raise broke_off(name, error) from None
+    except Exception as error:
+        is_remote = is_hub_file(file)
+        if isinstance(error, DAMAGE) or (isinstance(error, OSError) and not is_remote):
+            source = f"{name}:{number + 1}"
+            yield source, _Unreadable(BREAKS_OFF, error).as_bad_row(source)
+        elif is_remote:  # of sockets, of HTTP, of the Hub's client
+            raise broke_off(name, error) from None
+        else:
+            raise
 
 
 def broke_off(name: str, error: Exception) -> UserError:
-    """What to say when the connection to the Hub is lost."""
+    """The error for a lost connection to the Hub."""
     return UserError(
         f"{name}: reading from the Hub broke off: {type(error).__name__}: {error}\n"
         "Run it again, or download the dataset and give its folder with --source."
@@ -128,7 +122,7 @@ def data_files(
         return _local_files(local, split, files)
     if is_hub_id(source):
         return _hub_files(str(source), split, config, files)
-    raise UserError(f"{source}: no such file or folder, and no Hub dataset's name (owner/name). Check the path.")
+    raise UserError(f"{source}: no such file or folder, and not the name of a Hub dataset (owner/name). Check the path.")
 
 
 def is_hub_id(source: str | Path) -> bool:
@@ -137,22 +131,22 @@ def is_hub_id(source: str | Path) -> bool:
 
 
 def is_hub_file(file: str) -> bool:
-    """Whether a file of `data_files` lies on the Hub."""
+    """Whether a file of `data_files` is on the Hub."""
     return file.startswith("hf://")
 
 
 def name_of(file: str, source: str | Path) -> str:
-    """How rows of `file` are called: the path as the user would find it again."""
+    """What rows of `file` are called: the path as the user would find it again."""
     if not is_hub_file(file):
         return file
     return f"{str(source).split('@')[0]}/{file.split('/', 5)[-1]}"
 
 
 def open_bytes(file: str, unpack: bool = True) -> BinaryIO:
-    """A local or remote file for reading, by default unpacked if its name says that it is packed.
+    """A local or remote file for reading, by default decompressed according to its suffix.
 
     Raises:
-        UserError: there is no such file, it may not be read, or nothing here unpacks it.
+        UserError: there is no such file, it may not be read, or it cannot be decompressed here.
     """
     if unpack and file.lower().endswith(PACKED_SUFFIXES) and infer_compression(file) is None:
         raise UserError(f"{file}: nothing here unpacks it. Unpack it first, or (.zst) install zstandard.")
@@ -166,30 +160,20 @@ def open_bytes(file: str, unpack: bool = True) -> BinaryIO:
 
 def _json_rows(file: str, table: str) -> Iterator[Numbered]:
     with open_bytes(file) as stream:
-        start = _first_bytes(stream)
+        start = b""
+        while not start and (piece := stream.read(4096)):
+            start = piece.removeprefix(_BYTE_ORDER_MARK).lstrip()
         stream.seek(0)
-        if table or start[:1] == b"[":
+        if table or start.startswith(b"["):
             yield from _items(stream, f"{table}.item" if table else "item")
-        else:
-            yield from _lines(stream)
-
-
-def _first_bytes(stream: BinaryIO) -> bytes:
-    """Where the document begins, behind a byte order mark and blanks."""
-    while piece := stream.read(4096):
-        if piece := piece.removeprefix(_BYTE_ORDER_MARK).lstrip():
-            return piece
-    return b""
-
-
-def _lines(stream: BinaryIO) -> Iterator[Numbered]:
-    for number, line in enumerate(stream, 1):
-        line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits, too deep
-                yield number, _Unreadable("bad JSON", error)
+            return
+        for number, line in enumerate(stream, 1):
+            line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits, too deep
+                    yield number, _Unreadable("bad JSON", error)
 
 
 def _items(stream: BinaryIO, prefix: str) -> Iterator[Numbered]:
@@ -220,7 +204,7 @@ def _shallow(events: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(file: str) -> Iterator[Numbered]:
-    """Every field as the text that stands there: `1.50` and `NA` are no number and no gap."""
+    """Every field as text: `1.50` is not a number and `NA` not a gap."""
     with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
         for number, row in enumerate(csv.DictReader(stream), 1):
             surplus = row.get(None)
@@ -230,12 +214,13 @@ def _csv_rows(file: str) -> Iterator[Numbered]:
 
 def _table_rows(file: str, kind: str) -> Iterator[Numbered]:
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
-    options = {"batch_size": READ_AHEAD} if kind == ".parquet" else {}
+    options: dict[str, Any] = {"batch_size": READ_AHEAD} if kind == ".parquet" else {}
     try:
         table = datasets.load_dataset(TABLE_SUFFIXES[kind], data_files={"all": [file]}, split="all", streaming=True, **options)
         yield from enumerate(table.decode(False), 1)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:  # pyarrow's errors are ValueErrors
+    except (OSError, ValueError, DatasetGenerationError) as error:  # pyarrow's errors are ValueErrors
         raise UserError(f"{file}: cannot be read as {TABLE_SUFFIXES[kind]}: {error}") from None
 
 
@@ -266,33 +251,26 @@ def _hub_files(source: str, split: str, config: str | None, patterns: tuple[str,
     try:
         if patterns:
             hub = fsspec.filesystem("hf")
-            base = f"datasets/{repository}@{revision}" if revision else f"datasets/{repository}"
-            return sorted({f"hf://{file}" for pattern in patterns for file in hub.glob(f"{base}/{pattern}")}) or _none(
-                source, patterns
-            )
-        splits = _splits(repository, config, revision)
-    except UserError:
-        raise
+            found = sorted({f"hf://{file}" for pattern in patterns for file in hub.glob(f"datasets/{source}/{pattern}")})
+        else:
+            import datasets
+
+            builder = datasets.load_dataset_builder(repository, config, revision=revision or None)
+            splits = builder.config.data_files or {}
     except Exception as error:  # offline, gated, renamed, a loading script: the libraries raise a dozen kinds
         raise UserError(
             f"{source}: the Hub dataset cannot be opened: {error}\n"
             "Check the name and the connection (HF_TOKEN for gated ones), or download it and give its folder with --source."
         ) from None
+    if patterns:
+        if not found:
+            raise UserError(
+                f"{source}: no file there matches {', '.join(patterns)}. Has the dataset changed? Give others with --files."
+            )
+        return found
     if split not in splits:
         raise UserError(f"{source}: no split {split!r}; it has {', '.join(map(str, splits)) or 'no data files'}.")
     return [str(file) for file in splits[split]]
-
-
-def _splits(repository: str, config: str | None, revision: str) -> Mapping[str, Iterable[str]]:
-    import datasets
-
-    return datasets.load_dataset_builder(repository, config, revision=revision or None).config.data_files or {}
-
-
-def _none(source: str, patterns: tuple[str, ...]) -> NoReturn:
-    raise UserError(
-        f"{source}: no file there matches {', '.join(patterns)}. Has the dataset changed? Give other ones with --files."
-    )
 
 
 def _suffix(file: str) -> str:

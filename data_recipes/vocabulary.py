@@ -1,12 +1,14 @@
 """Choosing a draft vocabulary: how large for a wanted coverage, which tokens it must hold, and what each size costs.
 
 A token outside the draft vocabulary is never guessed, so coverage bounds acceptance; lm_head is read at every draft step, so
-size costs time. Languages that are rare in the data lose first.
+size costs time. Languages that are rare in the data lose first. Everywhere `counts` are language -> (V,) how often each token
+is learned, and `forced` the ids that a vocabulary holds in any case.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,21 +17,21 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
 from vlm_eagle.errors import UserError
-from vlm_eagle.training.sizes import DTYPE_BYTES, draft_sizes
+from vlm_eagle.training.meta_models import meta_draft
 
 MEDIA = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")  # never in an answer
 
 
 @dataclass(frozen=True)
-class Size:
+class VocabularySize:
     """A draft vocabulary of one size.
 
     Attributes:
         size: tokens.
         overall: share of all learned tokens that it holds.
-        by_language: likewise, of the learned tokens of each language.
+        by_language: the same, of the learned tokens of each language.
         head_parameters: of lm_head.
-        step_bytes: weights that one draft step reads, which is what its time follows at small batches.
+        step_bytes: weights that one draft step reads, which its time follows at small batches.
         step_cost: the same relative to a draft with the target's whole vocabulary.
     """
 
@@ -42,7 +44,7 @@ class Size:
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of the tokens that were added to the tokenizer (ends of turns, <think>, tools, ...), but those of images."""
+    """Ids of the tokens that were added to the tokenizer (ends of turns, <think>, tools, ...), except those of images."""
     return sorted(token for name, token in tokenizer.get_added_vocab().items() if name not in MEDIA)
 
 
@@ -50,7 +52,7 @@ def tokens_of_text(files: Iterable[Path], tokenizer: PreTrainedTokenizerBase) ->
     """Ids of all tokens in text files, line by line, also as they are after a space; ascending.
 
     Raises:
-        UserError: a file that is not there or not UTF-8.
+        UserError: a file that does not exist or is not UTF-8.
     """
     found: set[int] = set()
     for file in files:
@@ -60,21 +62,21 @@ def tokens_of_text(files: Iterable[Path], tokenizer: PreTrainedTokenizerBase) ->
                     for text in (line, f" {line}"):
                         found.update(tokenizer.encode(text, add_special_tokens=False))
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is no text: {error}. Give a UTF-8 file with one word or sentence per line.") from error
+            raise UserError(f"{file} is not text: {error}. Give a UTF-8 file with one word or sentence per line.") from error
     return sorted(found)
 
 
-def size_for(counts: Mapping[str, Tensor], forced: list[int], overall: float, every_language: float, multiple: int) -> int:
-    """The smallest vocabulary that covers so much, its size a multiple of `multiple` where the target has so many tokens.
+def size_for(counts: Mapping[str, Tensor], forced: Sequence[int], overall: float, every_language: float, multiple: int) -> int:
+    """The smallest vocabulary with this coverage, rounded up to a multiple of `multiple` (at most the target's).
 
     Args:
-        counts: language -> (V,) how often each token is learned.
-        forced: ids that the vocabulary holds in any case.
+        counts: by language.
+        forced: ids.
         overall: wanted share of all learned tokens, 0 .. 1.
         every_language: wanted share of every language's.
         multiple: engines multiply faster with sizes that divide evenly.
     """
-    total = sum(counts.values())
+    total = _total(counts)
     order = ranked(total, forced)
     least = max(len(set(forced)), 1)
     for wanted, one in [(overall, total), *((every_language, language) for language in counts.values())]:
@@ -85,46 +87,54 @@ def size_for(counts: Mapping[str, Tensor], forced: list[int], overall: float, ev
     return min(-(-least // multiple) * multiple, len(total))
 
 
-def choose(counts: Mapping[str, Tensor], size: int, forced: list[int]) -> DraftVocab:
-    """The vocabulary of that size: `forced` tokens and the most frequent others.
+def choose_vocabulary(counts: Mapping[str, Tensor], size: int, forced: Sequence[int] = ()) -> DraftVocab:
+    """The vocabulary of this size: `forced` tokens and the most frequent others.
 
     Raises:
         UserError: `forced` are more, or not the target's.
     """
-    return DraftVocab.from_counts(sum(counts.values()), size, forced)
+    return DraftVocab.from_counts(_total(counts), size, forced)
+
+
+def coverages(counts: Mapping[str, Tensor], vocab: DraftVocab) -> dict[str, Any]:
+    """Shares of the learned tokens that a vocabulary holds, `overall` and `by_language`."""
+    by_language = {name: coverage(one, vocab) for name, one in counts.items()}
+    return {"overall": coverage(_total(counts), vocab), "by_language": by_language}
 
 
 def compare(
-    counts: Mapping[str, Tensor], sizes: Iterable[int], forced: list[int], target: PretrainedConfig, dtype: str
-) -> list[Size]:
-    """What vocabularies of these sizes, cut to the target's, cover and cost.
-
-    Args:
-        counts: language -> (V,) how often each token is learned.
-        sizes: of the vocabularies.
-        forced: ids that each holds in any case.
-        target: a target's config.json.
-        dtype: of the draft's weights.
-    """
-    total, found = sum(counts.values()), []
-    most = step_bytes(target, len(total), dtype)[1]
-    for size in sorted({min(size, len(total)) for size in sizes}):
-        vocab = choose(counts, size, forced)
+    counts: Mapping[str, Tensor], sizes: Iterable[int], forced: Sequence[int], target: PretrainedConfig, dtype: str
+) -> list[VocabularySize]:
+    """What vocabularies of these sizes, cut to the target's, cover and cost in a draft whose weights are `dtype`."""
+    vocab_size = len(next(iter(counts.values())))
+    most = step_bytes(target, vocab_size, dtype)[1]
+    found = []
+    for size in sorted({min(size, vocab_size) for size in sizes}):
         head, step = step_bytes(target, size, dtype)
-        covered = {name: coverage(one, vocab) for name, one in counts.items() if one.any()}
-        found.append(Size(size, coverage(total, vocab), covered, head, step, step / most))
+        covered = coverages(counts, choose_vocabulary(counts, size, forced))
+        found.append(VocabularySize(size, **covered, head_parameters=head, step_bytes=step, step_cost=step / most))
     return found
 
 
 def step_bytes(target: PretrainedConfig, size: int, dtype: str) -> tuple[int, int]:
-    """(parameters of lm_head, bytes of weights read by one draft step) of a draft for `target`. A step reads all of the draft
-    but fc, which fuses what only the target's own states bring."""
-    sizes = draft_sizes(Eagle3Config.for_target(target.get_text_config(), (0, 1, 2), size)).parts
-    read = sum(parameters for part, parameters in sizes.items() if part != "fc")
-    return sizes["lm_head"], read * DTYPE_BYTES[dtype]
+    """(parameters of lm_head, bytes of weights read by one draft step). A step reads all of the draft but fc, which fuses what
+    only the target's own hidden states bring."""
+    draft = meta_draft(Eagle3Config.for_target(target.get_text_config(), (0, 1, 2), size))
+    read = sum(parameter.numel() for name, parameter in draft.named_parameters() if not name.startswith("fc."))
+    return draft.lm_head.weight.numel(), read * getattr(torch, dtype).itemsize
+
+
+def _total(counts: Mapping[str, Tensor]) -> Tensor:
+    """(V,) how often each token is learned, in whatever language."""
+    return torch.stack(list(counts.values())).sum(0)
+
+
+def _total(counts: Mapping[str, Tensor]) -> Tensor:
+    """(V,) how often each token is learned, in whatever language."""
+    return torch.stack(list(counts.values())).sum(0)
 
 
 def as_tensors(counts: Mapping[str, object]) -> dict[str, Tensor]:
-    """(V,) counts by language as int64 tensors, languages without any left out (unless there is no other)."""
+    """Counts as int64 tensors, without the languages of which nothing is learned (unless there is no other)."""
     tensors = {name: torch.as_tensor(one, dtype=torch.long) for name, one in counts.items()}
     return {name: one for name, one in tensors.items() if one.any()} or tensors

@@ -129,8 +129,8 @@ def test_a_chat_remembers(pairs, picture):
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        ([], "is no prompt. Give"),
-        (7, "is no prompt. Give"),
+        ([], "is not a prompt. Give"),
+        (7, "is not a prompt. Give"),
         (["fine", 7], "prompt 2: no prompt: expected a string"),
         ([{"role": "robot", "content": "?"}], "bad role"),
         ([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "End with the user's"),
@@ -147,7 +147,7 @@ def test_a_chat_remembers(pairs, picture):
         (asked({"type": "image", "image": "data:image/png;base64,%%"}), "bad data URL"),
         (asked({"type": "image", "image": "data:image/png,abc"}), "expected data:image"),
         (asked({"type": "image", "image": 3}), "expected a path, a PIL picture"),
-        (asked({"type": "image", "image": "a\0b"}), "is no file name"),
+        (asked({"type": "image", "image": "a\0b"}), "is not a file name"),
     ],
 )
 def test_bad_prompts_say_what_is_wrong(pairs, prompt, said):
@@ -192,7 +192,7 @@ def test_batches_and_streams_say_what_they_take(pairs):
 def test_train_trains(data, tmp_path):
     config = vlm_eagle.TrainConfig(
         target=str(data / "target"), out=str(tmp_path / "out"), max_steps=1, batch_size=2,
-        data=vlm_eagle.DataConfig(train=[str(data / "train.jsonl")], eval=[str(data / "held_out.jsonl")], workers=0),
+        data=vlm_eagle.DataConfig(train=[str(data / "train.jsonl")], eval=[str(data / "held_out.jsonl")], num_workers=0),
         draft=vlm_eagle.DraftConfig(ttt_length=2, vocab_size=400),
     )  # fmt: skip
     result = vlm_eagle.train(config, quiet=True)

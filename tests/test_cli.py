@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from vlm_eagle.cli import check_output, parse, run_cli
+from vlm_eagle.cli import parse, run_cli
 from vlm_eagle.errors import UserError
 
 
@@ -233,32 +233,6 @@ def test_exit_codes(capsys):
 def test_a_defect_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_cli(stop(ZeroDivisionError()), Config, None, argv=[])
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
-    file, folder = tmp_path / "file", tmp_path / "folder"
-    file.touch()
-    folder.mkdir()
-    check_output(file)
-    check_output(tmp_path / "new" / "deep" / "file.json")
-    check_output(folder, folder=True)
-    check_output(tmp_path / "new", folder=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
-    for place, options, wrong in (
-        (folder, {}, "is a folder, and a file is to be"), (file, {"folder": True}, "is a file, and a folder is to be"),
-        (file / "below" / "it", {}, "file is a file"), (file / "below", {"folder": True}, "file is a file"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=wrong):
-            check_output(place, **options)
-    closed = []
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) not in closed)  # root may write anywhere
-    for place, options, asked in (
-        (tmp_path / "new.json", {}, tmp_path), (file, {}, tmp_path), (folder, {"folder": True}, folder),
-        (folder / "new" / "deep", {"folder": True}, folder),
-    ):  # fmt: skip
-        closed[:] = [asked]
-        with pytest.raises(UserError, match=f"may not write in {asked}"):
-            check_output(place, **options)
 
 
 def test_errors_of_the_operating_system_are_one_line_and_others_are_ours(capsys, tmp_path):

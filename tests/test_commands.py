@@ -99,7 +99,7 @@ def test_an_interrupted_answer(target, capsys):
     assert len(talk.conversation.messages) == 2
     talk.decoder.prefill = interrupted
     assert "(stopped) 0 tokens" in answer("And 2 + 2?")
-    assert (len(talk.conversation.messages), talk.decoder.cached_tokens) == (2, [])
+    assert (len(talk.conversation.messages), talk.decoder.cached.tokens) == (2, [])
     talk.decoder.prefill, talk.decoder.cycle = read, cycle
     assert "(stopped)" not in answer("And 2 + 2?")
     assert talk.conversation.messages[-2].content[0].text == "And 2 + 2?"

@@ -80,7 +80,7 @@ def test_sums_are_exact_and_stay_on_the_host_of_a_single_process():
         num_processes = 1
 
     many = StepAcceptance(torch.tensor([2**24 + 1]), torch.tensor([2**25 + 3]))  # float32 would round them
-    acceptance, tokens = over_ranks(Alone(), many, 2**26 + 1)
+    acceptance, (tokens,), _ = over_ranks(Alone(), many, (2**26 + 1,))
     assert (int(acceptance.correct), int(acceptance.rows), tokens) == (2**24 + 1, 2**25 + 3, 2**26 + 1)
 
 
@@ -91,7 +91,7 @@ def test_decoding_needs_no_float64(monkeypatch, target, draft, mixed_batch):
     warm = options | {"sampling": sampling.Sampling(temperature=1.0, top_p=0.9)}
     before = [[answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**o))] for o in (options, warm)]
     monkeypatch.setattr(sampling, "has_float64", lambda device: False)
-    assert sampling.Uniforms([0], 2, 3, torch.device("cpu")).blocks.dtype == torch.float32
+    assert sampling.uniform_numbers([0], 2, 3, torch.device("cpu")).dtype == torch.float32
     with NoFloat64():
         assert [answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**options))] == before[0]
     assert [answer.tokens for answer in generate(target, mixed_batch, draft, Settings(**warm))] == before[1]

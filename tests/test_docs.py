@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.plan import make_plan
+from data_recipes.mix import make_mix
 from vlm_eagle.cli import parse
 from vlm_eagle.commands import main
 from vlm_eagle.commands.data import Config
@@ -49,7 +49,7 @@ def test_command_is_understood(command, monkeypatch, capsys):
     words = shlex.split(command, comments=True)
     if words[:3] == ["python", "-m", "data_recipes"]:
         config = parse(Config, "", words[4:])
-        assert make_plan(words[3], config.source, config.total, tuple(config.files)).parts
+        assert make_mix(words[3], config.source, config.total, tuple(config.files)).parts
         return
     if words[0].endswith(".sh"):
         shown = subprocess.run(["bash", ROOT / words[0], "--print", *words[1:]], capture_output=True, text=True, check=False)

@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEVELS = (
     {"__init__"},  # vlm_eagle/__init__.py, which everything imports
-    {"records", "config", "errors", "packages", "provenance", "devices", "log"},
+    {"records", "config", "errors", "packages", "atomic", "provenance", "devices", "log", "safe_text"},
     {"data", "target", "draft"},
     {"training", "decoding"},
     {"interop"},
-    {"demo"},
+    {"demo", "doctor"},
     {"data_recipes"},
     {"api", "evaluation"},
     {"cli", "commands"},
@@ -24,9 +24,11 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 OUTSIDE = ("scripts", "eval", "data_recipes")  # rooms that are not in vlm_eagle/
 LAUNCHERS = {"__main__": "scripts"}  # what python -m runs belongs to those that start something
 UNKNOWN = "a module whose name is only known at run time"
-PARTS = ("benchmarks", "lookup", "methods", "scores", "timing", "reporting")  # of evaluation, lowest first
+# of evaluation, lowest first
+PARTS = ("checked_json", "result_schema", "benchmarks", "lookup", "lossless", "methods", "scores", "timing", "reporting")
 # nobody else reaches sideways
-SAME_LEVEL = {("config", "errors"), ("devices", "errors"), ("packages", "errors")}
+SAME_LEVEL = {("config", "errors"), ("devices", "errors"), ("packages", "errors"), ("provenance", "errors")}
+SAME_LEVEL |= {("provenance", "atomic")}
 SAME_LEVEL |= {("commands", "cli")}
 ONLY = {"target": {"records", "config", "errors"}, "cli": {"errors", "packages", "log"}}  # stricter than the levels
 

@@ -16,8 +16,9 @@ from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
-from vlm_eagle.evaluation.scores.columns import OurColumn
-from vlm_eagle.evaluation.scores.scoring import Question
+from vlm_eagle.evaluation.scores.models import MeasuredPair
+from vlm_eagle.evaluation.scores.our_column import OurColumn
+from vlm_eagle.evaluation.scores.scoring import TurnRequest
 from vlm_eagle.training.trainer import Trainer
 
 TIMES = 100  # a leak of one tensor a time would show at the fourth
@@ -94,11 +95,10 @@ def test_regenerate(data, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_acc_length(target):
-    names = {"names": ("target", "draft"), "digests": ("1", "2")}
-    column = OurColumn(target, make_draft(target), TreeShape(4), Sampling(), **names)
+    column = OurColumn(MeasuredPair(target, make_draft(target), "d", ("t", "d"), "t"), TreeShape(4), Sampling())
     prompts, seen = benchmarks()[0].prompts, []
     for i in range(TIMES):
-        column.answer([Question(prompts[i % len(prompts)].conversation, 0, 3)])
+        column.answer([TurnRequest(prompts[i % len(prompts)].conversation, 0, 3)])
         seen.append(tensor_bytes())
     assert_still(seen)
 

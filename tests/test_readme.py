@@ -28,13 +28,13 @@ COMMANDS = [
 # What makes a command quick enough to run here. It keeps the command's own options.
 SMALLER = {
     "scripts/train_vlm.py": "--max-steps 2 --batch-size 2 --eval-steps 2 --data.train {data}/train.jsonl "
-    "--data.eval {data}/held_out.jsonl --data.workers 0 --draft.ttt-length 2",
+    "--data.eval {data}/held_out.jsonl --data.num-workers 0 --draft.ttt-length 2",
     "eval/acc_length.py": "--limit 1 --max-new-tokens 8",
     "eval/lossless.py": "--limit 1 --max-new-tokens 8",
     "eval/speedup.py": "--question-end 1 --max-new-tokens 8",
     "scripts/generate.py": "--max-new-tokens 8",
     "scripts/make_text_target.py": "",
-    "scripts/capture_features.py": "--data.train {data}/train.jsonl --data.eval {data}/held_out.jsonl --data.workers 0",
+    "scripts/capture_features.py": "--data.train {data}/train.jsonl --data.eval {data}/held_out.jsonl --data.num-workers 0",
     "vlm-eagle preview": "--data {data}/train.jsonl",
     "vlm-eagle data-report": "--data {data}/train.jsonl --workers 0",
     "vlm-eagle vocabulary": "--data {data}/train.jsonl --workers 0",

@@ -51,7 +51,7 @@ def test_every_program_was_found():
     some = {"scripts/train_vlm.py", "eval/acc_length.py", "scripts/dev/overhead.py", "python -m data_recipes.regenerate"}
     assert some <= set(PROGRAMS)
     assert {path.stem.rstrip("_").replace("_", "-") for path in (ROOT / "vlm_eagle" / "commands").glob("[!_]*.py")} == {
-        *COMMANDS, "reading",
+        *COMMANDS, "options",
     }  # fmt: skip
     assert len(PROGRAMS) > 40
 

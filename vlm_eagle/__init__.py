@@ -1,4 +1,4 @@
-"""EAGLE-3 draft heads for Qwen3-VL and Qwen3: train, prove, serve. What the names below do is told in `vlm_eagle/api.py`."""
+"""EAGLE-3 draft heads for Qwen3-VL and Qwen3: train, prove, serve. `vlm_eagle/api.py` describes the names below."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""The library as users call it. `import vlm_eagle` has all of it, and imports torch only when something here is first used.
+"""The library as users call it. `import vlm_eagle` offers all of it, and imports torch only when it is needed.
 
     pair = vlm_eagle.load_pair("Qwen/Qwen3-VL-2B-Instruct", "outputs/qwen3-vl-2b/draft")
     (answer,) = vlm_eagle.generate(pair, "What is 38 + 47?")
@@ -9,17 +9,15 @@ A prompt is a string, a list of OpenAI-style messages, or a `Conversation`:
     [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What is on the stove?"}]}]
 
 Parts are `text`, `image`, `image_url` and `video`; a picture is a path, a PIL picture, an image file's bytes, or a data URL.
-Addresses on the net are refused: nothing is ever fetched. Every error that a user can fix is a `UserError`.
+Web addresses are rejected: nothing is ever fetched. Every error that a user can fix is a `UserError`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 from vlm_eagle.config import DataConfig, DraftConfig, OptimConfig, TrainConfig
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.data.prompts import Messages, Picture, Prompt, Prompts, read_prompts
-from vlm_eagle.decoding.answers import Answer, answer_of
+from vlm_eagle.decoding.answers import Answer, Answerer, answer_of, prompt_collator
 from vlm_eagle.decoding.chat import Chat
 from vlm_eagle.decoding.detokenize import TextStream
 from vlm_eagle.decoding.generate import Generation, build_decoder, generate_with, stream_with
@@ -43,10 +41,10 @@ def generate(pair: Pair, prompts: Prompts | Batch, settings: Settings | None = N
     `LLM.generate` returns: a single prompt gives a list of one.
 
     Args:
-        pair: who answers.
+        pair: the target and its draft.
         prompts: a prompt, a list of prompts, or a batch of B prompts as `VisionCollator(..., for_generation=True)` makes it.
-        settings: how; None is greedy, with a chain of 4 draft tokens and at most 256 new ones.
-        batch_size: prompts that are answered side by side; it changes no answer. A `Batch` is answered as it is.
+        settings: None is greedy, with a chain of 4 draft tokens and at most 256 new ones.
+        batch_size: prompts answered together; it changes no answer. A `Batch` is answered as it is.
 
     Raises:
         UserError: a prompt that cannot be used, by its number, before the first of its batch is answered.
@@ -54,16 +52,15 @@ def generate(pair: Pair, prompts: Prompts | Batch, settings: Settings | None = N
     settings = settings or Settings()
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, found {batch_size}.")
-    decoder = build_decoder(pair.target, pair.draft, settings)
+    answerer = Answerer(pair.target, prompt_collator(pair.target), pair.draft, settings)
     if isinstance(prompts, Batch):
-        return [answer_of(pair.target, g) for g in generate_with(decoder, prompts.to(pair.target.device), settings)]
+        generations = generate_with(answerer.decoder, prompts.to(pair.target.device), settings)
+        return [answer_of(pair.target, generation) for generation in generations]
     conversations, answers = read_prompts(prompts), list[Answer]()
-    seeds, collator = settings.seeds(len(conversations)), _collator(pair.target)
+    seeds = settings.seeds(len(conversations))
     for start in range(0, len(conversations), batch_size):
-        rows = slice(start, start + batch_size)
-        batch = _batch(pair.target, collator, conversations[rows])
-        generations = generate_with(decoder, batch, replace(settings, seed=seeds[rows]))
-        answers += [answer_of(pair.target, generation) for generation in generations]
+        part = slice(start, start + batch_size)
+        answers += [a for a in answerer(conversations[part], seeds[part]) if isinstance(a, Answer)]  # all: errors were raised
     return answers
 
 
@@ -71,7 +68,7 @@ def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, out:
     """Yields one answer as text, piece by piece as it is written; joined, the pieces are the text that `generate` gives.
 
     Args:
-        pair: who answers.
+        pair: as for `generate`.
         prompt: one prompt.
         settings: as for `generate`.
         out: filled with tokens and statistics while the answer is written.
@@ -83,10 +80,11 @@ def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, out:
     conversations = read_prompts(prompt)
     if len(conversations) != 1:
         raise UserError(f"stream writes one answer, and {len(conversations)} prompts were given. Use generate for several.")
-    batch = _batch(pair.target, _collator(pair.target), conversations)
+    batch = prompt_collator(pair.target)(conversations)
+    assert batch is not None
     decoder = build_decoder(pair.target, pair.draft, settings)
     answer, words, shown = out if out is not None else Generation(), TextStream(pair.target.tokenizer), 0
-    for _ in stream_with(decoder, batch, settings, [answer]):
+    for _ in stream_with(decoder, batch.to(pair.target.device), settings, [answer]):
         if text := words.push(answer.tokens[shown:]):
             yield text
         shown = len(answer.tokens)
@@ -96,10 +94,10 @@ def stream(pair: Pair, prompt: Prompt, settings: Settings | None = None, *, out:
 
 def chat(pair: Pair, settings: Settings | None = None, *, system: str | None = None) -> Chat:
     """A conversation that remembers: `chat(pair).send("What is this?", images=["photo.jpg"]).text`. Later turns read only what
-    is new. `ask` yields a turn's answer in pieces, `forget` starts anew.
+    is new. `ask` yields a turn's answer in pieces, `forget` starts a new conversation.
 
     Args:
-        pair: who answers.
+        pair: as for `generate`.
         settings: as for `generate`.
         system: the system message; None for none.
     """
@@ -121,12 +119,3 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     from data_recipes import demo
 
     return run_training(config, demo.resolve, quiet=quiet)
-
-
-def _collator(target: Target) -> VisionCollator:
-    return VisionCollator(target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True)
-
-
-def _batch(target: Target, collator: VisionCollator, conversations: Sequence[Conversation]) -> Batch:
-    """The prompts on the target's device; BadRow for the first that cannot be used."""
-    return collator.stack([(c.id, collator.encode(c)) for c in conversations], {}).to(target.device)

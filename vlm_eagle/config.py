@@ -21,6 +21,11 @@ def is_demo(target: str) -> bool:
     return target == DEMO or Path(target).resolve() == DEMO_TARGET
 
 
+def resolve_target(name: str) -> str:
+    """The folder that the word `demo` stands for; any other folder or hub id is returned unchanged."""
+    return str(DEMO_TARGET) if name == DEMO else name
+
+
 def draft_for(target: str, draft: str) -> str:
     """The draft that a command was given; auto is the demo's own.
 
@@ -45,6 +50,17 @@ def default_out(target: str) -> str:
     return f"outputs/{path.name if path.name != DEMO else f'{path.parent.name}-{DEMO}'}"
 
 
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise UserError(f"{name} must be {wanted}, found {value}.")
+
+
+def _require_positive(**values: float | None) -> None:
+    """Names have two underscores in place of a dot; None is an option that is not set."""
+    for name, value in values.items():
+        _require(value is None or value > 0, name.replace("__", "."), value, "greater than 0")
+
+
 @dataclass(kw_only=True)
 class DataConfig:
     """What to learn from.
@@ -59,11 +75,11 @@ class DataConfig:
         max_pixels: downscale images that have more pixels than this, to save tokens; none likewise. Serve the draft
             with the same budget.
         cache: folder of token counts of data rows, kept from run to run; none for the user's cache folder.
-        features: folder of a feature store (vlm-eagle capture): train from it, without the target's layers; with
-            `fill`, the folder to fill.
-        fill: run the target in the first epoch, store its hidden states in `features`, and read them from there afterwards.
+        features: folder of a feature store (vlm-eagle capture): train from it, without the target's layers.
+        capture_during_training: run the target in the first epoch, store its hidden states in `features`, and read them from
+            there in later epochs.
         features_dtype: type of the stored hidden states: auto is the target's own, float8 takes half the space of bfloat16.
-        workers: processes that load and tokenise.
+        num_workers: processes that load and tokenise.
         strict: stop at the first bad sample instead of skipping and counting it.
     """
 
@@ -74,10 +90,20 @@ class DataConfig:
     max_pixels: int | None = None
     cache: str | None = None
     features: str | None = None
-    fill: bool = False
+    capture_during_training: bool = False
     features_dtype: Literal["auto", "float32", "bfloat16", "float16", "float8"] = "auto"
-    workers: int = 1
+    num_workers: int = 1
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive(data__max_length=self.max_length, data__min_pixels=self.min_pixels, data__max_pixels=self.max_pixels)
+        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, "0 or more")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise UserError(f"data.min_pixels {self.min_pixels} exceeds data.max_pixels {self.max_pixels}. Swap them.")
+        if self.capture_during_training and not self.features:
+            raise UserError("data.capture_during_training needs a folder for the features. Give data.features.")
+        if self.train == []:
+            raise UserError("data.train names no file. Give JSONL files of conversations, or demo.")
 
 
 @dataclass(kw_only=True)
@@ -113,6 +139,10 @@ class DraftConfig:
     layer_ids: list[int] | None = None
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
+    def __post_init__(self) -> None:
+        _require_positive(draft__vocab_size=self.vocab_size, draft__ttt_length=self.ttt_length)
+        _require(0 < self.decay <= 1, "draft.decay", self.decay, "greater than 0 and at most 1")
+
 
 @dataclass(kw_only=True)
 class OptimConfig:
@@ -133,6 +163,11 @@ class OptimConfig:
     warmup_ratio: float = 0.05
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(optim__lr=self.lr, optim__max_grad_norm=self.max_grad_norm)
+        _require(0 <= self.warmup_ratio <= 1, "optim.warmup_ratio", self.warmup_ratio, "from 0 to 1")
+        _require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(kw_only=True)
@@ -187,22 +222,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = {
-            "epochs": self.epochs, "batch_size": self.batch_size,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
-            "eval_steps": self.eval_steps, "save_steps": self.save_steps, "save_total_limit": self.save_total_limit,
-            "draft.ttt_length": self.draft.ttt_length, "draft.vocab_size": self.draft.vocab_size,
-            "draft.decay": self.draft.decay, "data.max_length": self.data.max_length, "optim.lr": self.optim.lr,
-            "max_tokens": 1 if self.max_tokens is None else self.max_tokens,
-            "max_steps": 1 if self.max_steps is None else self.max_steps,
-        }  # fmt: skip
-        for name, value in positive.items():
-            if not value > 0:
-                raise UserError(f"{name} must be greater than 0, found {value}.")
-        if self.data.fill and not self.data.features:
-            raise UserError("data.fill needs a folder to fill. Give data.features.")
-        if self.data.train == []:
-            raise UserError("data.train names no file. Give JSONL files of conversations, or demo.")
+        _require_positive(
+            epochs=self.epochs, max_steps=self.max_steps, batch_size=self.batch_size, max_tokens=self.max_tokens,
+            gradient_accumulation_steps=self.gradient_accumulation_steps, eval_steps=self.eval_steps,
+            save_steps=self.save_steps, save_total_limit=self.save_total_limit,
+        )  # fmt: skip
         self.out = self.out or default_out(self.target)
         if is_demo(self.target):
             self.data.train = self.data.train or [DEMO]
@@ -227,14 +251,13 @@ class TrainCommand(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.memory_gib is not None and not self.memory_gib > 0:
-            raise UserError(f"memory_gib must be greater than 0, found {self.memory_gib}.")
+        _require_positive(memory_gib=self.memory_gib)
         if not 0 < self.supervised_fraction <= 1 or not 0 <= self.image_fraction <= 1:
             raise UserError(
                 f"supervised_fraction is {self.supervised_fraction} and image_fraction {self.image_fraction}. They are shares "
                 "of tokens: give numbers from 0 to 1, the first greater than 0."
             )
 
-    def run(self) -> TrainConfig:
+    def train_config(self) -> TrainConfig:
         """The training run alone, which is what checkpoints and run.json record."""
         return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})

@@ -1,4 +1,4 @@
-"""The device that everything runs on, unless the user names another."""
+"""Which device is used, and what it computes well."""
 
 import logging
 import os
@@ -13,13 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 def default_device() -> torch.device:
-    """This machine's GPU of whatever make, else its CPU.
+    """The device in accelerate's variable ACCELERATE_TORCH_DEVICE, else this machine's GPU of any make, else its CPU.
 
-    Apple's GPU is taken only when accelerate's variable ACCELERATE_TORCH_DEVICE says mps: nothing here was ever run on one. The
-    variable works for every other device as well (https://huggingface.co/docs/accelerate).
+    Apple's GPU (mps) is never selected automatically; untested.
 
     Raises:
-        UserError: it names a device that is not here.
+        UserError: the variable names a device that does not exist.
     """
     if asked := os.environ.get("ACCELERATE_TORCH_DEVICE"):
         return named_device(asked)
@@ -28,22 +27,22 @@ def default_device() -> torch.device:
 
 
 def named_device(name: str) -> torch.device:
-    """The device a user names; auto is the default one.
+    """The device of this name; auto is the default one.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: there is no such device.
     """
     if name == "auto":
         return default_device()
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+    except (RuntimeError, AssertionError) as error:  # the latter if torch was built without it
         reason = str(error).split("\n")[0]
-        raise UserError(f"There is no device {name!r} here ({reason}). Name another, as cpu or cuda:0, or none.") from error
+        raise UserError(f"There is no device {name!r} here ({reason}). Name another one, such as cpu or cuda:0.") from error
 
 
 def wait_for(device: torch.device) -> None:
-    """Returns when the device has done what it was asked, as a clock requires."""
+    """Waits until the device has finished its work, so that a clock can be read."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -51,15 +50,15 @@ def wait_for(device: torch.device) -> None:
 def product_dtype(device: torch.device) -> torch.dtype:
     """The precision for matrix products that need no more than 8 bits of mantissa: bfloat16 on GPUs that have it in hardware.
 
-    On a CPU it is float32, even where the processor has bfloat16: most have not, and take some 100 times as long for it; and
-    the same run then gives the same numbers on every CPU.
+    It is float32 on every CPU, so that a run gives the same numbers on all of them. Most CPUs emulate bfloat16, some 100 times
+    slower.
     """
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if fast else torch.float32
 
 
 def model_dtype(name: str, device: torch.device | str) -> str:
-    """What `auto` means on a device: float32 on a CPU, and auto, the checkpoint's own, elsewhere. Other names stay."""
+    """The dtype to load with: `auto` becomes float32 on a CPU and stays auto, the checkpoint's own, elsewhere."""
     if device == "balanced" or torch.device(device).type != "cpu":
         return name
     warn_if_slow(name)
@@ -67,21 +66,21 @@ def model_dtype(name: str, device: torch.device | str) -> str:
 
 
 def warn_if_slow(dtype: str) -> None:
-    """Tells the log when this CPU has no instructions for a precision."""
+    """Logs a warning if this CPU has no instructions for a precision."""
     if dtype in ("bfloat16", "float16") and is_slow(getattr(torch, dtype)):
         logger.warning("This CPU is many times slower in %s than in float32. Leave that option out.", dtype)
 
 
 @cache
 def is_slow(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies matrices of `dtype` at a quarter of the speed of float32 or less. Measured, in milliseconds:
-    which instructions a processor has is not said the same way on every make."""
+    """Whether this CPU multiplies matrices of `dtype` at less than a quarter of the speed of float32. This is measured, in
+    milliseconds, because processors name their instructions in different ways."""
 
     def seconds(kind: torch.dtype) -> float:
         square, times = torch.ones(192, 192, dtype=kind), []
         for _ in range(4):
             start = time.perf_counter()
-            square @ square
+            torch.matmul(square, square)
             times.append(time.perf_counter() - start)
         return min(times)
 
@@ -89,11 +88,11 @@ def is_slow(dtype: torch.dtype) -> bool:
 
 
 def autocast_dtype(weight: torch.Tensor) -> torch.dtype:
-    """What matrix products with `weight` run in, for what is to be cast once and not by autocast in every product."""
+    """The dtype of matrix products with `weight`, for tensors that are cast once instead of by autocast in every product."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether float64 tensors can live there."""
+    """Whether the device has float64 tensors."""
     return device.type != "mps"

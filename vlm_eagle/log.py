@@ -1,6 +1,6 @@
-"""What a run says while it goes: records of the logger `vlm_eagle`, which commands print as plain lines.
+"""Messages of a run: records of the logger `vlm_eagle`, which commands print as plain lines.
 
-Whoever embeds the library gets them through Python's `logging`, and sees nothing but warnings until they ask for more:
+A program that embeds the library gets them through Python's `logging`, and only warnings unless it asks for more:
 `logging.getLogger("vlm_eagle").setLevel(logging.INFO)`.
 """
 
@@ -13,8 +13,8 @@ LIBRARY = logging.getLogger("vlm_eagle")
 
 
 class _Printing(logging.Handler):
-    """Prints messages as they are: above a progress bar where there is one, because that bar has taken over stdout. Of several
-    processes only the first does, as they all say the same."""
+    """Prints messages as they are, through stdout, so that a progress bar moves below them. Of several processes only the first
+    prints: all have the same messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if os.environ.get("RANK", "0") == "0":
@@ -23,11 +23,11 @@ class _Printing(logging.Handler):
 
 @contextmanager
 def printed() -> Iterator[None]:
-    """While it lasts, all that the library says is printed."""
+    """Prints the library's messages for as long as the context lasts."""
     handler, level, propagates = _Printing(), LIBRARY.level, LIBRARY.propagate
     LIBRARY.addHandler(handler)
     LIBRARY.setLevel(logging.INFO)
-    LIBRARY.propagate = False  # once is enough where the root logger prints as well
+    LIBRARY.propagate = False  # the root logger may print as well
     try:
         yield
     finally:

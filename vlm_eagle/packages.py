@@ -1,4 +1,4 @@
-"""Packages that must be installed, and what is said when one is missing or too old. Nothing is imported to find out."""
+"""Errors for packages that are missing or too old. Nothing is imported to find out."""
 
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -10,16 +10,16 @@ OLDEST = {"torch": "2.9", "transformers": "5.8", "accelerate": "1.10", "qwen-vl-
 
 
 def require(*names: str, user: str, extra: str | None = None, otherwise: str = "") -> None:
-    """Returns if all packages are installed.
+    """Checks that packages are installed.
 
     Args:
-        names: as they are imported.
+        names: of modules.
         user: what needs them; the message begins with it.
-        extra: the one of pyproject.toml's optional dependencies that installs them.
+        extra: the optional dependencies of pyproject.toml that install them.
         otherwise: a sentence about how to do without.
 
     Raises:
-        UserError: the first one that is missing.
+        UserError: one of them is missing.
     """
     for name in names:
         if find_spec(name) is None:
@@ -29,15 +29,15 @@ def require(*names: str, user: str, extra: str | None = None, otherwise: str = "
 
 
 def check_versions() -> None:
-    """Returns if nothing that we build on is older than what this code was written for.
+    """Checks that no package is older than this code supports.
 
     Raises:
-        UserError: something is.
+        UserError: one of them is.
     """
     for name, oldest in OLDEST.items():
         try:
             found = version(name)
-        except PackageNotFoundError:  # its import will tell
+        except PackageNotFoundError:  # importing it will say so
             continue
         if [] < _numbers(found) < _numbers(oldest):
             raise UserError(
@@ -47,5 +47,5 @@ def check_versions() -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    """The release of a version: 2.9 and 2.9.0rc1+cpu begin with [2, 9]."""
+    """The release numbers of a version: 2.9.0rc1+cpu is [2, 9, 0]."""
     return [int(number) for number in re.findall(r"^(?:\d+\.)*\d+|", text)[0].split(".") if number]

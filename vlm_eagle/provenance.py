@@ -1,4 +1,4 @@
-"""What a run leaves beside its output: `run.json`, and files that are either whole or absent."""
+"""Where results may go, `run.json` beside them, and files that are either whole or absent."""
 
 import hashlib
 import json
@@ -12,6 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vlm_eagle.atomic import atomic_path
+from vlm_eagle.errors import UserError
+
 _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "qwen-vl-utils")
 
 
@@ -21,17 +24,27 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Writes beside the place and moves there; straight into what is no file, such as /dev/stdout."""
-    if file.exists() and not file.is_file():
-        file.write_bytes(data)
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    """Writes atomically; directly into a device such as /dev/stdout."""
+    with atomic_path(file) as scratch:
         scratch.write_bytes(data)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+
+
+def check_output(path: str | Path, *, folder: bool = False) -> None:
+    """Refuses a file (or a folder) that cannot be written, before the work whose result goes there. Writes nothing.
+
+    Raises:
+        UserError: a file is where a folder is wanted, or the other way round, or the right to write is missing.
+    """
+    path = Path(path).absolute()
+    if path.is_file() if folder else path.is_dir():
+        found, wanted = ("file", "directory") if folder else ("directory", "file")
+        raise UserError(f"{path} is a {found}; expected a {wanted} path. Give another path.")
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    above = existing.parent if existing == path and not folder else existing
+    if not above.is_dir():
+        raise UserError(f"{path} cannot be written: {above} is a file. Give another path.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{path} cannot be written: you have no write permission in {above}. Give another path.")
 
 
 def sha256(files: Iterable[Path]) -> str:

@@ -1,1 +1,1 @@
-"""Prompts kept, answers written anew by the target: on-policy data, through servers or by our own speculative loop."""
+"""Keeps prompts and lets the target rewrite the answers: on-policy data, from servers or by our own speculative decoding."""

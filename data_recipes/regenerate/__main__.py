@@ -1,4 +1,4 @@
-"""Answers written anew: `vlm-eagle regenerate`, as `python -m data_recipes.regenerate`."""
+"""Rewritten answers: `vlm-eagle regenerate`, as `python -m data_recipes.regenerate`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Answers from servers: many conversations side by side, each turn after turn.
+"""Answers from servers: many conversations at a time, each turn by turn.
 
 Threads rather than coroutines: pictures are opened, resized and encoded on the way, which would hold up an event loop.
 """
@@ -23,7 +23,7 @@ _AHEAD = 2  # conversations handed out per worker, so that none waits for the ne
 
 
 class ByServer:
-    """Source of answers; see `run.Answerer`.
+    """An `AnswerSource` (run.py).
 
     Raises:
         UserError: no server answers, or they cannot be used.
@@ -41,7 +41,7 @@ class ByServer:
         self.made_by = {"target": config.target or served, "served_as": served}
 
     def answers(self, dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
-        """Every dialogue when it is over, in whatever order that happens. Daemon threads: Ctrl-C need not wait for them."""
+        """Every dialogue when it is over, in whatever order that happens. Daemon threads do not hold up Ctrl-C."""
         todo: queue.SimpleQueue[Dialogue | None] = queue.SimpleQueue()
         done: queue.SimpleQueue[Dialogue | BaseException] = queue.SimpleQueue()
         for _ in range(self.config.concurrency):
@@ -65,7 +65,7 @@ class ByServer:
                 todo.put(None)
 
     def summary(self) -> dict[str, Any]:
-        """Nothing that the answers do not say."""
+        """Nothing besides the answers."""
         return {}
 
     def _work(self, todo: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
@@ -77,7 +77,6 @@ class ByServer:
             done.put(error)
 
     def _answer(self, dialogue: Dialogue) -> None:
-        """All turns of one conversation."""
         messages: list[dict[str, Any]] = []  # rendered once: a picture is not encoded again for every turn
         while not dialogue.is_over:
             try:

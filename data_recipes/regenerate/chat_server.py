@@ -4,44 +4,37 @@ import os
 from typing import Any
 
 from data_recipes.regenerate.config import RegenerateConfig
-from data_recipes.regenerate.dialogue import Reply
+from data_recipes.regenerate.dialogue import Reply, with_thoughts
 from data_recipes.regenerate.target_files import TargetFiles
-from data_recipes.regenerate.thoughts import with_thoughts
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.engine import Asked
 from vlm_eagle.interop.engines.http import EngineHttp, Refused, Unanswered
 
 _MISCONFIGURED = {401: "Set OPENAI_API_KEY.", 403: "Set OPENAI_API_KEY.", 404: "Is it an OpenAI-compatible server?", 405: ""}
-_SHORT = 30.0  # seconds to say who it is
+_SHORT = 30.0  # seconds for `introduce`
 _FINAL = ("content_filter", "tool_calls")  # reasons to finish that asking again would not change
 _NEEDS_ENGINE = "top_k, min_p and thinking on or off are parameters of vLLM and SGLang. Leave them out for other servers."
 
 
 class ChatServer:
-    """A client of one server. `kind` and `model` are known once it was asked who it is.
-
-    Args:
-        url: its address, with or without /v1.
-        config: what to ask for.
-        files: what is known of the target.
-    """
+    """A client of the server at `url` (with or without /v1). `kind` and `model` are known after `introduce`."""
 
     def __init__(self, url: str, config: RegenerateConfig, files: TargetFiles):
         key = os.environ.get("OPENAI_API_KEY")
         self.http = EngineHttp(url, timeout=config.timeout, connections=config.concurrency, key=key)
-        self.desk = EngineHttp(url, timeout=min(config.timeout, _SHORT), key=key)
+        self.quick_http = EngineHttp(url, timeout=min(config.timeout, _SHORT), key=key)
         self.url, self.config, self.files = self.http.url, config, files
         self.kind: str | None = None
         self.model: str | None = None
 
     def introduce(self) -> None:
-        """Asks who it is.
+        """Asks the server who it is.
 
         Raises:
             Unanswered: it does not answer now.
-            UserError: it answers, and cannot be used.
+            UserError: it answers, but cannot be used.
         """
-        models = _checked(self.desk.json, "/v1/models").get("data")
+        models: Any = _checked(self.quick_http.json, "/v1/models").get("data")
         try:
             names = [str(model["id"]) for model in models]
             self.model = self.config.target if self.config.target in names else names[0]
@@ -49,7 +42,7 @@ class ChatServer:
         except (TypeError, KeyError, IndexError, AttributeError):
             raise UserError(f"{self.url}/v1/models names no model. Is it an OpenAI-compatible server?") from None
         if len(names) > 1 and self.model != self.config.target:
-            raise UserError(f"{self.url} serves {', '.join(names)}. Say with --target which one to ask.")
+            raise UserError(f"{self.url} serves {', '.join(names)}. Name one of them with --target.")
         self.kind = owner if owner in ("vllm", "sglang") else "openai"
         if self.kind == "openai" and (self.config.top_k or self.config.min_p or self.config.thinking == "on"):
             raise UserError(f"{self.url} says it is {owner!r}. {_NEEDS_ENGINE}")
@@ -58,8 +51,8 @@ class ChatServer:
         """One answer to chat messages, asked once.
 
         Raises:
-            Unanswered: not this time.
-            Refused: never.
+            Unanswered: the request failed, but may succeed later.
+            Refused: the server will never answer this.
             UserError: the server cannot be used at all.
         """
         return self.reply(_checked(self.http.json, "/v1/chat/completions", self.body(messages, seed)))
@@ -80,10 +73,10 @@ class ChatServer:
         return body
 
     def reply(self, answer: dict[str, Any]) -> Reply:
-        """What the body of an answer says.
+        """Reads the body of an answer.
 
         Raises:
-            Unanswered: it is not what such servers send, or was broken off.
+            Unanswered: the body is malformed, or the answer was broken off.
             Refused: the server will not finish this answer.
         """
         try:
@@ -99,9 +92,9 @@ class ChatServer:
         if finish not in ("stop", "length"):
             raise self._unusable(f"that ended with {finish!r}")
         if not isinstance(text, str) or not isinstance(thoughts, str | None):
-            raise self._unusable("whose content is no text")
+            raise self._unusable("whose content is not text")
         if tokens is not None and not (isinstance(tokens, list) and all(isinstance(token, int) for token in tokens)):
-            raise self._unusable("whose token_ids are no list of numbers")
+            raise self._unusable("whose token_ids are not a list of numbers")
         if tokens and tokens[-1] in self.files.end_ids:
             tokens = tokens[:-1]
         has_special = not self.files.special_ids.isdisjoint(tokens or ())

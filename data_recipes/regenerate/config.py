@@ -1,16 +1,14 @@
-"""How answers shall be written: the options of the command, checked."""
+"""The options of the command, checked."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from vlm_eagle.decoding.options import Sampling
+from vlm_eagle.decoding.options import SamplingOptions, TreeOptions
 from vlm_eagle.errors import UserError
-
-Thinking = Literal["on", "off", "auto"]
 
 
 @dataclass(kw_only=True)
-class RegenerateConfig:
+class RegenerateConfig(SamplingOptions, TreeOptions):
     """What to answer, and by whom.
 
     Attributes:
@@ -20,20 +18,12 @@ class RegenerateConfig:
         target: folder or hub id of the target, or demo. Needed in this process. With servers: the name to ask for when they
             serve several, and the processor that brings images to their final size before they are sent.
         draft: in this process: folder or hub id of a draft, which makes it faster and changes no answer.
-        draft_tokens: with a draft: nodes verified per target forward, the root included.
-        topk: with a draft: children considered per expanded tree node; 1 drafts a chain.
-        num_steps: with a draft: depth of the tree; none for draft_tokens - 1.
         dtype: in this process: of the target; auto is the checkpoint's on a GPU and float32 on a CPU.
-        batch_size: in this process: conversations answered side by side.
+        batch_size: in this process: conversations answered at a time.
         concurrency: with servers: requests under way at a time, all servers together.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, 1 is off.
-        top_k: sample among the k most probable tokens, 0 is off.
-        min_p: drop tokens below this share of the best one's probability, 0 is off.
         max_new_tokens: longest answer, thoughts included.
         truncated_answers: what becomes of an answer that did not end within max_new_tokens: drop ends the conversation
-            before it,
-            for the target never wrote the end that training would show; keep marks it.
+            before it, since the target never wrote the end that training would show; keep marks it.
         samples: answers per prompt, drawn independently; more than one needs a temperature.
         thinking: for targets that can think before they answer; auto leaves it to the chat template.
         long_answers: share of the conversations with images whose questions about them ask for a long answer.
@@ -45,7 +35,7 @@ class RegenerateConfig:
         tries: with servers: how often a request is sent before its conversation counts as failed.
         backoff: with servers: seconds before the second try, doubled before each further one, with chance added.
         server_timeout: with servers: seconds without any server before the run stops.
-        retry_failed: also ask again for what failed for good (a refused prompt, an empty answer).
+        retry_failed: also retry what failed for good (a refused prompt, an empty answer).
     """
 
     data: list[str]
@@ -53,20 +43,13 @@ class RegenerateConfig:
     server: list[str] = field(default_factory=list)
     target: str | None = None
     draft: str | None = None
-    draft_tokens: int = 8
-    topk: int = 1
-    num_steps: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: int = 16
     concurrency: int = 32
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
     max_new_tokens: int = 2048
     truncated_answers: Literal["drop", "keep"] = "drop"
     samples: int = 1
-    thinking: Thinking = "off"
+    thinking: Literal["on", "off", "auto"] = "off"
     long_answers: float = 0.0
     seed: int = 0
     limit: int | None = None
@@ -78,8 +61,7 @@ class RegenerateConfig:
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout")
-        for name in positive:
+        for name in ("batch_size", "concurrency", "max_new_tokens", "samples", "timeout", "tries", "server_timeout"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be greater than 0, found {getattr(self, name)}.")
         if self.limit is not None and self.limit < 1:
@@ -94,21 +76,15 @@ class RegenerateConfig:
             raise UserError(
                 "A server brings its own draft (scripts/serve_vllm.sh TARGET DRAFT). Leave out --draft or --server."
             )
-        sampling = self.sampling  # checks itself
-        if self.samples > 1 and sampling.temperature == 0:
+        if self.sampling.temperature == 0 and self.samples > 1:  # `sampling` checks itself
             raise UserError("Several samples of a greedy answer would all be the same. Give a --temperature above 0.")
 
     @property
-    def sampling(self) -> Sampling:
-        """How tokens are chosen."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
-
-    @property
     def enable_thinking(self) -> bool | None:
-        """As chat templates know it; None leaves it to them."""
+        """The chat template's variable; None leaves it to the template."""
         return {"on": True, "off": False, "auto": None}[self.thinking]
 
     def answering(self) -> dict[str, Any]:
-        """All that decides what an answer is, whoever writes it."""
+        """All options that decide what an answer is, whoever writes it."""
         names = ("max_new_tokens", "truncated_answers", "thinking", "long_answers", "seed")
         return {"sampling": asdict(self.sampling), **{name: getattr(self, name) for name in names}}

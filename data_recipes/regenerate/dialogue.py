@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from data_recipes.regenerate.thoughts import has_answer
 from vlm_eagle.data.conversation import Conversation, Message, TextPart
 
 Key = tuple[int, int]  # (row of the data from 0, sample of that row from 0)
@@ -18,11 +17,11 @@ class Reply:
     """What the target said in one turn.
 
     Attributes:
-        text: without its end token; thoughts stand in front, between <think> and </think>.
+        text: without its end token; thoughts come first, between <think> and </think>.
         count: tokens it took.
         cut: it did not end within the limit.
-        tokens: its token ids without the end token; None when a server does not tell. (Without --target nobody here knows
-            which token that is, and it stays.)
+        tokens: its token ids without the end token; None when a server does not tell. (Without --target the end token is
+            unknown here and stays.)
         special: special tokens were left out of `text`.
     """
 
@@ -34,17 +33,17 @@ class Reply:
 
 
 @dataclass
-class Outcome:
+class DialogueResult:
     """How a conversation ended; one line of the journal.
 
     Attributes:
-        key: which one it is.
+        key: of the dialogue.
         id: the conversation's, for people who read the journal.
         replies: the answers that are kept, in order.
         written: tokens the target wrote, also those of answers that are not kept.
         reason: why it ended before its last question; None when it did not.
         detail: the same at length.
-        again: the reason may pass; nothing is kept, and the next run asks again.
+        again: the reason is transient; nothing is kept, and the next run asks again.
     """
 
     key: Key
@@ -60,45 +59,37 @@ class Outcome:
         """Whether it becomes a row of the new data."""
         return bool(self.replies) and not self.again
 
-    def row(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> "Outcome":
-        """Inverse of `row`."""
-        replies = [Reply(**reply) for reply in row["replies"]]
-        return cls(**{**row, "key": tuple(row["key"]), "replies": replies})
+    def from_json(cls, row: dict[str, Any]) -> "DialogueResult":
+        """Inverse of `to_json`."""
+        return cls(**{**row, "key": tuple(row["key"]), "replies": [Reply(**reply) for reply in row["replies"]]})
 
 
 class Dialogue:
     """A conversation that is being answered.
 
     Args:
-        key: which one it is.
-        asked: its questions; answers in it are ignored (in-process batching looks at their lengths).
+        key: of the dialogue.
+        asked: its questions; of the answers in it only the lengths matter, to in-process batching.
         seed: of all that is drawn in it.
-        keep_cut: an answer that was cut is kept, and the next question follows.
+        keep_truncated: a truncated answer is kept, and the next question follows.
         is_long: its questions were changed to ask for long answers.
     """
 
-    def __init__(self, key: Key, asked: Conversation, *, seed: int = 0, keep_cut: bool = False, is_long: bool = False):
-        self.asked, self.seed, self.keep_cut, self.is_long = asked, seed, keep_cut, is_long
-        self.outcome = Outcome(key, asked.id)
+    def __init__(self, key: Key, asked: Conversation, *, seed: int = 0, keep_truncated: bool = False, is_long: bool = False):
+        self.asked, self.seed, self.keep_truncated, self.is_long = asked, seed, keep_truncated, is_long
+        self.result = DialogueResult(key, asked.id)
         self.is_over = False
         self._questions = [i for i, message in enumerate(asked.messages) if message.role == "user"]
-
-    @classmethod
-    def unusable(cls, key: Key, id_: str, reason: str, detail: str) -> "Dialogue":
-        """One that is over before it began: a bad row."""
-        dialogue = cls(key, Conversation(id_, ()))
-        dialogue.end(reason, detail)
-        return dialogue
 
     @property
     def turn(self) -> int:
         """Which question is next, from 0."""
-        return len(self.outcome.replies)
+        return len(self.result.replies)
 
     @property
     def turn_seed(self) -> int:
@@ -107,35 +98,35 @@ class Dialogue:
 
     @property
     def old_answer(self) -> str:
-        """The answer that the data holds to the next question; empty when it holds none."""
+        """The data's own answer to the next question; empty when there is none."""
         at = self._questions[self.turn] + 1
         return text_of(self.asked.messages[at]) if at < len(self.asked.messages) else ""
 
     def prompt(self) -> Conversation:
         """All up to the next question, with the new answers in place of the old."""
-        return with_answers(self.asked, [reply.text for reply in self.outcome.replies], self.turn + 1)
+        return with_answers(self.asked, [reply.text for reply in self.result.replies], self.turn + 1)
 
     def take(self, reply: Reply) -> None:
         """The answer to the next question. One that cannot be kept ends the conversation before that question."""
-        self.outcome.written += reply.count
+        self.result.written += reply.count
         if reply.special:
             self.end("special token in answer", f"in the answer to question {self.turn + 1}")
         elif not reply.text.strip():
             self.end("empty answer", f"to question {self.turn + 1}")
         elif any("\ud800" <= character <= "\udfff" for character in reply.text):
-            self.end("bad text", f"a lone surrogate, which is no Unicode text, in the answer to question {self.turn + 1}")
-        elif reply.cut and not (self.keep_cut and has_answer(reply.text)):
+            self.end("bad text", f"a lone surrogate, which is not Unicode text, in the answer to question {self.turn + 1}")
+        elif reply.cut and not (self.keep_truncated and has_answer(reply.text)):
             self.end("answer cut", f"the answer to question {self.turn + 1} did not end after {reply.count} tokens")
         else:
-            self.outcome.replies.append(reply)
+            self.result.replies.append(reply)
             self.is_over = self.turn == len(self._questions)
 
     def end(self, reason: str, detail: str, again: bool = False) -> None:
-        """Ends the conversation. Answers that were given before stay, unless all of it shall be asked again."""
-        outcome = self.outcome
-        outcome.reason, outcome.detail, outcome.again, self.is_over = reason, detail, again, True
+        """Ends the conversation. Earlier answers stay, unless the whole conversation is to be asked again."""
+        result = self.result
+        result.reason, result.detail, result.again, self.is_over = reason, detail, again, True
         if again:
-            outcome.replies.clear()
+            result.replies.clear()
 
 
 def with_answers(conversation: Conversation, answers: Sequence[str], questions: int) -> Conversation:
@@ -157,3 +148,20 @@ def with_answers(conversation: Conversation, answers: Sequence[str], questions: 
 def text_of(message: Message) -> str:
     """All text of a message."""
     return "".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def with_thoughts(text: str, thoughts: str | None) -> str:
+    """An answer as Qwen's chat templates read it: thoughts between <think> and </think>, then the rest.
+
+    A server without a reasoning parser sends both in one, without the <think> that some templates put into the prompt.
+    """
+    if thoughts and thoughts.strip():
+        return f"<think>\n{thoughts.strip()}\n</think>\n\n{text.lstrip()}"
+    if "</think>" in text and "<think>" not in text:
+        return f"<think>\n{text.lstrip()}"
+    return text
+
+
+def has_answer(text: str) -> bool:
+    """Whether anything follows the thoughts, if there are any."""
+    return "<think>" not in text or bool(text.partition("</think>")[2].strip())

@@ -5,8 +5,7 @@ from itertools import islice
 from typing import Any
 
 from data_recipes.regenerate.config import RegenerateConfig
-from data_recipes.regenerate.dialogue import Dialogue, Reply
-from data_recipes.regenerate.thoughts import with_thoughts
+from data_recipes.regenerate.dialogue import Dialogue, Reply, with_thoughts
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.answers import Answer, Answerer
@@ -16,11 +15,11 @@ from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
 
-_WINDOW = 16  # batches' worth of conversations among which answers of like length are put together
+_WINDOW = 16  # batches' worth of conversations
 
 
 class InProcess:
-    """Source of answers; see `run.Answerer`.
+    """An `AnswerSource` (run.py).
 
     Raises:
         UserError: no such target or draft, or they do not fit.
@@ -28,15 +27,16 @@ class InProcess:
 
     def __init__(self, config: RegenerateConfig):
         self.config = config
+        assert config.target is not None, "the options ask for a target or servers"
         pair = load_pair(config.target, config.draft, dtype=config.dtype)
         self.target, self.draft, target = pair.target, pair.draft, pair.target
-        room = target.config.max_position_embeddings - config.max_new_tokens
-        if room < 1:
+        longest_prompt = target.config.max_position_embeddings - config.max_new_tokens
+        if longest_prompt < 1:
             raise UserError(
                 f"max_new_tokens {config.max_new_tokens} leaves no room for a prompt in the target's context. Lower it."
             )
         collator = VisionCollator(
-            target.processor, max_length=room, for_generation=True, strict=True, thinking=config.enable_thinking
+            target.processor, max_length=longest_prompt, for_generation=True, thinking=config.enable_thinking
         )
         self.shape = TreeShape(config.draft_tokens, config.topk, config.num_steps)
         settings = Settings(shape=self.shape, sampling=config.sampling, max_new_tokens=config.max_new_tokens)
@@ -46,8 +46,8 @@ class InProcess:
         self.made_by = {"target": config.target, "weights": target.fingerprint, "dtype": str(target.embed_tokens.weight.dtype)}
 
     def answers(self, dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
-        """Every dialogue when it is over. As many as fill some batches are under way; what is asked side by side is what had
-        old answers of like length, for a batch takes as long as its longest answer."""
+        """Every dialogue when it is over. Batches are formed among the dialogues of a window by the length of the old answers,
+        since a batch takes as long as its longest answer."""
         source, size = iter(dialogues), self.config.batch_size
         window: list[Dialogue] = []
         while True:
@@ -63,7 +63,7 @@ class InProcess:
             window = [dialogue for dialogue in window if not dialogue.is_over]
 
     def summary(self) -> dict[str, Any]:
-        """What the draft was worth; its acceptance length is None where nothing was left to answer."""
+        """How well the draft did; its acceptance length is None where nothing was left to answer."""
         if self.draft is None:
             return {}
         return {

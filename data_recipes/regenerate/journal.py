@@ -1,4 +1,4 @@
-"""The journal of a run: one line per finished conversation, appended as soon as it is there, and never lost after that.
+"""The journal of a run: one line per finished conversation, appended as soon as it is finished, and never lost after that.
 
 The first line records what decides the answers; another target or other sampling may not continue it. A line that was torn by
 kill -9 or a full disk is cut off. One process writes at a time, held apart by a lock that the system lifts when it dies.
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_recipes.regenerate.dialogue import Key, Outcome
+from data_recipes.regenerate.dialogue import DialogueResult, Key
 from vlm_eagle.errors import UserError
 
 VERSION = 1
@@ -19,7 +19,7 @@ _BEGIN = b'{"journal": '
 _SYNC_SECONDS = 2.0  # a power cut loses at most what was written since; a killed process loses nothing
 
 
-class Journal:
+class AnswerJournal:
     """Opened to be continued, or begun. Later lines about a conversation replace earlier ones.
 
     Args:
@@ -27,13 +27,14 @@ class Journal:
         settings: what decides the answers, as JSON.
 
     Raises:
-        UserError: another process writes it, other settings made it, the file is no journal, or it cannot be written.
+        UserError: another process writes it, other settings made it, the file is not a journal, or it cannot be written.
     """
 
     def __init__(self, file: Path, settings: dict[str, Any]):
         self.file = file
         self._lines: dict[Key, tuple[int, bool, bool]] = {}  # byte offset, kept, may pass
-        self._synced, self.unreadable = time.monotonic(), 0
+        self._synced = time.monotonic()
+        self.unreadable = 0  # damaged lines
         self.written = 0  # by this process
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,11 @@ class Journal:
         except OSError as error:
             raise UserError(f"Cannot write {file}: {error}. Give another --out.") from None
         try:
-            self._lock()
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._stream.close()
+            raise UserError(f"{file} is being written by another process. Wait for it, or give another --out.") from None
+        try:
             self._end = self._read(settings)
             if self._end == 0:
                 self._write({"journal": VERSION, "settings": settings})
@@ -50,7 +55,7 @@ class Journal:
             self._stream.close()
             raise
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "AnswerJournal":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,35 +66,30 @@ class Journal:
         return len(self._lines)
 
     def is_done(self, key: Key, retry_failed: bool = False) -> bool:
-        """Whether nothing is left to ask: it was answered, or failed for good and is not to be tried again."""
+        """Whether nothing is left to ask: it was answered, or it failed for good and is not to be retried."""
         if key not in self._lines:
             return False
         _, kept, may_pass = self._lines[key]
         return kept or not (may_pass or retry_failed)
 
-    def append(self, outcome: Outcome) -> None:
+    def append(self, result: DialogueResult) -> None:
         """Writes one line, at once.
 
         Raises:
             UserError: the disk is full or gone.
         """
-        self._lines[outcome.key] = (self._write(outcome.row()), outcome.is_kept, outcome.again)
+        self._lines[result.key] = (self._write(result.to_json()), result.is_kept, result.again)
         self.written += 1
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self._sync()
 
-    def __getitem__(self, key: Key) -> Outcome | None:
+    def __getitem__(self, key: Key) -> DialogueResult | None:
         """What is known about a conversation."""
         if key not in self._lines:
             return None
-        self._stream.seek(self._lines[key][0])
-        return Outcome.from_row(json.loads(_line(self._stream)))
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{self.file} is being written by another process. Wait for it, or give another --out.") from None
+        with self.file.open("rb") as stream:
+            stream.seek(self._lines[key][0])
+            return DialogueResult.from_json(json.loads(stream.readline()))
 
     def _read(self, settings: dict[str, Any]) -> int:
         """Indexes the lines; returns where the next one goes."""
@@ -98,7 +98,7 @@ class Journal:
             for line in stream:
                 if not line.endswith(b"\n"):
                     if offset == 0 and not line.startswith(_BEGIN[: len(line)]):
-                        self._check(line, settings)  # somebody else's file without a newline is no torn journal
+                        self._check(line, settings)  # another file that lacks a newline is not a torn journal
                     break
                 if offset == 0:
                     self._check(line, settings)
@@ -113,7 +113,7 @@ class Journal:
             head = json.loads(line)
             version, theirs = head["journal"], head["settings"]
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{self.file} is no journal of this command. Give another --out, or move it away.") from None
+            raise UserError(f"{self.file} is not a journal of this command. Give another --out, or move it away.") from None
         if version != VERSION:
             raise UserError(f"{self.file} is of version {version}, this is {VERSION}. Give another --out, or move it away.")
         ours = json.loads(json.dumps(settings))
@@ -127,8 +127,8 @@ class Journal:
 
     def _index(self, line: bytes, offset: int) -> None:
         try:
-            outcome = Outcome.from_row(json.loads(line))
-            self._lines[outcome.key] = (offset, outcome.is_kept, outcome.again)
+            result = DialogueResult.from_json(json.loads(line))
+            self._lines[result.key] = (offset, result.is_kept, result.again)
         except (ValueError, KeyError, TypeError):  # damaged on disk: asked again
             self.unreadable += 1
 
@@ -141,21 +141,10 @@ class Journal:
                 written += self._stream.write(data[written:])
         except OSError as error:
             os.truncate(self.file, start)
-            raise UserError(f"Cannot write {self.file}: {error}. Make room; the same command continues.") from None
+            raise UserError(f"Cannot write {self.file}: {error}. Free some space; the same command continues.") from None
         self._end = start + len(data)
         return start
 
     def _sync(self) -> None:
         os.fsync(self._stream.fileno())
         self._synced = time.monotonic()
-
-
-def _line(stream: Any) -> bytes:
-    """The line at the stream's position; an unbuffered `readline` would ask the system for every byte."""
-    data = b""
-    while b"\n" not in data:
-        piece = stream.read(1 << 16)
-        if not piece:
-            break
-        data += piece
-    return data.partition(b"\n")[0]

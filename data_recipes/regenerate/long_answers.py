@@ -7,7 +7,7 @@ little from a word. So a share of the questions drops its wish for a short answe
 import re
 from dataclasses import replace
 
-from vlm_eagle.data.conversation import Conversation, ImagePart, Message, Part, TextPart, VideoPart
+from vlm_eagle.data.conversation import Conversation, ImagePart, Message, TextPart, VideoPart
 
 _WISHES = (
     "Explain your answer in detail, with everything in the image that supports it.",
@@ -39,37 +39,27 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 def ask_for_long_answers(conversation: Conversation, seed: int) -> Conversation:
-    """The conversation with a long answer asked for wherever a question comes with an image or a video. Others stay as they
-    are; a conversation without any comes back unchanged.
-
-    Args:
-        conversation: any.
-        seed: chooses the wording.
-    """
+    """Asks for a long answer wherever a question comes with an image or a video; `seed` chooses the wording. A conversation
+    without any comes back unchanged."""
     messages = tuple(
-        _with_wish(message, seed + i) if message.role == "user" and _shows_something(message) else message
+        _with_wish(message, seed + i) if message.role == "user" and _has_media(message) else message
         for i, message in enumerate(conversation.messages)
     )
     return conversation if messages == conversation.messages else replace(conversation, messages=messages)
 
 
-def _shows_something(message: Message) -> bool:
+def _has_media(message: Message) -> bool:
     return any(isinstance(part, ImagePart | VideoPart) for part in message.content)
 
 
 def _with_wish(message: Message, seed: int) -> Message:
-    """The wish stands at the end of the last text, or alone when there is none."""
     text = "".join(part.text for part in message.content if isinstance(part, TextPart))
     is_chinese = bool(_CHINESE.search(text))
     wishes = _WISHES_ZH if is_chinese else _WISHES
     wish, parts = wishes[seed % len(wishes)], list(message.content)
-    at = next((i for i in reversed(range(len(parts))) if isinstance(parts[i], TextPart)), None)
-    if at is None:
-        return replace(message, content=(*parts, TextPart(wish)))
-    parts[at] = _extended(parts[at], wish, "" if is_chinese else " ")
-    return replace(message, content=tuple(parts))
-
-
-def _extended(part: Part, wish: str, space: str) -> TextPart:
-    question = _SHORT.sub("", part.text).rstrip()
-    return TextPart(f"{question}{space}{wish}" if question else wish)
+    for i, part in reversed(list(enumerate(parts))):
+        if isinstance(part, TextPart):
+            question, space = _SHORT.sub("", part.text).rstrip(), "" if is_chinese else " "
+            parts[i] = TextPart(f"{question}{space}{wish}" if question else wish)
+            return replace(message, content=tuple(parts))
+    return replace(message, content=(*parts, TextPart(wish)))

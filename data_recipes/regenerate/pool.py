@@ -1,4 +1,4 @@
-"""Several servers as one: who is asked next, who is left out for a while, and when to give up."""
+"""Several servers as one: which is asked next, which is left out for a while, and when to give up."""
 
 import random
 import threading
@@ -16,46 +16,35 @@ _FAILURES = 3  # in a row, until a server is left out
 
 
 class NoServer(UserError):
-    """No server has answered for longer than the user's patience."""
+    """No server has answered for `server_timeout`."""
 
 
 @dataclass
 class _State:
-    """What the pool knows about a server.
-
-    Attributes:
-        server: it.
-        under_way: requests it is working on.
-        failures: in a row.
-        outs: how often it was left out since its last answer.
-        out_until: monotonic time; 0 while it takes part.
-        asked_until: monotonic time until which it asked to be left alone.
-        is_missed: the user was told that it is left out.
-        is_probed: somebody is finding out whether it is back.
-    """
+    """What the pool knows about a server."""
 
     server: ChatServer
-    under_way: int = 0
-    failures: int = 0
-    outs: int = 0
-    out_until: float = 0.0
-    asked_until: float = 0.0
-    is_missed: bool = False
-    is_probed: bool = False
+    in_flight: int = 0
+    failures: int = 0  # in a row
+    outs: int = 0  # how often it was left out since its last answer
+    out_until: float = 0.0  # monotonic time; 0 while it takes part
+    asked_until: float = 0.0  # monotonic time until which it asked to be left alone (Retry-After)
+    is_missed: bool = False  # the user was told that it is left out
+    is_probed: bool = False  # a thread is finding out whether it is back
 
 
 class ServerPool:
     """Gives each request to the server with the least to do, and again to another one when that fails.
 
-    A server that fails `_FAILURES` times in a row is left out for a growing while, one that asks for a pause (`Retry-After`)
-    at once for so long. Then it is asked who it is, and takes part again when it answers. Waiting for a server costs a request
-    none of its tries. When all are left out and none has answered for longer than the user's patience, that is the end.
+    A server that fails `_FAILURES` times in a row is left out for a growing pause, one that asks for a pause (`Retry-After`)
+    immediately for that long. Then it is asked who it is, and takes part again once it answers. Waiting for a server costs a
+    request none of its tries.
 
     Args:
         servers: at least one.
         tries: of each request.
         backoff: seconds before the second try, doubled before each further one, times a random number from 0.5 to 1.5.
-        server_timeout: seconds without any server, after which `ask` raises `NoServer`.
+        server_timeout: seconds without an answer from any server after which `ask` raises `NoServer`.
         say: shows a line to the user.
     """
 
@@ -89,7 +78,7 @@ class ServerPool:
         return self.model
 
     def close(self) -> None:
-        """Whoever asks, or waits to ask, gets an error from now on."""
+        """From now on whoever asks, or waits to ask, gets an error."""
         with self.changed:
             self.is_closed = True
             self.changed.notify_all()
@@ -98,9 +87,9 @@ class ServerPool:
         """The result of `request`, called with one server after another until it succeeds.
 
         Raises:
-            Unanswered: every try failed; the last one's.
-            Refused: a server that works will not serve this request.
-            NoServer: all are gone, or the pool was closed.
+            Unanswered: every try failed.
+            Refused: a working server will not serve this request.
+            NoServer: all servers are gone, or the pool was closed.
         """
         for number in range(1, self.tries + 1):
             state = self._choose()
@@ -115,7 +104,8 @@ class ServerPool:
                 self._answered(state)
                 raise
             except BaseException:
-                self._release(state)
+                with self.changed:
+                    state.in_flight -= 1
                 raise
             else:
                 self._answered(state)
@@ -123,14 +113,14 @@ class ServerPool:
         raise AssertionError("unreachable")
 
     def _choose(self) -> _State:
-        """The server with the least to do, as soon as one takes part. On the way, those whose pause is over are asked back."""
+        """The least busy server, as soon as one takes part; those whose pause is over are probed first."""
         while True:
             with self.changed:
                 if self.is_closed:
                     raise NoServer("The run is over.")
                 now = time.monotonic()
                 free = [state for state in self.states if not state.out_until]
-                if not free and now - self.gone_since > self.server_timeout:
+                if not free and self.gone_since is not None and now - self.gone_since > self.server_timeout:
                     raise NoServer(
                         f"No server has answered for {self.server_timeout:.0f} s. Start one again; the same command "
                         "then continues."
@@ -139,8 +129,8 @@ class ServerPool:
                 if due:
                     due[0].is_probed = True
                 elif free:
-                    state = min(free, key=lambda state: (state.under_way, state.outs))
-                    state.under_way += 1
+                    state = min(free, key=lambda state: (state.in_flight, state.outs))
+                    state.in_flight += 1
                     return state
                 else:
                     self.changed.wait(0.2)
@@ -148,7 +138,7 @@ class ServerPool:
             self._probe(due[0])
 
     def _probe(self, state: _State) -> None:
-        """Whether a server that was left out is back. Nobody else asks it meanwhile."""
+        """Asks a server that was left out whether it is back; no other thread does meanwhile."""
         is_back, error = False, None
         try:
             self._introduce(state.server)
@@ -177,18 +167,14 @@ class ServerPool:
     def _answered(self, state: _State) -> None:
         with self.changed:
             now = time.monotonic()
-            state.under_way, state.failures, state.outs = state.under_way - 1, 0, 0
+            state.in_flight, state.failures, state.outs = state.in_flight - 1, 0, 0
             if state.asked_until <= now:
                 state.out_until = 0.0  # an earlier request may end well after others failed
             self.gone_since = now if all(state.out_until for state in self.states) else None
 
-    def _release(self, state: _State) -> None:
-        with self.changed:
-            state.under_way -= 1
-
     def _failed(self, state: _State, error: Unanswered) -> None:
         with self.changed:
-            state.under_way, state.failures = state.under_way - 1, state.failures + 1
+            state.in_flight, state.failures = state.in_flight - 1, state.failures + 1
             fails = state.failures >= _FAILURES
             leaves = (fails or error.wait > 0) and not state.out_until
             if leaves:

@@ -1,22 +1,22 @@
-"""What the target's own files tell a client of servers. No weights are read."""
+"""What a client of servers needs of the target's files. No weights are read."""
 
 from dataclasses import dataclass
 
 from transformers import AutoProcessor, AutoTokenizer, GenerationConfig
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import resolve_target
 from vlm_eagle.interop.engines.messages import Prepare, resizer
-from vlm_eagle.target.load import DEMO_TARGET, VISION_TYPES, read_config
+from vlm_eagle.target.load import VISION_TYPES, read_config
 
 
 @dataclass(frozen=True)
 class TargetFiles:
-    """Of a target that is known by its folder or hub id; nothing of one that is not.
+    """Of a target; the defaults are for one that is unknown.
 
     Attributes:
         prepare: brings pictures to their final size, so that a server has nothing left to resample.
         end_ids: tokens that end an answer.
-        special_ids: tokens that may not stand inside of one.
+        special_ids: tokens that must not occur inside of one.
     """
 
     prepare: Prepare | None = None
@@ -25,13 +25,9 @@ class TargetFiles:
 
     @classmethod
     def read(cls, name: str) -> "TargetFiles":
-        """Of a folder, a hub id, or the word `demo`.
-
-        Raises:
-            UserError: there is no such target.
-        """
+        """Of a folder, a hub id, or `demo`; UserError if there is no such target."""
         is_vision = read_config(name).model_type in VISION_TYPES
-        name = str(DEMO_TARGET) if name == DEMO else name
+        name = resolve_target(name)
         processor = (AutoProcessor if is_vision else AutoTokenizer).from_pretrained(name, trust_remote_code=False)
         tokenizer = getattr(processor, "tokenizer", processor)
         prepare = resizer(processor.image_processor) if is_vision else None

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,69 +10,55 @@ import numpy as np
 import torch
 
 from data_recipes.languages import language_of
-from data_recipes.report.text import printable
+from data_recipes.report import SIZES
+from data_recipes.vocabulary import choose_vocabulary, coverages
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, TextPart, VideoPart
 from vlm_eagle.data.preparation import Preparation
-from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
+from vlm_eagle.safe_text import visible
 
+FORMAT = "vlm_eagle.data_report/1"
 EXAMPLES = 3  # rows named for each reason of dropping
+BINS = 20
 MEDIA = {ImagePart: "images", VideoPart: "videos"}
 
 
 @dataclass
-class LanguageShare:
-    """Kept samples whose answers are in one language, their tokens and learned tokens."""
-
-    samples: int = 0
-    tokens: int = 0
-    supervised: int = 0
-
-
-@dataclass
 class DataStatistics:
-    """What the rows hold. Numbers of tokens are those of kept rows, after cutting to the longest length.
+    """What the rows hold. Numbers of tokens are those of kept rows, after truncation to the longest length.
 
     Attributes:
-        read: all rows; kept + dropped.
-        kept: rows that can be used.
-        dropped: reason -> rows that cannot.
-        examples: reason -> what is wrong with the first few of them.
-        tokens: of all kept samples.
-        supervised: those that are learned.
-        image_tokens: those of images and videos.
-        turns: answers of all kept samples.
-        media: images and videos in kept samples, and how many samples have any.
-        languages: of answers.
-        lengths: (n,) tokens of each kept sample.
-        answers: (n,) learned tokens of each.
         counts: language -> (V,) how often each token is learned.
+        dropped: reason -> rows that cannot be used.
+        examples: reason -> what is wrong with the first few of them.
+        lengths: tokens of each kept sample.
+        supervised: learned tokens of each.
+        image_tokens: those of images and videos.
+        answers: of all kept samples.
+        media: images and videos in kept samples, and how many samples have any.
+        languages: of answers -> samples, tokens and supervised tokens.
         chosen: data rows of some kept samples, drawn at random.
     """
 
-    read: int = 0
-    kept: int = 0
-    dropped: Counter = field(default_factory=Counter)
+    counts: dict[str, np.ndarray]
+    dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    tokens: int = 0
-    supervised: int = 0
+    lengths: list[int] = field(default_factory=list)
+    supervised: list[int] = field(default_factory=list)
     image_tokens: int = 0
-    turns: int = 0
-    media: Counter = field(default_factory=Counter)
-    languages: dict[str, LanguageShare] = field(default_factory=lambda: defaultdict(LanguageShare))
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    answers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    counts: dict[str, np.ndarray] = field(default_factory=dict)
+    answers: int = 0
+    media: Counter[str] = field(default_factory=lambda: Counter(samples=0, images=0, videos=0))
+    languages: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     chosen: list[int] = field(default_factory=list)
 
     @property
-    def all_counts(self) -> torch.Tensor:
-        """(V,) int64, how often each token is learned, in whatever language."""
-        return torch.from_numpy(sum(self.counts.values()))
+    def read(self) -> int:
+        """All rows, kept or dropped."""
+        return len(self.lengths) + self.dropped.total()
 
 
 def collect(
     preparation: Preparation, vocab_size: int, samples: int = 0, seed: int = 0,
-    drop: Callable[[int, BadRow], Any] = lambda row, error: None,
+    on_drop: Callable[[int, BadRow], Any] = lambda row, error: None,
 ) -> DataStatistics:  # fmt: skip
     """Reads all rows once.
 
@@ -81,40 +67,65 @@ def collect(
         vocab_size: V.
         samples: how many kept rows to draw into `chosen`.
         seed: of that draw.
-        drop: is told every dropped row and why.
+        on_drop: is called with every dropped row's number and error.
     """
-    found, draw = DataStatistics(), random.Random(seed)
-    lengths, answers = [], []
-    found.counts["und"] = np.zeros(vocab_size, np.int64)
+    found = DataStatistics(counts={"und": np.zeros(vocab_size, np.int64)})
+    draw = random.Random(seed)
     for i, row in enumerate(preparation):
-        found.read += 1
         if row.reason:
             error = preparation.explain(i)
             found.dropped[row.reason] += 1
             if len(found.examples[row.reason]) < EXAMPLES:
-                found.examples[row.reason].append(printable(str(error)))
-            drop(i, error)
+                found.examples[row.reason].append(visible(str(error)))
+            on_drop(i, error)
             continue
         conversation = preparation.dataset[i]
+        assert isinstance(conversation, Conversation), "a bad row has a reason"
         language = language_of(" ".join(answer_texts(conversation)))
         counts = found.counts.setdefault(language, np.zeros(vocab_size, np.int64))
         np.add.at(counts, row.token_ids, row.token_counts)
-        share = found.languages[language]
-        for part in (found, share):
-            part.tokens += row.length
-            part.supervised += row.supervised
-        found.kept += 1
-        share.samples += 1
+        found.languages[language].update(samples=1, tokens=row.length, supervised=row.supervised)
+        found.lengths.append(row.length)
+        found.supervised.append(row.supervised)
         found.image_tokens += row.image_tokens
-        found.turns += sum(message.role == "assistant" for message in conversation.messages)
-        found.media.update(_media(conversation))
-        lengths.append(row.length)
-        answers.append(row.supervised)
-        _reservoir(found.chosen, i, found.kept, samples, draw)
-    found.lengths, found.answers = np.array(lengths, np.int32), np.array(answers, np.int32)
+        found.answers += sum(message.role == "assistant" for message in conversation.messages)
+        media = [MEDIA[type(part)] for m in conversation.messages for part in m.content if type(part) in MEDIA]
+        found.media.update(media, samples=bool(media))
+        _reservoir(found.chosen, i, len(found.lengths), samples, draw)
     found.chosen.sort()
-    assert found.read == len(preparation.dataset) == found.kept + sum(found.dropped.values()), found
+    assert found.read == len(preparation.dataset), found
     return found
+
+
+def summarise(found: DataStatistics, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
+    """Everything that was counted, as one JSON object. `sizes` of the draft vocabulary are cut to the target's."""
+    total = np.sum(list(found.counts.values()), axis=0)
+    tokens, supervised = sum(found.lengths), sum(found.supervised)
+    languages = sorted(found.languages.items(), key=lambda item: (-item[1]["supervised"], item[0]))
+    counts = {name: torch.from_numpy(found.counts[name]) for name in dict(languages) or found.counts}
+    return {
+        "format": FORMAT,
+        "read": found.read,
+        "kept": len(found.lengths),
+        "dropped": dict(found.dropped.most_common()),
+        "examples": dict(found.examples),
+        "tokens": tokens,
+        "supervised": supervised,
+        "supervised_share": _share(supervised, tokens),
+        "image_tokens": found.image_tokens,
+        "image_share": _share(found.image_tokens, tokens),
+        "answers": found.answers,
+        "media": dict(found.media),
+        "lengths": _distribution(found.lengths),
+        "answer_lengths": _distribution(found.supervised),
+        "languages": {name: {**one, "share": _share(one["supervised"], supervised)} for name, one in languages},
+        "different_answer_tokens": int((total > 0).sum()),
+        "target_vocab_size": len(total),
+        "vocabulary": [
+            {"size": size, **coverages(counts, choose_vocabulary(counts, size))}
+            for size in sorted({min(size, len(total)) for size in sizes})
+        ],
+    }
 
 
 def answer_texts(conversation: Conversation) -> Iterator[str]:
@@ -124,27 +135,28 @@ def answer_texts(conversation: Conversation) -> Iterator[str]:
             yield "".join(part.text for part in message.content if isinstance(part, TextPart))
 
 
-def vocabulary_coverage(found: DataStatistics, size: int) -> dict[str, Any]:
-    """Coverage of the most frequent `size` tokens, over all answers and by language."""
-    counts = found.all_counts
-    vocab = DraftVocab.from_ids(ranked(counts)[:size], len(counts))
-    by_language = {name: coverage(torch.from_numpy(found.counts[name]), vocab) for name in by_tokens(found)}
-    return {"size": size, "overall": coverage(counts, vocab), "by_language": by_language}
-
-
-def by_tokens(found: DataStatistics) -> list[str]:
-    """The languages, the one with most learned tokens first."""
-    return sorted(found.languages, key=lambda name: (-found.languages[name].supervised, name))
-
-
-def _media(conversation: Conversation) -> Counter:
-    kinds = Counter(MEDIA[type(part)] for m in conversation.messages for part in m.content if type(part) in MEDIA)
-    return kinds + Counter(samples=1 if kinds else 0)
-
-
 def _reservoir(chosen: list[int], row: int, seen: int, size: int, draw: random.Random) -> None:
     """Algorithm R (Vitter, 1985): after every call `chosen` is a uniform sample of the rows seen."""
     if len(chosen) < size:
         chosen.append(row)
     elif size and (at := draw.randrange(seen)) < size:
         chosen[at] = row
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 5) if whole else 0.0
+
+
+def _distribution(lengths: Sequence[int]) -> dict[str, Any]:
+    """Mean, quantiles, and a histogram whose last bin holds the largest value."""
+    if not lengths:
+        return {"mean": 0.0, "quantiles": {}, "histogram": []}
+    values = np.array(lengths)
+    quantiles = np.quantile(values, (0, 0.1, 0.5, 0.9, 0.99, 1), method="inverted_cdf")
+    width = max(-(-(int(values.max()) + 1) // BINS), 1)
+    counts = np.bincount(values // width)
+    return {
+        "mean": round(float(values.mean()), 2),
+        "quantiles": dict(zip(("min", "p10", "p50", "p90", "p99", "max"), map(int, quantiles), strict=True)),
+        "histogram": [{"from": i * width, "below": (i + 1) * width, "samples": int(n)} for i, n in enumerate(counts)],
+    }

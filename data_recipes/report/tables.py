@@ -1,5 +1,6 @@
 """A data report on the screen."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -11,63 +12,43 @@ TOP = 12  # languages shown
 
 def show(summary: dict[str, Any], console: Console) -> None:
     """Prints the summary."""
-    console.print(_totals(summary))
+    media = summary["media"]
+    totals = Table(title="Data", title_justify="left", show_header=False)
+    totals.add_row("rows read", f"{summary['read']:,}")
+    totals.add_row("samples kept", f"{summary['kept']:,}")
+    totals.add_row("rows dropped", f"{sum(summary['dropped'].values()):,}")
+    totals.add_row("tokens", f"{summary['tokens']:,}")
+    totals.add_row("supervised", f"{summary['supervised']:,} ({summary['supervised_share']:.1%})")
+    totals.add_row("image tokens", f"{summary['image_tokens']:,} ({summary['image_share']:.1%})")
+    totals.add_row("answers", f"{summary['answers']:,}")
+    totals.add_row("samples with media", f"{media['samples']:,} ({media['images']:,} images, {media['videos']:,} videos)")
+    console.print(totals)
     if summary["dropped"]:
-        console.print(_dropped(summary))
+        dropped = Table(title="Dropped", title_justify="left")
+        for name in ("reason", "rows", "for example"):
+            dropped.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
+        for reason, count in summary["dropped"].items():
+            dropped.add_row(reason, f"{count:,}", Text(summary["examples"][reason][0][:200]))
+        console.print(dropped)
     if summary["kept"]:
-        console.print(_lengths(summary))
+        lengths = _table("Tokens per sample", ["mean", *summary["lengths"]["quantiles"]])
+        for title, key in (("all", "lengths"), ("supervised", "answer_lengths")):
+            lengths.add_row(title, f"{summary[key]['mean']:,.0f}", *map("{:,}".format, summary[key]["quantiles"].values()))
+        console.print(lengths)
         console.print(_languages(summary))
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(first)
+def _table(title: str, columns: Iterable[str]) -> Table:
+    table = Table("", title=title, title_justify="left")
     for column in columns:
         table.add_column(column, justify="right")
     return table
 
 
-def _totals(summary: dict[str, Any]) -> Table:
-    table = Table(title="Data", title_justify="left", show_header=False)
-    media = summary["media"]
-    for name, value in (
-        ("rows read", f"{summary['read']:,}"),
-        ("samples kept", f"{summary['kept']:,}"),
-        ("rows dropped", f"{sum(summary['dropped'].values()):,}"),
-        ("tokens", f"{summary['tokens']:,}"),
-        ("supervised", f"{summary['supervised']:,} ({summary['supervised_share']:.1%})"),
-        ("image tokens", f"{summary['image_tokens']:,} ({summary['image_share']:.1%})"),
-        ("answers", f"{summary['answers']:,}"),
-        ("samples with media", f"{media['samples']:,} ({media['images']:,} images, {media['videos']:,} videos)"),
-    ):
-        table.add_row(name, value)
-    return table
-
-
-def _dropped(summary: dict[str, Any]) -> Table:
-    table = Table(title="Dropped", title_justify="left")
-    for name in ("reason", "rows", "for example"):
-        table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
-    for reason, count in summary["dropped"].items():
-        table.add_row(reason, f"{count:,}", Text(summary["examples"][reason][0][:200]))
-    return table
-
-
-def _lengths(summary: dict[str, Any]) -> Table:
-    names = list(summary["lengths"]["quantiles"])
-    table = _table("Tokens per sample", "", "mean", *names)
-    for title, key in (("all", "lengths"), ("supervised", "answer_lengths")):
-        values = summary[key]
-        table.add_row(title, f"{values['mean']:,.0f}", *(f"{values['quantiles'][name]:,}" for name in names))
-    return table
-
-
 def _languages(summary: dict[str, Any]) -> Table:
     vocabulary = summary["vocabulary"]
-    columns = [f"{one['size']:,}" for one in vocabulary]
-    table = _table(
-        "Languages of answers, and what a draft vocabulary of so many tokens covers", "", "samples", "share", *columns
-    )
+    sizes = (f"{one['size']:,}" for one in vocabulary)
+    table = _table("Languages of answers, and what a draft vocabulary of this size covers", ["samples", "share", *sizes])
     table.add_row("all", f"{summary['kept']:,}", "100.0%", *(f"{one['overall']:.2%}" for one in vocabulary), end_section=True)
     for name, language in list(summary["languages"].items())[:TOP]:
         covered = (f"{one['by_language'][name]:.2%}" for one in vocabulary)

@@ -1,7 +1,7 @@
-"""The two faults of the trainers in use, and how an arm of the ablation is captured, trained and scored."""
+"""The two faults of the baseline recipe, and how an arm of the ablation is captured, trained and scored."""
 
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,16 +16,13 @@ from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.target import Target
-from vlm_eagle.training.setup import OnlineData, build_run
+from vlm_eagle.training.setup import OnlineData, build_setup
 from vlm_eagle.training.trainer import Trainer
 
-_WAYS: dict[str, dict[str, Any]] = {
-    "T=0": {},
-    "T=1": {"sampling": Sampling(temperature=1.0), "sampled_drafts": True},
-}
+SAMPLINGS = {"T=0": Sampling(), "T=1": Sampling(temperature=1.0)}
 
 
-class PeerTrainer(Trainer):
+class BaselineTrainer(Trainer):
     """Divides by all tokens of the batch."""
 
     def normaliser(self, batch: Batch | TargetFeatures) -> torch.Tensor:
@@ -34,7 +31,7 @@ class PeerTrainer(Trainer):
 
 
 class LateMask(VisionCollator):
-    """Row i learns iff x_i is an answer token; exact would be x_{i+2}."""
+    """Position i learns iff x_i is an answer token; exact would be x_{i+2}."""
 
     def encode(self, conversation):
         """One sample with its mask two positions late."""
@@ -44,36 +41,32 @@ class LateMask(VisionCollator):
         return {**encoded, "loss_mask": mask}
 
 
-def train(run: TrainConfig, peers: bool, accelerator: Accelerator) -> None:
-    """Captures what is not there yet and trains; `peers`: with the late mask and the division by all tokens."""
-    _capture(run, peers, accelerator)
-    kind = PeerTrainer if peers else Trainer
-    kind(run, build_run(run, accelerator), accelerator, Console(quiet=True)).train()
-
-
-def _capture(run: TrainConfig, late: bool, accelerator: Accelerator) -> None:
+def train(run: TrainConfig, is_baseline: bool, accelerator: Accelerator) -> None:
+    """Captures what is not there yet and trains; the baseline with the late mask and the division by all tokens."""
     data = OnlineData(run, accelerator)
-    if late:
+    if is_baseline:
         data.collator = LateMask(data.target.processor, max_length=run.data.max_length)
-    for name, dataset in (("train", data.train), ("eval", data.eval)):
-        folder = Path(run.data.features) / name
-        data.filler(run, folder, dataset, data.data_hash, False, accelerator).fill(range(len(dataset)), 8)
+    for source in (data.capturing_source("train"), data.capturing_source("eval")):
+        source.capture(range(len(source.dataset)), 8)
+    kind = BaselineTrainer if is_baseline else Trainer
+    kind(run, build_setup(run, accelerator), accelerator, Console(quiet=True)).train()
 
 
 def score(target: Target, folder: Path, limit: int) -> dict[str, float]:
     """Acceptance lengths by kind of prompt and temperature."""
     draft = Eagle3Draft.from_pretrained(folder).to(target.device)
     collator = VisionCollator(target.processor, for_generation=True)
-    sums: dict[str, AcceptanceStats] = {}
+    sums: dict[str, AcceptanceStats] = defaultdict(AcceptanceStats)
     for name in default_names(False):
         for number, prompt in enumerate(load_benchmark(name, limit).prompts):
             batch = collator([prompt.conversation]).to(target.device)
-            kind = "images" if "image_grid_thw" in batch.vision_inputs else "text"
-            for label, options in _WAYS.items():
-                (answer,) = generate(
-                    target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=160, seed=number, **options)
-                )
+            kind = "images" if prompt.conversation.has_media else "text"
+            for label, sampling in SAMPLINGS.items():
+                settings = Settings(
+                    shape=TreeShape(8), sampling=sampling, sampled_drafts=sampling.temperature > 0, max_new_tokens=160,
+                    seed=number,
+                )  # fmt: skip
+                (answer,) = generate(target, batch, draft, settings)
                 for key in (f"{label} {kind}", f"{label} all"):
-                    stats = sums.setdefault(key, AcceptanceStats())
-                    stats += answer.stats
+                    sums[key] += answer.stats
     return {key: stats.acceptance_length for key, stats in sorted(sums.items())}

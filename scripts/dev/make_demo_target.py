@@ -1,6 +1,6 @@
 """Makes the demo target: builds a 7.9M-parameter Qwen3-VL, teaches it the demo tasks, and measures what it sees.
 
-Takes about an hour on two CPU cores. The result lies in the repository already; nobody needs to run this to use anything.
+Takes about an hour on two CPU cores. The result is in the repository; this is needed only to make another one.
 """
 
 import json
@@ -21,7 +21,7 @@ class DemoTargetConfig:
     Attributes:
         out: folder to write.
         start: folder of an earlier result to go on from; none begins with random weights and a new tokenizer.
-        steps: optimizer steps; 0 only measures what lies in `out`.
+        steps: optimizer steps; 0 only measures the target in `out`.
         batch_size: conversations per step.
         lr: peak learning rate of Muon and AdamW.
         seed: of weights and data.
@@ -40,7 +40,7 @@ class DemoTargetConfig:
 def main(config: DemoTargetConfig) -> None:
     """Builds, trains, saves, measures; `provenance.json` beside the weights is the record."""
     from vlm_eagle.demo import build_target
-    from vlm_eagle.demo.vision_eval import look
+    from vlm_eagle.demo.vision_eval import measure_vision
     from vlm_eagle.target.load import load_target
 
     console, out = Console(), Path(config.out)
@@ -54,7 +54,7 @@ def main(config: DemoTargetConfig) -> None:
         build_target.save(model, processor, out)
         earlier = json.loads((Path(config.start) / "provenance.json").read_text()) if config.start else []
         write_json(out / "provenance.json", [*earlier, {**describe_run(config=asdict(config)), "log": log}])
-    sight = look(load_target(str(out), dtype="float32"), config.check)
+    sight = measure_vision(load_target(str(out), dtype="float32"), config.check)
     console.print(sight)
     write_json(out / "eval.json", {"held_out_answers": sight})
 

@@ -6,18 +6,15 @@ Weights are random.
 """
 
 import sys
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-from rich.table import Table
+from measurements import show_rows, write_results
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.timing.shapes import SHAPES, vocabulary
-from vlm_eagle.provenance import describe_run, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +31,7 @@ class OverheadConfig:
         dtype: of both models.
         draft_vocab_size: size of the draft vocabulary.
         context: tokens in the cache when cycles begin.
-        concurrency: sequences side by side.
+        concurrency: sequences decoded at a time.
         cycles: measured per tree; medians are reported.
         device: auto takes a GPU when there is one.
         json: file for the results.
@@ -60,23 +57,21 @@ def main(config: OverheadConfig) -> None:
     """Prints one table per shape and writes the JSON."""
     from vlm_eagle.devices import named_device
 
-    device = named_device(config.device)
-    console, results = Console(), {}
-    for name in config.shapes:
-        results[name] = _measure(name, config, device)
-        console.print(_table(name, results[name], config))
-    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), "shapes": results})
-    console.print(f"Written to {config.json}")
+    results = {name: _measure(name, config, named_device(config.device)) for name in config.shapes}
+    for name, rows in results.items():
+        setting = f"context {config.context}, concurrency {config.concurrency}"
+        show_rows(f"{name}, {config.dtype}, {setting}: a cycle in plain decode steps", rows)
+    write_results(config.json, config, shapes=results)
 
 
 def _measure(name: str, config: OverheadConfig, device: "torch.device") -> list[dict]:
     import torch
+    from random_pair import build_pair
 
     from vlm_eagle.decoding.plain import PlainDecoder
     from vlm_eagle.decoding.sampling import Sampler
     from vlm_eagle.decoding.speculative import SpeculativeDecoder
     from vlm_eagle.decoding.timing import measure_cycles
-    from vlm_eagle.evaluation.timing.pairs import build_pair
     from vlm_eagle.records import Batch
 
     target, draft = build_pair(name, config.draft_vocab_size, getattr(torch, config.dtype), device)
@@ -92,17 +87,6 @@ def _measure(name: str, config: OverheadConfig, device: "torch.device") -> list[
         share = cost.overhead / cost.total
         rows.append({"tree": shape.label, "milliseconds": 1e3 * cost.total, "overhead_share": share, **cost.ratios(step.total)})
     return rows
-
-
-def _table(name: str, rows: list[dict], config: OverheadConfig) -> Table:
-    title = f"{name}, {config.dtype}, context {config.context}, concurrency {config.concurrency}: a cycle in plain decode steps"
-    table = Table("Tree", title=title)
-    for head in ("ms", "r_verify", "r_extend", "r_draft", "r_overhead", "outside the models"):
-        table.add_column(head, justify="right")
-    for row in rows:
-        ratios = [f"{row[n]:.3f}" if n in row else "" for n in ("r_verify", "r_extend", "r_draft", "r_overhead")]
-        table.add_row(row["tree"], f"{row['milliseconds']:.1f}", *ratios, f"{row['overhead_share']:.1%}")
-    return table
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python scripts/dev/regenerate_check.py --vllm-python ../vllm-env/bin/python
 
 Makes conversations with the demo's generators (a third with images, some of several turns), serves the target with a vLLM of
-another environment, answers them through data_recipes.regenerate, which is killed (kill -9) on the way, and once more in this
+another environment, answers them with vlm-eagle regenerate, which is killed (kill -9) on the way, and once more in this
 process, without and with the draft. The exit code is 1 if a conversation is missing, doubled or misplaced, or a token differs.
 """
 
@@ -14,36 +14,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measurements import write_results
 from rich.console import Console
-from rich.table import Table
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
+from vlm_eagle.config import DEMO, draft_for, resolve_target
 from vlm_eagle.data.conversation import Conversation
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
-from vlm_eagle.provenance import describe_run, write_json
 
 START = 300_000  # sample numbers from here on are nobody else's
-TASKS = (
-    "describe",
-    "arithmetic",
-    "chinese",
-    "vqa",
-    "code",
-    "arithmetic",
-    "multi-image",
-    "chinese",
-    "code",
-)  # a third shows images
+# a third shows images
+TASKS = ("describe", "arithmetic", "chinese", "vqa", "code", "arithmetic", "multi-image", "chinese", "code")
 TURNS = (1, 1, 2, 3)
-COMMAND = (sys.executable, "-m", "data_recipes.regenerate")
+COMMAND = (sys.executable, "-m", "vlm_eagle", "regenerate")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @dataclass(kw_only=True)
@@ -84,31 +75,28 @@ def main(config: CheckConfig) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with us
     prompts = [conversation(i) for i in range(config.conversations)]
     write_jsonl(out / "prompts.jsonl", prompts)
-    # cut answers are kept and compared too; the dtype is the server's
-    common = ("--data", out / "prompts.jsonl", "--max-new-tokens", config.max_new_tokens, "--truncated-answers", "keep")
-    common += ("--target", config.target)
-    port, target = free_port(), str(DEMO_TARGET) if config.target == DEMO else config.target
-    command = vllm_command(config.vllm_python, target, port=port)
+    # truncated answers are kept and compared too; the dtype is the server's
+    common = ("--data", out / "prompts.jsonl", "--target", config.target, "--max-new-tokens", config.max_new_tokens)
+    common += ("--truncated-answers", "keep")
+    port, target = free_port(), resolve_target(config.target)
     console.print(f"Starting vLLM; its output goes to {out / 'vllm.log'}", style="dim")
+    command = vllm_command(config.vllm_python, target, port=port)
     with running(command, f"http://127.0.0.1:{port}", out / "vllm.log", config.start_timeout) as url:
         words = (*common, "--out", out / "server", "--server", url, "--concurrency", config.concurrency)
         killed_at = [_killed(words, out, i * config.conversations // (config.kills + 1)) for i in range(1, config.kills + 1)]
-        _run(words, out, console)
-    ours = {"alone": (*common, "--dtype", "float32", "--out", out / "alone")}
-    if config.draft != "none":
-        ours["draft"] = (*common, "--dtype", "float32", "--out", out / "draft", "--draft", config.draft)
-    for words in ours.values():
-        _run(words, out, console)
+        _run(words, console)
+    drafts = {"alone": ()} if config.draft == "none" else {"alone": (), "draft": ("--draft", config.draft)}
+    for name, draft in drafts.items():
+        _run((*common, "--dtype", "float32", "--out", out / name, *draft), console)
     result = {
-        "run": describe_run(config=asdict(config)),
         "prompts": _described(prompts),
         "killed_after_conversations": killed_at,
         "server": _sound(out / "server", prompts),
-        "compared": {name: _compared(out / "server", out / name) for name in ours},
-        "tokens_per_second": {name: _report(out / name)["this_run"]["tokens_per_second"] for name in ("server", *ours)},
+        "compared": {name: _compared(out / "server", out / name) for name in drafts},
+        "tokens_per_second": {name: _report(out / name)["this_run"]["tokens_per_second"] for name in ("server", *drafts)},
     }
-    write_json(out / "check.json", result)
-    _show(console, result)
+    write_results(out / "check.json", config, **result)
+    console.print_json(data=result)
     sound = result["server"]
     return int(sound["missing"] + sound["doubled"] + _differing(result) > 0 or not sound["in_order"])
 
@@ -119,46 +107,38 @@ def conversation(number: int) -> Conversation:
 
 
 def _killed(words: Sequence[object], out: Path, lines: int) -> int:
-    """Runs the command and kills it when its journal has so many conversations; returns how many it had in the end."""
+    """Runs the command and kills it when its journal has this many conversations; returns how many it had in the end."""
     journal = out / "server" / "journal.jsonl"
+    count = lambda: journal.read_bytes().count(b"\n") if journal.is_file() else 0
     with (out / "killed.log").open("ab") as log:
-        process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=log, stderr=log, env=_environment())
-        while process.poll() is None and _lines(journal) <= lines:
+        process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=log, stderr=log, env=ENVIRONMENT)
+        while process.poll() is None and count() <= lines:
             time.sleep(0.02)
         process.kill()
     if process.wait() != -signal.SIGKILL:
         raise UserError(f"The run ended with {process.returncode} before it was killed. Look at {out / 'killed.log'}.")
-    return _lines(journal) - 1
+    return count() - 1
 
 
-def _run(words: Sequence[object], out: Path, console: Console) -> None:
+def _run(words: Sequence[object], console: Console) -> None:
     console.print(" ".join(map(str, ("regenerate", *words))), style="dim")
-    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=_environment(), check=False)
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     if done.returncode:
         raise UserError(f"The run ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def _report(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "regenerate.json").read_text())
 
 
+def _journal(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
+
+
 def _described(prompts: list[Conversation]) -> dict[str, int]:
     turns = [sum(message.role == "user" for message in prompt.messages) for prompt in prompts]
-    with_images = sum(prompt.has_media for prompt in prompts)
-    return {
-        "conversations": len(prompts),
-        "with_images": with_images,
-        "several_turns": sum(n > 1 for n in turns),
-        "turns": sum(turns),
-    }
+    several, with_images = sum(n > 1 for n in turns), sum(prompt.has_media for prompt in prompts)
+    return {"conversations": len(prompts), "with_images": with_images, "several_turns": several, "turns": sum(turns)}
 
 
 def _sound(folder: Path, prompts: list[Conversation]) -> dict[str, Any]:
@@ -187,29 +167,8 @@ def _compared(theirs: Path, ours: Path) -> dict[str, Any]:
     return {"answers": len(answers), "tokens": tokens, "conversations_that_differ": len(differing), "rows": differing}
 
 
-def _journal(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
-
-
 def _differing(result: dict[str, Any]) -> int:
     return sum(compared["conversations_that_differ"] for compared in result["compared"].values())
-
-
-def _show(console: Console, result: dict[str, Any]) -> None:
-    sound, speed = result["server"], result["tokens_per_second"]
-    prompts, killed_at = result["prompts"], ", ".join(f"{count:,}" for count in result["killed_after_conversations"])
-    console.print(
-        f"{prompts['conversations']:,} conversations, {prompts['with_images']:,} with images, {prompts['several_turns']:,} of "
-        f"several turns, {prompts['turns']:,} questions; killed after {killed_at or 'none'}"
-    )
-    order = "in" if sound["in_order"] else "not in"
-    console.print(f"{sound['missing']:,} missing, {sound['doubled']:,} doubled, {order} the order of the data")
-    table = Table("here", "answers", "tokens", "conversations that differ", "tokens/s")
-    for name, row in result["compared"].items():
-        table.add_row(
-            name, f"{row['answers']:,}", f"{row['tokens']:,}", str(row["conversations_that_differ"]), f"{speed[name]:,.0f}"
-        )
-    console.print(table, f"server: {speed['server']:,.0f} tokens/s")
 
 
 if __name__ == "__main__":

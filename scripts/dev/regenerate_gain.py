@@ -1,4 +1,4 @@
-"""What the target's own answers are worth: a draft trained on reference answers, one on the same prompts answered anew.
+"""What the target's own answers are worth: a draft trained on reference answers, one on the target's own to the same prompts.
 
     python scripts/dev/regenerate_gain.py
 
@@ -13,15 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from data_recipes.demo import SIZES
 from vlm_eagle.cli import run_cli
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import TRAIN_START, write_jsonl
 from vlm_eagle.errors import UserError
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(kw_only=True)
@@ -33,41 +29,40 @@ class GainConfig:
         share: of the demo recipe's prompts of each task.
         epochs: of both trainings.
         draft_tokens: nodes verified per target forward in scoring, the root included.
-        limit: benchmark prompts per task; none for 16.
+        limit: benchmark prompts per task.
     """
 
     out: str = "outputs/regenerate-gain"
     share: float = 1.0
     epochs: float = 1.0
     draft_tokens: int = 8
-    limit: int | None = None
+    limit: int = 16
 
 
 def main(config: GainConfig) -> None:
     """Makes the data, trains, and shows the scores side by side."""
-    out, console = Path(config.out), Console()
+    out = Path(config.out)
+    reference, regenerated = out / "reference", out / "regenerated"
     prompts = [
         mix.sample(task, TRAIN_START + i) for task, count in SIZES.train.items() for i in range(round(count * config.share))
     ]
-    write_jsonl(out / "reference" / "all.jsonl", prompts)
-    words = ("--data", out / "reference" / "all.jsonl", "--out", out / "regenerated", "--target", "demo", "--batch-size", 64)
-    _run(console, "-m", "data_recipes.regenerate", *words, "--max-new-tokens", SIZES.max_new_tokens)
-    kept = {json.loads(line)["id"] for line in (out / "regenerated" / "train.jsonl").read_text().splitlines()}
-    write_jsonl(out / "reference" / "train.jsonl", [prompt for prompt in prompts if prompt.id in kept])
-    names = ("reference", "regenerated")
-    for name in names:
-        words = ("--data.train", out / name / "train.jsonl", "--out", out / name / "run", "--epochs", config.epochs)
-        _run(console, ROOT / "scripts" / "train_vlm.py", *words)
-    limit = () if config.limit is None else ("--limit", config.limit)
-    words = ("--draft", *(out / name / "run" / "draft" for name in names), "--draft-tokens", config.draft_tokens)
-    _run(console, ROOT / "eval" / "acc_length.py", *words, "--json", out / "acc_length.json", *limit)
+    write_jsonl(reference / "all.jsonl", prompts)
+    words = ("--data", reference / "all.jsonl", "--out", regenerated, "--target", "demo", "--batch-size", 64)
+    _run("regenerate", *words, "--max-new-tokens", SIZES.max_new_tokens)
+    kept = {json.loads(line)["id"] for line in (regenerated / "train.jsonl").read_text().splitlines()}
+    write_jsonl(reference / "train.jsonl", [prompt for prompt in prompts if prompt.id in kept])
+    for folder in (reference, regenerated):
+        _run("train", "--data.train", folder / "train.jsonl", "--out", folder / "run", "--epochs", config.epochs)
+    drafts = (reference / "run" / "draft", regenerated / "run" / "draft")
+    words = ("--draft", *drafts, "--draft-tokens", config.draft_tokens, "--limit", config.limit)
+    _run("score", *words, "--json", out / "acc_length.json")
 
 
-def _run(console: Console, *words: object) -> None:
-    """Runs a command of this repository; what it says goes to the terminal."""
-    console.print(" ".join(map(str, ("python", *words))), style="dim", soft_wrap=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = subprocess.run([sys.executable, *map(str, words)], env=environment, check=False).returncode
+def _run(*words: object) -> None:
+    command = list(map(str, words))
+    print("vlm-eagle", *command, flush=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    code = subprocess.run([sys.executable, "-m", "vlm_eagle", *command], env=environment, check=False).returncode
     if code:
         raise UserError(f"The command above ended with exit code {code}.")
 

@@ -73,7 +73,7 @@ def test_drop_media_keeps_text_and_bad_rows(file):
 
 def test_drop_media_refuses_to_leave_nothing(file):
     file.write_bytes(row("b", "1.png"))
-    with pytest.raises(UserError, match="No row is left"):
+    with pytest.raises(UserError, match="All rows have images or videos"):
         ConversationDataset([file]).drop_media()
 
 
@@ -83,5 +83,5 @@ def test_missing_and_empty_files(file):
     with pytest.raises(UserError, match="is a folder, not a data file"):
         ConversationDataset([file.parent])
     file.write_bytes(b"\n \r\n")
-    with pytest.raises(UserError, match="hold no rows"):
+    with pytest.raises(UserError, match="have no rows"):
         ConversationDataset([file])

@@ -228,10 +228,10 @@ def test_several_processes_share_the_work(folder, collator, work, tmp_path):
 def test_a_cache_that_cannot_be_written(folder, collator, small_chunks, tmp_path, workers):
     cache = PreparedCache(tmp_path, collator)
     cache.folder = tmp_path / "gone"
-    with pytest.raises(UserError, match=r"gone cannot hold prepared data: .*--data\.cache"):
+    with pytest.raises(UserError, match=r"gone cannot store prepared data: .*--data\.cache"):
         prepared(ConversationDataset([folder / "rows.jsonl"]), collator, cache=cache, workers=workers)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot hold prepared data"):
+    with pytest.raises(UserError, match="cannot store prepared data"):
         PreparedCache(tmp_path / "file", collator)
 
 

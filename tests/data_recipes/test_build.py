@@ -12,14 +12,13 @@ from rich.console import Console
 from samples import WRITERS, answer, chat, picture, question, write
 
 from data_recipes import measure
-from data_recipes.build import build
-from data_recipes.plan import make_plan
-from data_recipes.settings import Settings
+from data_recipes.build import BuildOptions, build
+from data_recipes.mix import make_mix
 from vlm_eagle.commands.data import start as main
 from vlm_eagle.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-ALONE = Settings(workers=1)
+ALONE = BuildOptions(workers=1)
 
 
 def lines(file):
@@ -28,7 +27,7 @@ def lines(file):
 
 def run(folder, rows, recipe="format-sharegpt", total=None, settings=ALONE, out="out"):
     source = write(folder / "rows.jsonl", rows)
-    return build(make_plan(recipe, [str(source)], total), folder / out, settings)
+    return build(make_mix(recipe, [str(source)], total), folder / out, settings)
 
 
 def test_every_rejected_row_says_where_and_why(tmp_path):
@@ -104,7 +103,7 @@ def test_the_numbers_of_recipe_json(tmp_path):
 
 def test_only_identical_ones_go_when_asked_so(tmp_path):
     rows = [{"conversations": [chat(1)[0], {"from": "gpt", "value": answer(10) + end}]} for end in ("", "", " End.")]
-    counts = run(tmp_path, rows, settings=Settings(workers=1, similarity=2))["counts"]
+    counts = run(tmp_path, rows, settings=BuildOptions(workers=1, similarity=2))["counts"]
     assert (counts["kept"], counts["dropped"]) == (2, {"duplicate": 1})
 
 
@@ -130,7 +129,7 @@ def test_a_limit_reads_no_further(tmp_path):
     source = write(tmp_path / "rows.jsonl", rows)
     with source.open("a") as file:
         file.write("no JSON\n")
-    counts = build(make_plan("format-sharegpt", [str(source)]), tmp_path / "out", Settings(workers=1, limit=4))["counts"]
+    counts = build(make_mix("format-sharegpt", [str(source)]), tmp_path / "out", BuildOptions(workers=1, limit=4))["counts"]
     assert (counts["read"], counts["kept"]) == (4, 4)
 
 
@@ -139,9 +138,9 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "CHUNK", 16)
     rows = [{"conversations": chat(i % 90)} for i in range(100)]
     source = write(tmp_path / "rows.jsonl", rows)
-    plan = make_plan("format-sharegpt", [str(source)])
-    build(plan, tmp_path / "one", ALONE)
-    build(plan, tmp_path / "two", Settings(workers=2))
+    mix = make_mix("format-sharegpt", [str(source)])
+    build(mix, tmp_path / "one", ALONE)
+    build(mix, tmp_path / "two", BuildOptions(workers=2))
     for file in ("train.jsonl", "held_out.jsonl", "rejected.jsonl"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
@@ -149,7 +148,7 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
 def test_bars_that_end_where_the_source_ends(tmp_path):
     write(tmp_path / "rows.jsonl", [{"conversations": chat(i)} for i in range(70)])
     shown = Console(file=io.StringIO(), force_terminal=True, width=120)
-    build(make_plan("format-sharegpt", [str(tmp_path / "rows.jsonl")]), tmp_path / "out", ALONE, shown)
+    build(make_mix("format-sharegpt", [str(tmp_path / "rows.jsonl")]), tmp_path / "out", ALONE, shown)
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.file.getvalue()).rpartition("read format-sharegpt")[2]
     assert last.count("70/70") == 3  # read, measure, write
 
@@ -191,12 +190,17 @@ def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
         ({"similarity": 0.2}, "above 0.5"),
         ({"limit": 0}, "at least 1"),
         ({"seed": 2**63}, "64 bits"),
-        ({"images": ["nowhere"]}, "no such folder"),
     ],
 )
 def test_bad_settings_are_explained(settings, says):
     with pytest.raises(UserError, match=says):
-        Settings(**settings)
+        BuildOptions(**settings)
+
+
+def test_a_folder_of_pictures_that_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        run(tmp_path, [{"conversations": chat(1)}], settings=BuildOptions(workers=1, images=["nowhere"]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from data_recipes.report.page import render
-from data_recipes.report.samples import shown
-from data_recipes.report.statistics import _reservoir, collect
-from data_recipes.report.summary import _distribution, summarise
+from data_recipes.report.page import render, shown_sample
+from data_recipes.report.statistics import _distribution, _reservoir, collect, summarise
 from data_recipes.report.tables import show
-from data_recipes.report.text import printable
 from vlm_eagle.commands import data_report
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow
@@ -28,6 +25,7 @@ from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import write_json
+from vlm_eagle.safe_text import visible
 
 TASKS = ("describe", "arithmetic", "multi-image", "chinese", "code", "chinese-image")
 HOSTILE = "</mark></script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \u202eevil\u2066 \x1b[31m & \"'"
@@ -80,7 +78,7 @@ def test_numbers_are_those_of_encoded_samples(dataset, collator, found):
     assert summary["media"]["samples"] == sum(sample.has_media for sample in good) < 18
     assert summary["lengths"]["quantiles"]["max"] == max(lengths)
     assert sum(one["samples"] for one in summary["lengths"]["histogram"]) == 18
-    assert torch.equal(found.all_counts, torch.bincount(learned, minlength=1280))
+    assert np.array_equal(sum(found.counts.values()), torch.bincount(learned, minlength=1280))
     assert {"en", "zh"} <= set(summary["languages"])
     assert sum(one["samples"] for one in summary["languages"].values()) == 18
     assert sum(one["supervised"] for one in summary["languages"].values()) == len(learned)
@@ -94,12 +92,12 @@ def test_numbers_are_those_of_encoded_samples(dataset, collator, found):
 
 
 def test_histogram_and_quantiles():
-    values = _distribution(np.array([1, 2, 3, 4, 100], np.int32))
+    values = _distribution([1, 2, 3, 4, 100])
     assert values["quantiles"] == {"min": 1, "p10": 1, "p50": 3, "p90": 100, "p99": 100, "max": 100}
     assert values["mean"] == 22.0
     assert [one["samples"] for one in values["histogram"]] == [4, *[0] * 15, 1]
     assert values["histogram"][-1] == {"from": 96, "below": 102, "samples": 1}
-    assert _distribution(np.zeros(0, np.int32))["histogram"] == []
+    assert _distribution([])["histogram"] == []
 
 
 def test_samples_are_drawn_uniformly():
@@ -152,7 +150,7 @@ def hostile_page(folder, collator, tmp_path) -> tuple[str, Page]:
     found = collect(Preparation(dataset, collator), 1280, samples=2)
     write_json(tmp_path / "report.json", summarise(found))
     show(summarise(found), Console(file=io.StringIO()))
-    text = render(summarise(found), [shown(dataset[row], collator) for row in found.chosen], {"data": HOSTILE})
+    text = render(summarise(found), [shown_sample(dataset[row], collator) for row in found.chosen], {"data": HOSTILE})
     text.encode()  # nothing that a file cannot hold
     return text, Page(text)
 
@@ -167,7 +165,7 @@ def test_hostile_data_stays_text(folder, collator, tmp_path):
     shown_text = "".join(page.texts)
     assert shown_text.count("<script>alert(1)</script>") >= 4  # id, data, question, answer
     assert "{{ 7*7 }}" in shown_text
-    assert "\\u202eevil\\u2066" in shown_text
+    assert "⟨U+202E⟩evil⟨U+2066⟩" in shown_text
     assert "../<b>evil</b>.png" in shown_text
     answer = "".join(page.marked)
     assert "alert(2)" in answer
@@ -192,17 +190,17 @@ def test_a_picture_that_only_decoding_shows_to_be_broken(collator, folder, tmp_p
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])
     user = {"role": "user", "content": [{"type": "image", "image": "a.png"}]}
     (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [user, ANSWER]}))
-    sample = shown(ConversationDataset([tmp_path / "rows.jsonl"])[0], collator)
-    assert sample.pictures[0].url is None
-    assert "image broken" in sample.pictures[0].problem
+    sample = shown_sample(ConversationDataset([tmp_path / "rows.jsonl"])[0], collator)
+    assert sample["pictures"][0]["url"] is None
+    assert "image broken" in sample["pictures"][0]["problem"]
 
 
 @pytest.mark.parametrize(
     "character", ["\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2067", "\u200f", "\u2028", "\ud800", "\ufeff"]
 )
 def test_control_characters_are_shown(character):
-    assert printable(f"a{character}b") == f"a{character.encode('unicode_escape', 'surrogatepass').decode()}b"
-    assert printable("a\n\tb é 水 👩‍🍳") == "a\n\tb é 水 👩‍🍳"
+    assert visible(f"a{character}b") == f"a⟨U+{ord(character):04X}⟩b"
+    assert visible("a\n\tb é 水 👩‍🍳") == "a\n\tb é 水 👩‍🍳"
 
 
 def test_the_command(folder, tmp_path, capsys):

@@ -9,12 +9,12 @@ from conftest import make_draft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, step_bytes, tokens_of_text
+from data_recipes import vocabulary_table
+from data_recipes.vocabulary import as_tensors, choose_vocabulary, compare, size_for, special_tokens, step_bytes, tokens_of_text
 from vlm_eagle.commands import vocabulary
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_jsonl
-from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked
-from vlm_eagle.draft.vocab_file import read_vocabulary, write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, coverage, ranked, read_vocabulary, write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import read_config
 
@@ -35,7 +35,7 @@ def test_the_smallest_size_that_covers_enough(english, german, forced, multiple,
     def enough(size: int) -> bool:
         if size < max(len(set(forced)), 1):
             return False
-        vocab = choose(counts, size, forced)
+        vocab = choose_vocabulary(counts, size, forced)
         total = coverage(english + german, vocab) >= overall
         return total and all(coverage(one, vocab) >= every for one in counts.values())
 
@@ -74,7 +74,7 @@ def test_tokens_of_text_and_special_tokens(processor, tmp_path):
     assert "<|image_pad|>" not in special
     (tmp_path / "noise").write_bytes(b"\xff\xfe\x00")
     for name in ("noise", "none.txt"):
-        with pytest.raises(UserError, match="is no text"):
+        with pytest.raises(UserError, match="is not text"):
             tokens_of_text([tmp_path / name], tokenizer)
 
 
@@ -135,9 +135,9 @@ def test_other_files_are_refused(tmp_path, row, message):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_no_json_is_refused(tmp_path, content):
     (tmp_path / "v.json").write_bytes(content)
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         read_vocabulary(tmp_path / "v.json", 20)
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         read_vocabulary(tmp_path / "none.json", 20)
 
 
@@ -170,7 +170,7 @@ def test_the_command_writes_what_it_says(config, tmp_path, capsys):
 
 
 def test_what_the_table_leaves_out_is_said(config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(vocabulary, "LANGUAGES", 1)
+    monkeypatch.setattr(vocabulary_table, "LANGUAGES", 1)
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write("{\n")
     vocabulary.main(replace(config, sizes=[1, 128]))

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 from samples import answer, chat, picture, question, write
 
-from data_recipes.build import build
-from data_recipes.choose import is_held_out
+from data_recipes.build import BuildOptions, build
+from data_recipes.choose import BottomK, draw_key, is_held_out
 from data_recipes.conversion import draw_digest
-from data_recipes.draw import Draw, key_of
-from data_recipes.plan import make_plan
-from data_recipes.readers import sharegpt
-from data_recipes.settings import Settings
+from data_recipes.mix import make_mix
+from data_recipes.readers import read_sharegpt
 
 
 @given(st.lists(st.integers(0, 1000), unique=True), st.integers(0, 30))
 def test_a_draw_keeps_the_smallest_keys(keys, total):
-    draw, kept = Draw(total), set()
+    draw, kept = BottomK(total), set()
     for number, key in enumerate(keys):
         if draw.would_keep(key):
             kept.add(number)
@@ -31,19 +29,19 @@ def test_a_draw_keeps_the_smallest_keys(keys, total):
 
 
 def test_a_draw_without_a_total_keeps_all():
-    draw = Draw(None)
+    draw = BottomK(None)
     assert all(draw.would_keep(key) and draw.keep(key, i) is None for i, key in enumerate([9, 3, 9]))
 
 
 def test_keys_depend_on_content_and_seed():
-    assert key_of(b"a", 0) == key_of(b"a", 0)
-    assert len({key_of(b"a", 0), key_of(b"b", 0), key_of(b"a", 1), key_of(b"a", -1)}) == 4
+    assert draw_key(b"a", 0) == draw_key(b"a", 0)
+    assert len({draw_key(b"a", 0), draw_key(b"b", 0), draw_key(b"a", 1), draw_key(b"a", -1)}) == 4
 
 
 def make(folder, rows, name, total=None, **settings):
     out = folder / f"out-{name}"
     source = write(folder / f"{name}.jsonl", rows)
-    build(make_plan("format-sharegpt", [str(source)], total), out, Settings(workers=1, **settings))
+    build(make_mix("format-sharegpt", [str(source)], total), out, BuildOptions(workers=1, **settings))
     return {side: [json.loads(line)["id"] for line in (out / f"{side}.jsonl").open()] for side in ("train", "held_out")}
 
 
@@ -106,7 +104,7 @@ def test_the_first_picture_decides_the_side(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(picture(f"#{i * 5000:06x}"))
     rows = [{"image": [f"{i}.png", f"{k}.png"], "conversations": chat(i * 20 + k)} for i in range(20) for k in range(4)]
     source = write(tmp_path / "rows.jsonl", rows)
-    build(make_plan("format-llava", [str(source)]), tmp_path / "out-a", Settings(workers=1, held_out=0.4))
+    build(make_mix("format-llava", [str(source)]), tmp_path / "out-a", BuildOptions(workers=1, held_out=0.4))
     sides = [{row["messages"][0]["content"][0]["image"] for row in read(tmp_path, side)} for side in ("train", "held_out")]
     assert all(sides)
     assert not sides[0] & sides[1]
@@ -118,7 +116,7 @@ def test_one_picture_is_on_one_side(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(picture(f"#{i * 5000:06x}"))
         rows += [{"image": f"{i}.png", "conversations": chat(i * 50 + k)} for k in range(3)]
     source = write(tmp_path / "rows.jsonl", rows)
-    build(make_plan("format-llava", [str(source)]), tmp_path / "out-a", Settings(workers=1, held_out=0.4))
+    build(make_mix("format-llava", [str(source)]), tmp_path / "out-a", BuildOptions(workers=1, held_out=0.4))
     sides = [{row["messages"][0]["content"][0]["image"] for row in read(tmp_path, side)} for side in ("train", "held_out")]
     assert all(sides)
     assert len(sides[0]) + len(sides[1]) == 30
@@ -156,7 +154,7 @@ def test_duplicates_do_not_shorten_a_draw(tmp_path):
 def test_copies_of_one_row_do_not_fill_a_draw(tmp_path):
     """Of a row that is drawn early, else they would not come into the draw at all."""
     rows = [{"conversations": chat(i)} for i in range(30)]
-    early = min(rows, key=lambda row: key_of(draw_digest(sharegpt.read(row, "")), 0))
+    early = min(rows, key=lambda row: draw_key(draw_digest(read_sharegpt(row, "")), 0))
     rows += [early] * 300
     made = make(tmp_path, random.Random(2).sample(rows, len(rows)), "a", total=10)
     assert len(made["train"]) + len(made["held_out"]) == 10
@@ -165,8 +163,8 @@ def test_copies_of_one_row_do_not_fill_a_draw(tmp_path):
 def test_more_duplicates_than_the_reserve_are_said(tmp_path):
     source = write(tmp_path / "rows.jsonl", [nearly(i % 30, i) for i in range(300)])
     console = Console(record=True, width=200)
-    plan = make_plan("format-sharegpt", [str(source)], 100)
-    summary = build(plan, tmp_path / "out", Settings(workers=1), console)
+    mix = make_mix("format-sharegpt", [str(source)], 100)
+    summary = build(mix, tmp_path / "out", BuildOptions(workers=1), console)
     part = summary["parts"][0]
     assert part["kept"] + part["missing"] == 100
     assert 0 < part["kept"] <= 30

@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import WRITERS
 
-from data_recipes.build import build
+from data_recipes.build import BuildOptions, build
 from data_recipes.conversion import convert, draw_digest
+from data_recipes.mix import make_mix
 from data_recipes.pictures import PictureShelf
-from data_recipes.plan import make_plan
-from data_recipes.readers.turns import tidy
-from data_recipes.settings import Settings
-from data_recipes.sources import RECIPES
+from data_recipes.readers import tidy
+from data_recipes.recipe import RECIPES
 from data_recipes.stream import rows
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.conversation_rows import parse_conversation, read_conversations
@@ -45,7 +44,7 @@ def good_rows(tmp_path_factory):
     for name in DIFFERENT:
         recipe, folder = RECIPES[name], tmp_path_factory.mktemp("good")
         WRITERS[name](folder)
-        pairs = recipe.stream(str(folder), recipe.split, files=recipe.files)
+        pairs = recipe.stream(str(folder), recipe.files)
         found[name] = [row for _, row in pairs if not isinstance(row, BadRow)][:4]
     return found
 
@@ -74,12 +73,12 @@ def taken(recipe, row, folder):
     """Whether a row becomes a conversation; if so, it can be read back."""
     shelf = PictureShelf(folder / "images")
     try:
-        turns, _ = tidy(recipe.read(row, "f:1"), "f:1")
-        draw_digest(turns)
-        converted = convert(turns, "f:1", recipe.name, folder, shelf)
+        messages, _ = tidy(recipe.read(row, "f:1"), "f:1")
+        draw_digest(messages)
+        row = convert(messages, "f:1", recipe.name, folder, shelf)
     except BadRow as error:
         return explained(error)
-    again = json.loads(json.dumps(converted.row, ensure_ascii=False).encode())
+    again = json.loads(json.dumps(row, ensure_ascii=False).encode())
     parse_conversation(again, "f:1", folder)
     return True
 
@@ -127,8 +126,8 @@ def test_a_whole_run_loses_nothing(values, junk, as_array, total):
             source.write_bytes(json.dumps([good, *values]).encode())  # a NaN ends an array early
         else:
             source.write_bytes(b"\n".join(json.dumps(value).encode() for value in [good, *values]) + b"\n" + junk)
-        plan = make_plan("format-sharegpt", [str(source)], total)
-        summary = build(plan, folder / "out", Settings(workers=1, held_out=0.3))
+        mix = make_mix("format-sharegpt", [str(source)], total)
+        summary = build(mix, folder / "out", BuildOptions(workers=1, held_out=0.3))
         counts = summary["counts"]
         assert counts["read"] == len(list(rows(source)))
         assert counts["read"] == counts["kept"] + sum(counts["dropped"].values())
@@ -150,6 +149,6 @@ def test_any_tables_of_captions(tables):
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "captions_train2017.json"
         source.write_text(json.dumps(tables))
-        for _, row in RECIPES["coco-captions"].stream(str(source)):
+        for _, row in RECIPES["coco-captions"].stream(str(source), ()):
             if not isinstance(row, BadRow):
                 taken(RECIPES["coco-captions"], row, Path(folder))

@@ -6,12 +6,11 @@ import pytest
 import yaml
 from samples import WRITERS, chat, write
 
-from data_recipes.build import build
-from data_recipes.plan import MIXES, load_mix, make_plan, mix_names
-from data_recipes.settings import Settings
+from data_recipes.build import BuildOptions, build
+from data_recipes.mix import MIXES, load_mix, make_mix, mix_names
 from vlm_eagle.errors import UserError
 
-ALONE = Settings(workers=1)
+ALONE = BuildOptions(workers=1)
 
 
 def local_sources(folder, name):
@@ -26,7 +25,7 @@ def local_sources(folder, name):
 
 @pytest.mark.parametrize("name", mix_names())
 def test_a_mix_runs_offline(tmp_path, name):
-    summary = build(make_plan(name, local_sources(tmp_path, name)), tmp_path / "out", ALONE)
+    summary = build(make_mix(name, local_sources(tmp_path, name)), tmp_path / "out", ALONE)
     assert all(part["kept"] > 0 for part in summary["parts"])
     for counts in [summary["counts"], *summary["parts"]]:
         assert counts["read"] == counts["kept"] + sum(counts["dropped"].values())
@@ -64,24 +63,24 @@ def test_a_mix_gives_its_reasons(name):
 
 
 def test_the_chinese_part_is_chinese(tmp_path):
-    summary = build(make_plan("bilingual-135k", local_sources(tmp_path, "bilingual-135k")), tmp_path / "out", ALONE)
+    summary = build(make_mix("bilingual-135k", local_sources(tmp_path, "bilingual-135k")), tmp_path / "out", ALONE)
     assert summary["parts"][1]["languages"] == {"zh": 5}
     both = tmp_path / "sharegpt-zh-en/sharegpt_jsonl"
     merged = tmp_path / "one_file.jsonl"
     merged.write_text("".join(file.read_text(encoding="utf-8") for file in sorted(both.glob("*.jsonl"))), encoding="utf-8")
     sources = [f"sharegpt={tmp_path / 'sharegpt'}", f"sharegpt-zh-en={merged}"]
-    summary = build(make_plan("bilingual-135k", sources), tmp_path / "again", ALONE)
+    summary = build(make_mix("bilingual-135k", sources), tmp_path / "again", ALONE)
     assert summary["parts"][1]["languages"] == {"zh": 5}
     assert summary["parts"][1]["dropped"] == {"other language": 5}
 
 
 def test_a_total_keeps_the_proportions():
-    counts = lambda total: [part.total for part in make_plan("english-54k", [], total).parts]
+    counts = lambda total: [part.total for part in make_mix("english-54k", [], total).parts]
     assert counts(54_000) == [24_300, 18_900, 10_800]
     assert counts(100) == [45, 35, 20]
     assert counts(7) == [3, 3, 1]
     assert all(sum(counts(total)) == total for total in range(1, 60))
-    assert [part.total for part in make_plan("eaglechat-alone", [], 10).parts] == [10]
+    assert [part.total for part in make_mix("eaglechat-alone", [], 10).parts] == [10]
 
 
 def test_a_conversation_of_two_parts_counts_once(tmp_path):
@@ -89,7 +88,7 @@ def test_a_conversation_of_two_parts_counts_once(tmp_path):
     mix = tmp_path / "twice.yaml"
     part = {"recipe": "format-sharegpt", "origin": str(tmp_path / "a")}
     mix.write_text(yaml.safe_dump({"about": "the same twice", "parts": [part, part]}))
-    summary = build(make_plan(str(mix), []), tmp_path / "out", ALONE)
+    summary = build(make_mix(str(mix), []), tmp_path / "out", ALONE)
     assert [part["kept"] for part in summary["parts"]] == [3, 0]
     assert summary["parts"][1]["dropped"] == {"duplicate": 3}
     details = [json.loads(line)["detail"] for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
@@ -107,7 +106,7 @@ def test_what_is_drawn_in_reserve_and_not_needed_takes_nothing_from_later_parts(
         {"recipe": "format-sharegpt", "origin": str(tmp_path / name), "total": total} for name, total in (("a", 10), ("b", 80))
     ]
     mix.write_text(yaml.safe_dump({"parts": parts}))
-    summary = build(make_plan(str(mix), []), tmp_path / "out", ALONE)
+    summary = build(make_mix(str(mix), []), tmp_path / "out", ALONE)
     assert [part["kept"] for part in summary["parts"]] == [10, 80]
     ids = {json.loads(line)["id"] for side in ("train", "held_out") for line in (tmp_path / f"out/{side}.jsonl").open()}
     details = [json.loads(line)["detail"] for line in (tmp_path / "out/rejected.jsonl").open()]
@@ -118,7 +117,7 @@ def test_what_is_drawn_in_reserve_and_not_needed_takes_nothing_from_later_parts(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("parts: [", "no readable YAML"),
+        ("parts: [", "not readable as YAML"),
         ("about: nothing", "parts is a list"),
         ("parts: [{recipe: nosuch}]", "recipe is one of"),
         ("parts: [{recipe: [sharegpt]}]", "recipe is one of"),
@@ -133,7 +132,7 @@ def test_a_bad_mix_is_explained(tmp_path, text, says):
     file = tmp_path / "mix.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=says):
-        make_plan(str(file), [])
+        make_mix(str(file), [])
 
 
 @pytest.mark.parametrize(
@@ -154,4 +153,4 @@ def test_a_bad_mix_is_explained(tmp_path, text, says):
 )
 def test_a_bad_request_is_explained(name, sources, total, files, says):
     with pytest.raises(UserError, match=says):
-        make_plan(name, sources, total, files)
+        make_mix(name, sources, total, files)

@@ -171,5 +171,5 @@ def test_a_lost_connection_is_no_broken_picture(tmp_path, monkeypatch):
 
 def test_no_zip_file_at_all(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"no zip")
-    with pytest.raises(UserError, match="no zip file"):
+    with pytest.raises(UserError, match="not a zip file"):
         PictureShelf(tmp_path / "images", archives=[str(tmp_path / "a.zip")]).store("a.png", "row")

@@ -5,20 +5,20 @@ import json
 import pytest
 from samples import WRITERS, answer, chinese, question
 
-from data_recipes.build import build
-from data_recipes.plan import make_plan
-from data_recipes.readers import llava
-from data_recipes.settings import Settings
-from data_recipes.sources import RECIPES, coco
+from data_recipes.build import BuildOptions, build
+from data_recipes.coco import read_coco
+from data_recipes.mix import make_mix
+from data_recipes.readers import read_llava
+from data_recipes.recipe import RECIPES
 from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart
 from vlm_eagle.data.conversation_rows import read_conversations
 
-ALONE = Settings(workers=1)
+ALONE = BuildOptions(workers=1)
 
 
 def make(tmp_path, name, settings=ALONE, **more):
     wanted = WRITERS[name](tmp_path / "source")
-    summary = build(make_plan(name, [str(tmp_path / "source")], **more), tmp_path / "out", settings)
+    summary = build(make_mix(name, [str(tmp_path / "source")], **more), tmp_path / "out", settings)
     return wanted, summary
 
 
@@ -134,8 +134,8 @@ def test_coco_joins_its_tables(tmp_path):
 
 
 def test_the_longest_caption_is_the_answer():
-    _, answer = coco.read({"image": "a.png", "captions": ["zebra", "a zebra on a field", "the zoo"]}, "f:1")
-    assert answer.parts == ("a zebra on a field",)
+    _, answer = read_coco({"image": "a.png", "captions": ["zebra", "a zebra on a field", "the zoo"]}, "f:1")
+    assert answer["content"] == [{"type": "text", "text": "a zebra on a field"}]
 
 
 def test_messages_with_parts(tmp_path):
@@ -155,16 +155,16 @@ def test_several_pictures_in_their_places(tmp_path):
 def test_pictures_and_places_must_be_as_many(places, pictures):
     said = [{"from": "human", "value": "<image>" * places + "What?"}, {"from": "gpt", "value": "That."}]
     with pytest.raises(BadRow, match=f"pictures and places differ: {pictures} pictures, {places} times <image>"):
-        llava.read({"image": ["a.png"] * pictures, "conversations": said}, "f:1")
+        read_llava({"image": ["a.png"] * pictures, "conversations": said}, "f:1")
 
 
 def test_what_is_written_is_a_source_again(tmp_path):
     """Our own files are messages with pictures beside: the same conversations come out, and the same sides of the split."""
-    settings = Settings(workers=1, held_out=0.4)
+    settings = BuildOptions(workers=1, held_out=0.4)
     make(tmp_path, "llava-onevision", settings)
     for side in ("train", "held_out"):
-        plan = make_plan("format-messages", [str(tmp_path / f"out/{side}.jsonl")])
-        summary = build(plan, tmp_path / f"again-{side}", settings)
+        mix = make_mix("format-messages", [str(tmp_path / f"out/{side}.jsonl")])
+        summary = build(mix, tmp_path / f"again-{side}", settings)
         assert summary["counts"][side] == summary["counts"]["read"] > 0
         assert hashes(tmp_path / f"out/{side}.jsonl") == hashes(tmp_path / f"again-{side}/{side}.jsonl")
 

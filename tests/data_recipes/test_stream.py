@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes import stream
-from data_recipes.stream import is_hub_id, name_of, rows
+from data_recipes.stream import file_rows, is_hub_id, name_of, rows
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
 
@@ -123,8 +123,8 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
 def test_a_table_inside_a_document(tmp_path):
     file = write(tmp_path / "captions.json", json.dumps({"info": {}, "images": [{"id": 9}], "annotations": OBJECTS}))
-    assert [row for _, row in rows(file, table="annotations")] == OBJECTS
-    assert [row for _, row in rows(file, table="images")] == [{"id": 9}]
+    assert [row for _, row in file_rows(str(file), table="annotations")] == OBJECTS
+    assert [row for _, row in file_rows(str(file), table="images")] == [{"id": 9}]
 
 
 def test_parquet_streams_with_pictures_undecoded(tmp_path):
@@ -221,11 +221,11 @@ def test_files_of_the_hub_by_pattern(hub):
 def test_a_broken_connection_is_no_traceback(hub, monkeypatch):
     hub.pipe("/datasets/owner/name/a.jsonl", jsonl(OBJECTS).encode())
 
-    def lines(stream):
+    def lines(file, table):
         yield 1, {"a": 1}
         raise ConnectionResetError("peer")
 
-    monkeypatch.setattr(stream, "_lines", lines)
+    monkeypatch.setattr(stream, "_json_rows", lines)
     found = rows("owner/name", files=("*.jsonl",))
     assert next(found) == ("owner/name/a.jsonl:1", {"a": 1})
     with pytest.raises(UserError, match="broke off: ConnectionResetError: peer"):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_imitating_draft
@@ -10,7 +11,7 @@ from variants import make_variant
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import Settings, generate, stream_with
 from vlm_eagle.decoding.graphs import RecordedCycles
-from vlm_eagle.decoding.sampling import Sampler, Sampling
+from vlm_eagle.decoding.sampling import Sampler, Sampling, uniform_numbers
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -101,7 +102,7 @@ def test_the_drafts_rows_are_whole_in_the_next_turn(text_target, limit):
     longer = Batch(ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool))
     for one in (decoder, fresh):
         list(stream_with(one, longer, settings))
-    torch.testing.assert_close(decoder.drafter.hidden, fresh.drafter.hidden, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoder.state.hidden, fresh.state.hidden, rtol=1e-4, atol=1e-4)
 
 
 def test_what_the_limit_cuts_off_was_not_accepted(target):
@@ -120,16 +121,24 @@ def test_every_cycle_has_random_numbers_of_its_own(target, draft):
     for _ in range(3):
         decoder.cycle(torch.ones(1, dtype=torch.bool))
         seen.append(decoder.state.uniform[0].clone())
-    expected = torch.rand(20, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(7))[:4]
+    expected = torch.from_numpy(np.random.default_rng(7).random((20, 15)))[:4]
     assert torch.equal(torch.stack(seen), expected)
+
+
+def test_no_two_seeds_draw_alike():
+    """Not even those that are equal in their low 32 bits, which is all that torch's generator looks at on a CPU."""
+    seeds = [3, 3 + 2**32, 3 + 2**63, 2**64 - 1]
+    numbers = uniform_numbers(seeds, 2, 4, torch.device("cpu"))
+    assert len({tuple(one.flatten().tolist()) for one in numbers}) == len(seeds)
 
 
 def test_drafts_are_drawn_as_the_target_draws(target, draft):
     """Under the same sampling parameters: a token that the target may not say is not worth proposing."""
     decoder = SpeculativeDecoder(target, draft, SHAPE, Sampler(Sampling(temperature=0.7, top_k=3)), sampled_drafts=True)
     decoder.prefill(prompts_of(target, "arithmetic"), 20, [7])
-    decoder.cycle(torch.ones(1, dtype=torch.bool))
-    assert (decoder.tree.proposals > 0).sum(-1).tolist() == [[3] * 4]
+    uniform, state = torch.rand(1, SHAPE.num_draft_tokens - 1, dtype=torch.float64), decoder.state
+    tree = decoder.drafter.propose(state.hidden, state.root, state.seq_lens(100), decoder.sampler, uniform)
+    assert (tree.proposals > 0).sum(-1).tolist() == [[3] * 4]
 
 
 def test_mrope_rows_stand_where_the_latest_prompt_says(target):
@@ -141,8 +150,9 @@ def test_mrope_rows_stand_where_the_latest_prompt_says(target):
         list(stream_with(decoder, prompts_of(target, task), settings))
         fresh = decoder_for(target, draft, settings.shape)
         list(stream_with(fresh, prompts_of(target, task), settings))
-        assert torch.equal(decoder.drafter.delta, fresh.drafter.delta)
-    assert decoder.drafter.delta < 0
+        assert torch.equal(decoder.state.rope_delta, fresh.state.rope_delta)
+        torch.testing.assert_close(decoder.state.hidden, fresh.state.hidden, rtol=1e-4, atol=1e-4)
+    assert decoder.state.rope_delta < 0
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from plain_reference import PlainReference
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.drafter import Drafter
-from vlm_eagle.decoding.generate import Generation, Settings, generate, stream
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate, stream_with
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -73,7 +73,8 @@ def test_stops_exactly(target, draft):
 
 def test_stream_yields_what_generate_returns(target, draft):
     batch, out = prompt_of(target, "describe"), Generation()
-    pieces = list(stream(target, batch, draft, Settings(max_new_tokens=15), out=[out]))
+    settings = Settings(max_new_tokens=15)
+    pieces = list(stream_with(build_decoder(target, draft, settings), batch, settings, [out]))
     assert [token for (piece,) in pieces for token in piece] == out.tokens
     assert len(pieces) == out.stats.forwards + 1
 
@@ -158,8 +159,8 @@ def test_draft_cache_not_restored_is_noticed(target, folders, monkeypatch):
     """Planted fault: rows made from the draft's own guesses stay in its cache instead of the true ones."""
     true_step = Drafter.extend
 
-    def lazy(self, aux_hidden, *rest):
-        return true_step(self, torch.zeros_like(aux_hidden), *rest)
+    def lazy(self, hidden, aux_hidden, *rest):
+        return true_step(self, hidden, torch.zeros_like(aux_hidden), *rest)
 
     monkeypatch.setattr(Drafter, "extend", lazy)
     ours, theirs = count_forwards(target, folders)

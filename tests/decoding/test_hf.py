@@ -94,7 +94,7 @@ SAMPLED = [
 @pytest.mark.parametrize(("options", "expected"), SAMPLED)
 def test_sampling_parameters_are_those_of_generate(text_target, monkeypatch, options, expected):
     inputs, asked = left_padded(text_target, ("arithmetic",)), []
-    monkeypatch.setattr(hf, "stream", lambda *given, **_: asked.append(given[3]) or iter(()))
+    monkeypatch.setattr(hf, "stream_with", lambda *given: asked.append(given[2]) or iter(()))
     drawn, ours = (custom_generate(make_draft(text_target), sampled_drafts=drawn) for drawn in (True, False))
     text_target.model.generate(**inputs, max_new_tokens=3, do_sample=True, custom_generate=drawn, **options)
     text_target.model.generate(**inputs, max_new_tokens=3, do_sample=False, custom_generate=ours)

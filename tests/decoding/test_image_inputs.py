@@ -32,7 +32,7 @@ def test_decoding_reads_what_training_read(target):
         root = decoder.prefill(prompt, 8, [0])
         visual_samples = visual_samples_of(how, prompt.ids, "")
         expected = first_hidden(target, draft, features, root, visual_samples)
-        torch.testing.assert_close(decoder.drafter.hidden, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(decoder.state.hidden, expected, rtol=1e-4, atol=1e-4)
         outputs.append(expected)
     assert not torch.allclose(*outputs, rtol=1e-2, atol=1e-2)
 

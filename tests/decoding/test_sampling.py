@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.decoding.acceptance import accept
+from vlm_eagle.decoding.acceptance import accept, accept_sampled
 from vlm_eagle.decoding.generate import Generation, Settings, generate, stream_with
-from vlm_eagle.decoding.rejection import accept_sampled
+from vlm_eagle.decoding.options import MIN_TEMPERATURE
 from vlm_eagle.decoding.sampling import Sampler, Sampling, draw
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
@@ -174,9 +174,7 @@ def test_the_real_loop_samples_the_targets_distribution(target, draft):
     for token in first.nonzero().flatten():
         state = target.prefill(batch, TreeKVCache(target.config.num_hidden_layers, batch.input_ids.shape[1] + 1))
         one, depth = torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long)
-        logits, _ = target.verify(
-            state.cache, token.view(1, 1), depth, one, state.lengths, int(state.lengths), state.rope_delta
-        )
+        logits, _ = target.verify(state.cache, token.view(1, 1), depth, one, state.seq_lens)
         second = sampler.probabilities(logits)[0, 0]
         for after in second.nonzero().flatten():
             exact[int(token), int(after)] = float(first[token] * second[after])
@@ -230,6 +228,51 @@ def test_the_real_loop_uses_every_random_number_once(target, drawn):
 def test_greedy_is_argmax_and_bad_parameters_are_refused():
     logits = torch.randn(4, 9)
     assert torch.equal(Sampler(Sampling())(logits), logits.argmax(-1))
-    for bad in ({"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": 2.0}):
+    temperatures = (-1.0, 1e-39, -1e-39, float("nan"), float("inf"))
+    shares = ({"top_p": 0.0}, {"top_p": float("nan")}, {"top_p": 1.5}, {"min_p": float("nan")}, {"min_p": 2.0})
+    for bad in (*({"temperature": t} for t in temperatures), *shares, {"top_k": -1}):
         with pytest.raises(UserError):
             Sampling(**bad)
+    logits[:, 3] = 100.0
+    assert Sampler(Sampling(temperature=MIN_TEMPERATURE))(logits, torch.full((4,), 0.999)).tolist() == [3] * 4
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, [0, -5], [2**64]])
+def test_seeds_out_of_range_are_refused(seed):
+    with pytest.raises(UserError, match=r"give whole numbers from 0 to 2\*\*64 - 1"):
+        Settings(seed=seed)
+    assert Settings(seed=2**64 - 1).seeds(2) == [2**64 - 1, 0]
+
+
+def plain_distribution(logits, sampling):
+    """The processed distribution, token by token, by the definitions of its four parameters."""
+    scaled = [x / sampling.temperature for x in logits]
+    weights = [math.exp(x - max(scaled)) for x in scaled]
+    kept = sorted(range(len(logits)), key=lambda token: -weights[token])
+    kept = kept[: sampling.top_k or None]
+    total, mass, nucleus = sum(weights[t] for t in kept), 0.0, []
+    for token in kept:  # the fewest likely tokens that together have top_p
+        if mass >= sampling.top_p * total:
+            break
+        mass += weights[token]
+        nucleus.append(token)
+    nucleus = [t for t in nucleus if weights[t] >= sampling.min_p * weights[nucleus[0]]]
+    total = sum(weights[t] for t in nucleus)
+    return [weights[t] / total if t in nucleus else 0.0 for t in range(len(logits))]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.5, min_p=0.2),
+        Sampling(temperature=2.0, min_p=0.2),
+        Sampling(temperature=2.0, min_p=0.05, top_p=0.8),
+        Sampling(temperature=0.7, top_k=6, top_p=0.9, min_p=0.1),
+    ],
+    ids=str,
+)
+def test_the_distribution_is_that_of_its_definitions(sampling):
+    """min_p is relative to the likeliest token's probability after the temperature."""
+    logits = torch.randn(20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
+    ours = Sampler(sampling).probabilities(logits)
+    torch.testing.assert_close(ours, torch.tensor([plain_distribution(x, sampling) for x in logits.tolist()]).double())

@@ -66,8 +66,8 @@ def test_smaller_trees_accept_what_the_probe_says(target):
         prompt = Batch(tokens, torch.ones_like(tokens), torch.zeros_like(tokens, dtype=torch.bool))
         probe = SpeculativeDecoder(target, draft, PROBE, sampler)
         probe.prefill(prompt, 60, [0])
-        verdict = probe.cycle(active)
-        seen = acceptance_of(probe.tree, verdict)
+        result = probe.cycle(active)
+        seen = acceptance_of(probe.tree, result)
         if seen.ranks:
             for shape in (*CHAINS, *TREES):
                 decoder = SpeculativeDecoder(target, draft, shape, sampler)

@@ -14,6 +14,7 @@ from vlm_eagle.decoding.drafter import Drafter
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
 from vlm_eagle.errors import UserError
+from vlm_eagle.target.kv_cache import SeqLens
 
 
 def test_shapes_that_cannot_be():
@@ -99,11 +100,8 @@ def test_acceptance_equals_the_plain_walk(data):
         assert (verdict.path[b, :count].tolist(), verdict.committed[b, :count].tolist()) == plain_accept(*row)
 
 
-def read(drafter, aux, tokens, start=0):
-    """All given rows of one sequence, after `start` earlier ones."""
-    before, count = torch.tensor([start]), torch.tensor([len(tokens)])
-    drafter.extend(aux[None], tokens[None], before, count, start)
-    return before + count
+def seqs_of(*lengths):
+    return SeqLens(torch.tensor(lengths), torch.zeros(len(lengths), dtype=torch.long), max(lengths))
 
 
 def plain_tree(draft, target, aux, next_tokens, shape):
@@ -154,14 +152,15 @@ def test_trees_equal_a_plain_search(target, shape):
     draft = make_draft(target)
     torch.manual_seed(3)
     aux, tokens = torch.randn(2, 6, 3 * target.config.hidden_size), torch.randint(0, 1000, (2, 6))
-    drafter = Drafter(draft, target.embed_tokens, shape, 16)
-    drafter.prefill(aux[:, :4], drafter.embed_tokens(tokens[:, :4]), torch.tensor([4, 3]))
-    drafter.propose(torch.tensor([5, 6]), torch.tensor([4, 3]), 4)
+    drafter = Drafter(draft, target.embed_tokens, shape)
+    drafter.reserve(16)
+    hidden = drafter.prefill(aux[:, :4], drafter.embed_tokens(tokens[:, :4]), seqs_of(4, 3))
+    drafter.propose(hidden, torch.tensor([5, 6]), seqs_of(4, 3))
     counts = torch.tensor([2, 1])
     aux[1, 3], tokens[1, 3] = aux[1, 4], tokens[1, 4]
-    drafter.extend(aux[:, 4:], tokens[:, 4:], torch.tensor([4, 3]), counts, 4)
-    lengths = torch.tensor([6, 4])
-    tree = drafter.propose(tokens.gather(1, lengths[:, None] - 1)[:, 0], lengths, 6)
+    seqs = seqs_of(6, 4)
+    hidden, lengths = drafter.extend(hidden, aux[:, 4:], tokens[:, 4:], seqs, counts), seqs.lengths
+    tree = drafter.propose(hidden, tokens.gather(1, lengths[:, None] - 1)[:, 0], seqs)
     for b, length in enumerate(lengths.tolist()):
         with torch.no_grad():
             expected = plain_tree(draft, target, aux[b, :length], tokens[b, :length], shape)
@@ -174,12 +173,21 @@ def test_trees_equal_a_plain_search(target, shape):
 
 def test_children_of_a_node_differ_and_parents_come_first(target):
     draft = make_draft(target, draft_vocab_size=16)
-    drafter = Drafter(draft, target.embed_tokens, TreeShape(20, 4, 3), 8)
-    lengths = read(drafter, torch.randn(3, 3 * target.config.hidden_size), torch.tensor([5, 6, 7]))
-    tree = drafter.propose(torch.tensor([7]), lengths, 3)
+    drafter = Drafter(draft, target.embed_tokens, TreeShape(20, 4, 3))
+    drafter.reserve(8)
+    aux, tokens = torch.randn(1, 3, 3 * target.config.hidden_size), torch.tensor([[5, 6, 7]])
+    hidden = drafter.prefill(aux, drafter.embed_tokens(tokens), seqs_of(3))
+    tree = drafter.propose(hidden, torch.tensor([7]), seqs_of(3))
     pairs = list(zip(tree.parents[0].tolist(), tree.tokens[0].tolist(), strict=True))
     assert len(set(pairs)) == len(pairs)
     assert all(parent < node for node, parent in enumerate(tree.parents[0].tolist()))
+
+
+def test_a_tree_wider_than_the_draft_vocabulary_is_refused(target):
+    draft = make_draft(target, draft_vocab_size=16)
+    with pytest.raises(UserError, match="topk 17 exceeds the draft vocabulary of 16"):
+        Drafter(draft, target.embed_tokens, TreeShape(18, 17, 1))
+    Drafter(draft, target.embed_tokens, TreeShape(17, 16, 1))
 
 
 def test_statistics_are_sums():

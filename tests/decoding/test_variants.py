@@ -86,7 +86,7 @@ def test_mrope_in_a_ragged_batch_and_a_second_turn(target):
         if forget:
             decoder.reset_cache()
         list(zip(stream_with(decoder, longer, settings), range(2), strict=False))
-        rows.append(decoder.drafter.hidden.clone())
+        rows.append(decoder.state.hidden.clone())
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-4, atol=1e-4)
 
 

@@ -21,10 +21,10 @@ from vlm_eagle.demo.build_target import TRAIN_SEEDS
 from vlm_eagle.demo.data import BENCHMARK_START, HELD_OUT_START, TRAIN_START, DemoSizes, ensure_demo_data, write_jsonl
 from vlm_eagle.demo.scenes import Scene, Thing, draw, random_scene
 from vlm_eagle.demo.text_target import make_text_target
-from vlm_eagle.demo.vision_eval import attributes, look
+from vlm_eagle.demo.vision_eval import attributes, measure_vision
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.target.load import DEMO_TARGET, load_target
-from vlm_eagle.training.setup import build_run
+from vlm_eagle.training.setup import build_setup
 from vlm_eagle.training.trainer import Trainer
 
 
@@ -67,7 +67,7 @@ def test_attributes_are_found_in_both_languages():
 @pytest.mark.slow
 def test_the_shipped_target_sees(demo_target):
     """Held-out scenes; the record beside the weights says what was measured on more of them."""
-    sight = look(demo_target, 24)
+    sight = measure_vision(demo_target, 24)
     for task in ("describe", "vqa", "chinese-image", "multi-image"):
         assert sight[task]["attributes_right"] > 0.9, (task, sight[task])
     recorded = json.loads((DEMO_TARGET / "eval.json").read_text())["held_out_answers"]
@@ -107,11 +107,11 @@ def test_training_makes_decoding_accept(demo_target, tmp_path):
     write_jsonl(tmp_path / "train.jsonl", samples)
     config = TrainConfig(
         target="demo", out=str(tmp_path), target_dtype="float32", epochs=30, batch_size=6, eval_steps=1000, save_steps=1000,
-        data=DataConfig(train=[str(tmp_path / "train.jsonl")], eval=[], workers=0),
+        data=DataConfig(train=[str(tmp_path / "train.jsonl")], eval=[], num_workers=0),
         draft=DraftConfig(vocab_size=256, ttt_length=4, dtype="float32"),
     )  # fmt: skip
     accelerator = Accelerator(cpu=True)
-    Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True)).train()
+    Trainer(config, build_setup(config, accelerator), accelerator, Console(quiet=True)).train()
     draft = Eagle3Draft.from_pretrained(tmp_path / "draft")
     collator, stats = VisionCollator(demo_target.processor, for_generation=True), AcceptanceStats()
     for sample in samples[:6]:

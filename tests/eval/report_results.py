@@ -1,7 +1,8 @@
-"""Result files for the report's tests: invented answers with known counts, in the form that `scores/results.py` describes."""
+"""Result files for the report's tests: invented answers with known counts, in the form that `result_schema.py` describes."""
 
 import json
 import random
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import numpy as np
 from PIL import Image
 
 from vlm_eagle.decoding.stats import AcceptanceStats
+from vlm_eagle.evaluation.result_schema import SCHEMA, TurnResult
+from vlm_eagle.evaluation.scores.sums import breakdowns
 
+GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 WORDS = [
     "",
     "the",
@@ -53,7 +57,7 @@ def prompt_row(rng: random.Random, number: int, depth: int, length: int, pieces:
     return {
         "id": f"p{number}", "question": f"Question {number}?", "images": [], "language": "en", "modality": "text",
         "category": None, "turn": 0, "output_token_ids": list(range(length)), "pieces": pieces,
-        "committed": committed, "accepted": accepted, "num_forwards": len(committed), **more,
+        "committed": committed, "accepted": accepted, "num_forwards": len(committed), "num_committed": sum(committed), **more,
     }  # fmt: skip
 
 
@@ -76,15 +80,19 @@ def summary(stats: AcceptanceStats, interval: bool = True) -> dict[str, Any]:
 
 
 def setting(benchmarks: dict[str, list[dict[str, Any]]], depth: int, **more: Any) -> dict[str, Any]:
-    """A column of acc_length.py from its prompts."""
+    """A column of vlm-eagle score from its prompts."""
     parts = {name: stats_of(rows, depth) for name, rows in benchmarks.items()}
     total = AcceptanceStats()
     for part in parts.values():
         total += part
-    rows = [{"name": name, **summary(parts[name]), "skipped": {}, "prompts": benchmarks[name]} for name in benchmarks]
+    rows = [
+        {"name": name, **summary(parts[name]), "max_new_tokens": 80, "skipped": {}, "prompts": benchmarks[name]}
+        for name in benchmarks
+    ]
+    turns = [[TurnResult(**row) for row in own] for own in benchmarks.values()]
     return {
         "draft": "drafts/one", "target": "demo", "num_draft_tokens": depth + 1, "num_speculative_tokens": depth, "topk": 1,
-        "num_steps": depth, "sampling": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}, "concurrency": 1,
+        "num_steps": depth, "sampling": dict(GREEDY), "concurrency": 1, "breakdowns": asdict(breakdowns(turns)),
         "average_acceptance_length": sum(row["acceptance_length"] for row in rows) / len(rows), "totals": summary(total),
         "benchmarks": rows, **more,
     }  # fmt: skip
@@ -92,11 +100,11 @@ def setting(benchmarks: dict[str, list[dict[str, Any]]], depth: int, **more: Any
 
 def results(settings: list[dict[str, Any]], speed: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     run = {
-        "command": ["acc_length.py", "--draft-tokens", "4"],
+        "command": ["vlm-eagle", "score", "--draft-tokens", "4"],
         "started": "2026-01-02T03:04:05+0000",
         "versions": {"torch": "2.9"},
     }
-    return {"schema": "vlm_eagle.eval/1", "run": run, "settings": settings, "speed": speed or []}
+    return {"schema": SCHEMA, "run": run, "settings": settings, "speed": speed or []}
 
 
 def invent(
@@ -127,13 +135,20 @@ def invent(
 
 
 def speed(nodes: int, seen: float) -> dict[str, Any]:
-    method = {"end_to_end_tokens_per_second": 20.0, "first_token_seconds": 0.05, "answers": 12, "equal_to_target_alone": 12}
+    method = {
+        "tokens": 600, "answers": 12, "decode_seconds": 20.0, "end_to_end_seconds": 30.0, "end_to_end_tokens_per_second": 20.0,
+        "first_token_seconds": 0.05, "equal_to_target_alone": 12,
+    }  # fmt: skip
+    costs = {"step_seconds": 1.0, "cycle_seconds": 2.0, "r_verify": 1.2, "r_extend": 0.2, "r_draft": 0.4, "r_overhead": 0.2}
     return {
         "draft": "drafts/one", "target": "demo", "num_draft_tokens": nodes, "num_speculative_tokens": nodes - 1, "topk": 1,
-        "num_steps": nodes - 1, "sampling": {"temperature": 0.0}, "concurrency": 1,
+        "num_steps": nodes - 1, "sampling": dict(GREEDY), "concurrency": 1,
         "speedup": seen - 0.3, "interval": [seen - 0.4, seen - 0.2],
         "decode_speedup": seen, "decode_interval": [seen - 0.1, seen + 0.1],
-        "speed_model": {"predicted_speedup": seen + 0.25, "seen_speedup": seen},
+        "speed_model": {
+            **costs, "overhead_share_of_cycle": 0.1, "acceptance_length": 3.0, "predicted_speedup": seen + 0.25,
+            "seen_speedup": seen,
+        },
         "methods": {
             "target alone": {**method, "decode_tokens_per_second": 30.0, "acceptance_length": 1.0},
             "with the draft": {**method, "decode_tokens_per_second": 30.0 * seen, "acceptance_length": 3.0},
@@ -168,16 +183,13 @@ def hostile(folder: Path) -> Path:
     )
     row |= {"id": EVIL, "language": EVIL, "modality": EVIL}
     other = {**row, "id": "x", "language": "</table>", "modality": "<i>"}
-    column = setting({EVIL: [row, other]}, 3, draft=EVIL, target=EVIL)
+    column = setting({EVIL: [row, other]}, 3, draft=EVIL, target=EVIL, engine={"kind": EVIL, "version": EVIL})
     column["benchmarks"][0]["skipped"] = {EVIL: 2}
     second = {**column, "draft": EVIL + "2", "concurrency": 4}
     value = results([column, second])
     value["run"]["command"], value["run"]["versions"] = [EVIL, EVIL], {EVIL: EVIL}
-    timing = {
-        "methods": {EVIL: {"decode_tokens_per_second": 1.0}},
-        "decode_speedup": 2.0,
-        "shape": EVIL,
-        "benchmarks": [{"name": EVIL, "decode_speedup": 1}],
-    }
+    timing = speed(4, 2.0)
+    timing |= {"draft": EVIL, "target": EVIL, "shape": EVIL, "benchmarks": [{"name": EVIL, "decode_speedup": 1}]}
+    timing["methods"] = {EVIL: timing["methods"]["target alone"], **timing["methods"]}
     value["speed"] = [timing]
     return write(folder / "hostile.json", value)

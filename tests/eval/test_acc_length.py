@@ -14,7 +14,8 @@ from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.evaluation import methods
-from vlm_eagle.evaluation.scores import columns, scoring
+from vlm_eagle.evaluation.result_schema import read_results
+from vlm_eagle.evaluation.scores import our_column, scoring
 from vlm_eagle.evaluation.scores.assemble import compare_answers
 from vlm_eagle.evaluation.scores.prompts import content
 from vlm_eagle.interop.model_card import model_card
@@ -78,7 +79,7 @@ def test_accepted_tokens_are_counted_by_forward():
 @pytest.mark.slow
 def test_sums_are_counted_again_from_the_rows(evaluate):
     _, result = evaluate(*SMALL, "--trees", *SHAPES, "--temperature", "0.2")
-    assert result["schema"] == "vlm_eagle.eval/1"
+    assert result["schema"] == "vlm_eagle.eval/2"
     for setting in result["settings"]:
         depth, counted = setting["num_steps"], []
         for benchmark in setting["benchmarks"]:
@@ -137,7 +138,7 @@ def test_seeds_decide_sampled_answers(evaluate):
 
 def interrupted(evaluate, monkeypatch, after, *options, on=None):
     """Kills an evaluation when some questions were answered; what the journal holds then."""
-    answer, count = columns.OurColumn.answer, [0]
+    answer, count = our_column.OurColumn.answer, [0]
 
     def dying(self, questions):
         count[0] += len(questions)
@@ -146,15 +147,17 @@ def interrupted(evaluate, monkeypatch, after, *options, on=None):
         return answer(self, questions)
 
     with monkeypatch.context() as patch:
-        patch.setattr(columns.OurColumn, "answer", dying)
+        patch.setattr(our_column.OurColumn, "answer", dying)
         assert evaluate(*SMALL, *options, on=on) == (130, None)
     return sorted(evaluate.out.glob("out.journal.*.jsonl"))
 
 
 def counting(monkeypatch):
     """Counts the questions asked from now on."""
-    answer, count = columns.OurColumn.answer, []
-    monkeypatch.setattr(columns.OurColumn, "answer", lambda self, questions: count.extend(questions) or answer(self, questions))
+    answer, count = our_column.OurColumn.answer, []
+    monkeypatch.setattr(
+        our_column.OurColumn, "answer", lambda self, questions: count.extend(questions) or answer(self, questions)
+    )
     return count
 
 
@@ -215,7 +218,7 @@ def test_a_prompt_is_known_by_all_that_is_asked(tmp_path):
 def test_a_journal_of_other_code_is_not_used(evaluate, monkeypatch):
     few = [Benchmark("words", [prompt("code", i) for i in range(3)])]
     interrupted(evaluate, monkeypatch, 2, on=few)
-    monkeypatch.setattr(columns, "code_digest", lambda: "changed")
+    monkeypatch.setattr(our_column, "code_digest", lambda: "changed")
     count = counting(monkeypatch)
     evaluate(*SMALL, on=few)
     assert len(count) == 3
@@ -263,20 +266,20 @@ def test_drafts_side_by_side_share_the_target(evaluate, folder, target, capsys):
 
 @pytest.mark.slow
 def test_an_answer_that_differs_is_noticed(evaluate):
-    _, result = evaluate(*SMALL, "--trees", *SHAPES)
-    drafted, alone = result["settings"]
+    evaluate(*SMALL, "--trees", *SHAPES)
+    drafted, alone = read_results(evaluate.out / "out.json").settings
     compare_answers(drafted, alone)
-    assert drafted["totals"]["equal_to_target_alone"] == drafted["totals"]["answers"]
-    alone["benchmarks"][1]["prompts"][0]["output_token_ids"][-1] += 1
+    assert drafted.totals.equal_to_target_alone == drafted.totals.answers
+    alone.benchmarks[1].prompts[0].output_token_ids[-1] += 1
     compare_answers(drafted, alone)
-    assert [b["equal_to_target_alone"] for b in drafted["benchmarks"]] == [5, 4]
+    assert [b.equal_to_target_alone for b in drafted.benchmarks] == [5, 4]
 
 
 def test_sampled_answers_cannot_be_checked(evaluate, capsys):
     assert evaluate(*SMALL, "--check", "--samplings", "sampled")[0] == 2
     assert "add greedy" in capsys.readouterr().err
     _, result = evaluate(*SMALL, "--check", "--samplings", "sampled", "greedy", on=[Benchmark("words", [prompt("code", 1)])])
-    assert [("answers" in setting["totals"]) for setting in result["settings"]] == [False, True]
+    assert [(setting["totals"]["answers"] is not None) for setting in result["settings"]] == [False, True]
 
 
 def test_pictures_are_named_so_that_a_report_finds_them(evaluate, tmp_path):
@@ -300,7 +303,7 @@ def mix_picture():
 
 def test_pieces_join_to_the_answer(target):
     tokens = target.tokenizer.encode("Two 红色 circles, ½ of them big 🙂.<|im_end|>", add_special_tokens=False)
-    pieces = columns.pieces_of(target.tokenizer, tokens)
+    pieces = our_column.pieces_of(target.tokenizer, tokens)
     assert len(pieces) == len(tokens)
     assert "".join(pieces) == "Two 红色 circles, ½ of them big 🙂.<|im_end|>"
     assert "" in pieces  # a character of several tokens
@@ -311,7 +314,7 @@ def test_pieces_of_an_answer_that_ends_within_a_character(target, end):
     """The bytes that wait for their character are not lost: they are what the tokenizer makes of them."""
     half = target.tokenizer.encode("big 🙂", add_special_tokens=False)[:-1]
     tokens = half + target.tokenizer.encode(end, add_special_tokens=False)
-    pieces = columns.pieces_of(target.tokenizer, tokens)
+    pieces = our_column.pieces_of(target.tokenizer, tokens)
     assert "".join(pieces) == target.tokenizer.decode(tokens)
     assert "\ufffd" in pieces[-1]
 

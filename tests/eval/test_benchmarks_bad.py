@@ -16,9 +16,8 @@ from rich.console import Console
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import ENTRIES, load_benchmark, load_benchmarks
+from vlm_eagle.evaluation.benchmarks.entry import Question, Row
 from vlm_eagle.evaluation.benchmarks.pictures import read_picture
-from vlm_eagle.evaluation.benchmarks.question import Question
-from vlm_eagle.evaluation.benchmarks.row import Row
 
 
 @pytest.fixture

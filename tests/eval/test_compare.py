@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands import score, speedup
+from vlm_eagle.evaluation.result_schema import SCHEMA, TurnResult
 from vlm_eagle.evaluation.scores.compare import significant
 from vlm_eagle.evaluation.scores.names import DRAFTED, PLAIN
-from vlm_eagle.evaluation.scores.results import benchmark_result, document, setting_result
+from vlm_eagle.evaluation.scores.sums import acceptance_result, benchmark_result
 
 HEAD = {
     "draft": "d", "target": "t", "num_draft_tokens": 4, "num_speculative_tokens": 3, "topk": 1, "num_steps": 3,
@@ -33,9 +35,9 @@ def result(rng, chance, *, n=40, names=("a", "b"), **head):
     """A draft whose every token is right with this chance."""
     benchmarks = []
     for name in names:
-        rows = [row(f"{name}{i}", [int(min(rng.geometric(1 - chance), 4)) for _ in range(30)]) for i in range(n)]
+        rows = [TurnResult(**row(f"{name}{i}", [int(min(rng.geometric(1 - chance), 4)) for _ in range(30)])) for i in range(n)]
         benchmarks.append(benchmark_result(name, rows, {}, depth=3, max_new_tokens=99))
-    return setting_result({**HEAD, **head}, benchmarks)
+    return asdict(acceptance_result({**HEAD, **head}, benchmarks))
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def judge(tmp_path, capsys):
 
     def run(before, after, script=score, **more):
         for name, own in (("before", before), ("after", after)):
-            (tmp_path / name).write_text(json.dumps(document({}, own, **{k: v[name] for k, v in more.items()})))
+            (tmp_path / name).write_text(
+                json.dumps({"schema": SCHEMA, "run": {}, "settings": own, **{k: v[name] for k, v in more.items()}})
+            )
         config = score.Config if script is score else speedup.Config
         argv = ["--compare", str(tmp_path / "before"), str(tmp_path / "after")]
         code = run_cli(script.main, config, "", argv=argv)
@@ -149,7 +153,7 @@ def test_a_damaged_file_is_compared_or_refused(judge, data):
     else:
         at[key] = data.draw(json_values)
     for one, other in ((whole, broken), (broken, whole)):
-        speeds = {"before": one.get("speed"), "after": other.get("speed")}
+        speeds = {"before": one.get("speed", []), "after": other.get("speed", [])}
         code, said = judge(one.get("settings"), other.get("settings"), speed=speeds)
         assert code in (0, 1) or "error: " in said
 
@@ -181,7 +185,7 @@ def speed(gain, rng, n=40):
             about = {"turns": [[f"a{i}", 0]], "method": method, "repeat": 0, "first": 0.0}
             batches.append({**about, "seconds": seconds, "tokens": [50]})
     rows = [{"name": "a", "max_new_tokens": 9, "batches": batches}]
-    return {**HEAD, "baselines": {"end_to_end": PLAIN}, "benchmarks": rows}
+    return {**HEAD, "baselines": {"end_to_end": PLAIN}, "methods": {}, "benchmarks": rows}
 
 
 def test_speedups_are_compared_by_batch(judge):

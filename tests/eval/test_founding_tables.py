@@ -10,7 +10,7 @@ from conftest import make_imitating_draft
 
 from vlm_eagle.cli import parse, run_cli
 from vlm_eagle.commands import score, speedup
-from vlm_eagle.evaluation.timing import runs as speed_runs
+from vlm_eagle.evaluation.timing import timing_round as speed_runs
 from vlm_eagle.target.load import load_target
 
 CONFIGS = Path(__file__).parents[2] / "eval" / "configs"

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from vlm_eagle.evaluation.result_schema import TurnResult
 from vlm_eagle.evaluation.scores import intervals
 from vlm_eagle.evaluation.scores.intervals import (
     bounds,
@@ -55,7 +56,7 @@ def test_neither_order_nor_memory_matters(monkeypatch):
 
 def test_benchmarks_are_drawn_each_from_itself():
     """Two benchmarks without variance inside have none together, however far apart they are."""
-    assert interval([[(8, 2)] * 5, [(3, 3)] * 5], ratio) == [11 / 5, 11 / 5]
+    assert interval([[(8, 2)] * 5, [(3, 3)] * 5], ratio) == (11 / 5, 11 / 5)
     assert resample_groups([[(8, 2)] * 5, [(3, 3)] * 5], 7).shape == (2, 7, 2)
 
 
@@ -68,7 +69,7 @@ def test_too_few_units_tell_nothing():
 
 
 def test_answers_without_a_forward_do_no_harm():
-    assert interval([[(0, 0), (6, 2), (0, 0)]], ratio) == [3.0, 3.0]
+    assert interval([[(0, 0), (6, 2), (0, 0)]], ratio) == (3.0, 3.0)
     assert bounds(np.array([np.nan, np.nan])) is None
 
 
@@ -85,5 +86,7 @@ def test_pairs_cancel_what_both_sides_share():
 
 
 def test_turns_of_a_prompt_stay_together():
-    rows = [{"id": i, "num_committed": c, "num_forwards": f} for i, c, f in (("a", 3, 1), ("b", 2, 2), ("a", 4, 2))]
-    assert prompt_units(rows) == [(7, 3), (2, 2)]
+    about = {"question": "", "images": [], "language": "en", "modality": "text", "turn": 0}
+    counts = (("a", 3, 1), ("b", 2, 2), ("a", 4, 2))
+    turns = [TurnResult(id=i, num_committed=c, num_forwards=f, **about) for i, c, f in counts]
+    assert prompt_units(turns) == [(7, 3), (2, 2)]

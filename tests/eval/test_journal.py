@@ -3,29 +3,29 @@
 import pytest
 
 from vlm_eagle.errors import UserError
-from vlm_eagle.evaluation.scores.journal import Journal, digest
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal, digest
 
 
 def test_lines_outlive_kills(tmp_path):
     """Two processes, each killed in the middle of a line, twice."""
     for number in range(2):
         for rank in range(2):
-            journal = Journal(tmp_path / "x.json", rank)
+            journal = EvaluationJournal(tmp_path / "x.json", rank)
             assert len(journal.found) == 2 * number + rank
             for name in ("a", "b"):
                 journal.record(f"{name} {rank} {number}", {"n": number})
             file = tmp_path / f"x.journal.{rank}.jsonl"
             file.write_bytes(file.read_bytes()[:-5])
-    found = Journal(tmp_path / "x.json", 5).found
+    found = EvaluationJournal(tmp_path / "x.json", 5).found
     assert found == {f"a {rank} {number}": {"n": number} for rank in range(2) for number in range(2)}
 
 
 def test_only_the_journals_of_these_results_are_touched(tmp_path):
-    ours, other = Journal(tmp_path / "x.json"), Journal(tmp_path / "xy.json")
+    ours, other = EvaluationJournal(tmp_path / "x.json"), EvaluationJournal(tmp_path / "xy.json")
     for journal in (ours, other):
         journal.record("key", {})
     (tmp_path / "x.journal.1.jsonl").write_text('rubbish\n[1]\n{"key": 1}\n')
-    assert Journal(tmp_path / "x.json").found == {"key": {}}
+    assert EvaluationJournal(tmp_path / "x.json").found == {"key": {}}
     ours.remove()
     assert [file.name for file in tmp_path.iterdir()] == ["xy.journal.0.jsonl"]
 
@@ -33,7 +33,7 @@ def test_only_the_journals_of_these_results_are_touched(tmp_path):
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"x\.json: File exists"):
-        Journal(tmp_path / "file" / "x.json")
+        EvaluationJournal(tmp_path / "file" / "x.json")
 
 
 def test_digests_are_of_content():

@@ -8,11 +8,12 @@ import torch
 from conftest import make_draft
 
 from vlm_eagle.cli import run_cli
-from vlm_eagle.commands import lossless
-from vlm_eagle.commands.lossless import Config, Parting, _measure, main
+from vlm_eagle.commands.lossless import SHAPES, Config, main
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.demo import mix
+from vlm_eagle.evaluation import lossless
+from vlm_eagle.evaluation.lossless import Parting, measure_parting
 from vlm_eagle.target.target import Target
 
 
@@ -32,7 +33,7 @@ def test_partings_are_measured_at_the_right_place(target, task):
     assert int(logits.argmax()) == alone[5]
     worst, second = int(logits.argmin()), int(logits.topk(2).indices[1])
     for other in (worst, second):
-        position, gap, rounding = _measure(
+        position, gap, rounding = measure_parting(
             target=rounded, exact=target, batch=batch, alone=alone, drafted=[*alone[:5], other, 0]
         )
         assert position == 5
@@ -49,8 +50,8 @@ def test_float32_knows_no_ties():
 @pytest.mark.parametrize(("gap", "code"), [(0.05, 0), (0.07, 1)])
 def test_the_exit_code_says_whether_all_partings_are_ties(target, data, tmp_path, monkeypatch, gap, code):
     make_draft(target).save_pretrained(tmp_path / "draft")
-    partings = [Parting("a", lossless.SHAPES[0].label, 3, 0.0, 0.03), Parting("b", lossless.SHAPES[1].label, 1, gap, 0.03)]
-    monkeypatch.setattr(lossless, "_compare", lambda *_: [(9, partings)])
+    partings = [Parting("a", SHAPES[0].label, 3, 0.0, 0.03), Parting("b", SHAPES[1].label, 1, gap, 0.03)]
+    monkeypatch.setattr(lossless, "compare_answers", lambda *_: [(9, partings)])
     argv = ["--target", str(data / "target"), "--draft", str(tmp_path / "draft"), "--json", str(tmp_path / "out.json")]
     assert run_cli(main, Config, "", argv=[*argv, "--benchmarks", str(data / "held_out.jsonl")]) == code
     written = json.loads((tmp_path / "out.json").read_text())

@@ -2,7 +2,7 @@
 
 import torch
 
-from vlm_eagle.evaluation.timing.peak_memory import peak_bytes
+from scripts.dev.peak_memory import peak_bytes
 
 
 def test_counts_what_lives_together():

@@ -32,7 +32,7 @@ def small(tmp_path_factory):
 
 def made(folder, **options):
     file = folder / "report.html"
-    main(Config(results=[str(invent(folder, **options))], out=str(file), png=False))
+    main(Config(results=[str(invent(folder, **options))], out=str(file)))
     return file
 
 
@@ -243,7 +243,7 @@ def test_names_for_everything(visit, small):
 
 def test_hostile_text_does_nothing(visit, tmp_path):
     file = tmp_path / "report.html"
-    main(Config(results=[str(hostile(tmp_path))], out=str(file), png=False))
+    main(Config(results=[str(hostile(tmp_path))], out=str(file)))
     page, wrong = visit(file, 400)
     for name in ("setting", "benchmark", "order"):
         page.select_option(f"#{name}", index=1)

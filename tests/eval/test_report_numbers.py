@@ -15,14 +15,15 @@ from report_results import invent, results, setting, speed, write
 from vlm_eagle.evaluation.reporting import svg
 from vlm_eagle.evaluation.reporting.charts import Chart, Point, Series
 from vlm_eagle.evaluation.reporting.figures import by_benchmark, by_position, figures, over_answer, tree_size
-from vlm_eagle.evaluation.reporting.losses import breakdowns, misses
-from vlm_eagle.evaluation.reporting.read import read_results
+from vlm_eagle.evaluation.reporting.inputs import read_inputs
+from vlm_eagle.evaluation.reporting.misses import misses
+from vlm_eagle.evaluation.reporting.page import _breakdowns
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     file = invent(tmp_path_factory.mktemp("made"), prompts=40)
-    return read_results([file]), json.loads(file.read_text())
+    return read_inputs([file]), json.loads(file.read_text())
 
 
 def rows_of(setting):
@@ -85,18 +86,16 @@ def test_by_benchmark_shows_the_files_numbers(made):
 
 def test_breakdowns_are_sums_over_sums(made):
     found, raw = made
-    by = breakdowns(found.settings)
-    assert {title: {row.name for row in rows} for title, rows in by.items()} == {
-        "Modality": {"image", "text"}, "Language": {"en", "zh"},
-    }  # fmt: skip
-    for title, rows in by.items():
-        for row in rows:
-            for point, column in zip(row.points, raw["settings"], strict=True):
-                mine = [r for _, r in rows_of(column) if r[title.lower()] == row.name]
-                assert row.prompts == len(mine)
-                assert point.value == pytest.approx(
-                    sum(sum(r["committed"]) for r in mine) / sum(len(r["committed"]) for r in mine)
-                )
+    by = _breakdowns(found.settings)
+    assert {title: set(kinds) for title, kinds in by.items()} == {"modality": {"image", "text"}, "language": {"en", "zh"}}
+    for title, kinds in by.items():
+        for kind, columns in kinds.items():
+            for sums, column in zip(columns, raw["settings"], strict=True):
+                mine = [r for _, r in rows_of(column) if r[title] == kind]
+                tokens, forwards = sum(sum(r["committed"]) for r in mine), sum(len(r["committed"]) for r in mine)
+                assert (sums.prompts, sums.tokens, sums.forwards) == (len(mine), tokens, forwards)
+                assert sums.acceptance_length == pytest.approx(tokens / forwards)
+                assert sums.interval[0] <= sums.acceptance_length <= sums.interval[1]
 
 
 def test_misses_are_tokens_the_draft_failed_to_propose(made):
@@ -122,8 +121,9 @@ def test_misses_are_tokens_the_draft_failed_to_propose(made):
 
 def test_tree_size_takes_the_best_tree_of_each_size(tmp_path):
     rows = [speed(4, 1.5), speed(8, 2.0), {**speed(8, 1.7), "topk": 4, "num_steps": 3}]
-    rows[0]["forecasts"] = [{"num_draft_tokens": 16, "speedup": 1.9}, {"num_draft_tokens": 16, "speedup": 2.6}]
-    chart = tree_size(read_results([write(tmp_path / "s.json", results([], rows))]).speeds)
+    about = {"num_draft_tokens": 16, "topk": 1, "num_steps": 15, "acceptance_length": 4.0, "seconds": 1.0}
+    rows[0]["forecasts"] = [{**about, "speedup": 1.9}, {**about, "speedup": 2.6}]
+    chart = tree_size(read_inputs([write(tmp_path / "s.json", results([], rows))]))
     assert chart.categories == ("4", "8", "16")
     seen, predicted = ({c: p and p.value for c, p in zip(chart.categories, s.points, strict=True)} for s in chart.series)
     assert seen == {"4": 1.5, "8": 2.0, "16": None}
@@ -134,17 +134,18 @@ def test_tree_size_takes_the_best_tree_of_each_size(tmp_path):
 
 def test_tree_size_keeps_drafts_and_concurrency_apart(tmp_path):
     rows = [speed(4, 1.5), {**speed(4, 1.2), "concurrency": 4}, {**speed(4, 2.0), "draft": "drafts/two"}]
-    chart = tree_size(read_results([write(tmp_path / "s.json", results([], rows))]).speeds)
+    chart = tree_size(read_inputs([write(tmp_path / "s.json", results([], rows))]))
     assert [s.name for s in chart.series][::2] == ["one, 1 at a time, seen", "one, 4 at a time, seen", "two, 1 at a time, seen"]
     assert [s.points[0].value for s in chart.series[::2]] == [1.5, 1.2, 2.0]
 
 
 def test_charts_without_data_are_left_out(tmp_path):
-    empty = {"schema": "vlm_eagle.eval/1", "settings": [], "speed": [speed(4, 1.5)]}
-    assert [c.key for c in figures(read_results([write(tmp_path / "s.json", empty)]), [])] == ["tree-size"]
-    none = {"output_token_ids": [1], "pieces": ["a"], "committed": [], "accepted": [], "num_forwards": 0, "id": "x"}
+    empty = results([], [speed(4, 1.5)])
+    assert [c.key for c in figures(read_inputs([write(tmp_path / "s.json", empty)]), [])] == ["tree-size"]
+    none = {"output_token_ids": [1], "pieces": ["a"], "committed": [], "accepted": [], "num_forwards": 0, "num_committed": 0}
+    none |= {"id": "x", "question": "", "images": [], "language": "en", "modality": "text", "turn": 0}
     file = write(tmp_path / "none.json", results([setting({"one": [none]}, 3)]))
-    assert figures(read_results([file]), ["a"]) == []  # one token, no verification
+    assert figures(read_inputs([file]), ["a"]) == []  # one token, no verification
 
 
 def some_chart(form="lines", low=None):

@@ -19,7 +19,7 @@ from report_results import EVIL, hostile, invent, speed, write, write_image
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands.report import Config, main
 from vlm_eagle.evaluation.reporting import page as page_module
-from vlm_eagle.evaluation.reporting.png import COLOURS
+from vlm_eagle.evaluation.reporting import sample_png
 from vlm_eagle.evaluation.reporting.samples import _shares
 from vlm_eagle.evaluation.reporting.text import json_block, visible
 from vlm_eagle.evaluation.reporting.thumbnails import TRIED, Thumbnails
@@ -202,7 +202,7 @@ def test_shares():
 
 def test_long_answers_are_cut_and_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "TEXT_BUDGET", 3000)
-    html = report(invent(tmp_path, prompts=12, length=150, images=False), out=tmp_path / "r.html", options=["--png", "false"])
+    html = report(invent(tmp_path, prompts=12, length=150, images=False), out=tmp_path / "r.html")
     data = json.loads(Page(html).data)
     longest = max(len(answer) for sample in data["samples"] for answer in sample["a"])
     assert longest == 32
@@ -216,11 +216,9 @@ def test_the_page_says_what_is_missing(tmp_path):
     value["settings"][0]["benchmarks"][0]["skipped"] = {"image missing": 3}
     for file in (tmp_path / "images").iterdir():
         file.unlink()
-    text = Page(
-        report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false", "--samples", "3"])
-    ).text
+    text = Page(report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--samples", "3"])).text
     for sentence in (
-        "no speedups: add the file that speedup.py wrote", "have no intervals", "vqa: 3 prompts skipped: image missing",
+        "no speedups: add the file that vlm-eagle speedup wrote", "have no intervals", "vqa: 3 prompts skipped: image missing",
         "not all settings were measured on the same prompts", "3 of 8 samples are shown",
         "1 picture not shown: file missing",
     ):  # fmt: skip
@@ -230,7 +228,7 @@ def test_the_page_says_what_is_missing(tmp_path):
 def test_the_speedup_in_the_table_is_that_of_the_lowest_concurrency(tmp_path):
     value = json.loads(invent(tmp_path, prompts=4, depths=(3,)).read_text())
     value["speed"] = [{**speed(4, seen), "concurrency": n} for n, seen in ((4, 1.11), (2, 2.22), (8, 3.33))]
-    html = report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false"])
+    html = report(write(tmp_path / "a.json", value), out=tmp_path / "r.html")
     assert re.findall(r'class="speedup">([\d.]+)×', html) == ["2.27", "2.22"]  # of vqa, and of all
 
 
@@ -238,22 +236,49 @@ def test_the_page_opens_with_the_setting_of_most_prompts(tmp_path):
     value = json.loads(invent(tmp_path, prompts=8).read_text())
     del value["settings"][1]["benchmarks"][1:]
     value["settings"][1]["totals"]["acceptance_length"] = 9.0
-    found = Page(report(write(tmp_path / "a.json", value), out=tmp_path / "r.html", options=["--png", "false"]))
+    found = Page(report(write(tmp_path / "a.json", value), out=tmp_path / "r.html"))
     assert json.loads(found.data)["start"] == 0
     assert "tokens per target forward, chain of 4" in " ".join(found.text.split())
 
 
-def test_pngs_lie_beside_the_page(made):
-    folder, _ = made
-    names = {file.name for file in folder.glob("page-*.png")}
-    assert names == {
-        f"page-{key}.png" for key in ("by-benchmark", "by-position", "by-position-given", "over-answer", "tree-size")
-    }
-    for name in names:
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 500
-            assert len(picture.convert("RGB").getcolors(2**20)) > 20  # something is drawn
-    assert not list(folder.glob(".*"))  # no scratch files
+def test_a_png_of_one_sample(tmp_path):
+    """Its picture, and a shade for every token: what is filled is the draft's, what is underlined the target's own."""
+    file, out = invent(tmp_path, prompts=8), tmp_path / "sample.png"
+    value = json.loads(file.read_text())
+    row = next(row for b in value["settings"][0]["benchmarks"] for row in b["prompts"] if row["images"])
+    words = [f"word{i} " for i in range(9)]
+    row |= {"pieces": words, "output_token_ids": list(range(9)), "committed": [4, 4], "accepted": [4, 3]}
+    row |= {"num_committed": 8, "num_forwards": 2}
+    del value["settings"][1:]
+    report(write(file, value), out=tmp_path / "r.html", options=["--png", str(out), "--png-sample", row["id"]])
+    with Image.open(out) as picture:
+        shown = picture.convert("RGB")
+    seen = {colour: count for count, colour in shown.getcolors(2**24)}
+    draft, bonus, first = (tuple(bytes.fromhex(c[1:])) for c in (sample_png.DRAFT, sample_png.BONUS, sample_png.FIRST))
+    height = sample_png.SIZE + 12
+    assert seen[draft] > 5 * seen[bonus] > 0  # seven filled boxes beside one line, and those of the legend
+    assert 4 * height < seen[first]  # the frame of the first token
+    crop = shown.crop((sample_png.MARGIN, sample_png.MARGIN, sample_png.MARGIN + 500, sample_png.MARGIN + 500))
+    assert len(crop.getcolors(2**20)) > 100  # the picture
+
+
+def test_the_png_takes_a_sample_whose_picture_is_there(tmp_path):
+    file = invent(tmp_path, prompts=8)
+    kept, *others = sorted((tmp_path / "images").iterdir())
+    for other in others:
+        other.unlink()
+    report(file, out=tmp_path / "r.html", options=["--png", str(tmp_path / "sample.png")])
+    assert Image.open(tmp_path / "sample.png").width == sample_png.WIDTH
+    kept.unlink()
+    argv = ["--results", str(file), "--out", str(tmp_path / "r.html"), "--png", str(tmp_path / "other.png")]
+    assert run_cli(main, Config, "", argv=argv) == 2
+
+
+@pytest.mark.slow
+def test_any_text_can_be_drawn(tmp_path):
+    options = ["--png", str(tmp_path / "x.png"), "--png-sample", "x"]
+    report(hostile(tmp_path), out=tmp_path / "h.html", options=options)
+    assert Image.open(tmp_path / "x.png").width == sample_png.WIDTH
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
@@ -265,8 +290,14 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     assert run_cli(main, Config, "", argv=["--results", str(file), "--out", str(tmp_path / "file" / "x.html")]) == 2
     assert "Cannot write" in capsys.readouterr().err
+    page = ["--results", str(file), "--out", str(tmp_path / "x.html")]
+    assert run_cli(main, Config, "", argv=[*page, "--png", "x.jpg"]) == 2
+    assert "does not end in .png" in capsys.readouterr().err
+    assert run_cli(main, Config, "", argv=[*page, "--png", str(tmp_path / "x.png"), "--png-sample", "nosuch"]) == 2
+    assert "no sample called 'nosuch'" in capsys.readouterr().err
+    (tmp_path / "x.html").unlink()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert run_cli(main, Config, "", argv=["--results", str(file), "--out", str(tmp_path / "x.html")]) == 2
+    assert run_cli(main, Config, "", argv=[*page, "--png", str(tmp_path / "x.png")]) == 2
     assert "vlm-eagle[report]" in capsys.readouterr().err
     assert (tmp_path / "x.html").is_file()  # the page needs no matplotlib
 
@@ -312,5 +343,6 @@ def test_colours_can_be_told_apart(dark):
     assert shares == sorted(shares)
     assert len(shares) == 11
     assert contrast(c["text"], mixed(c["s2"], c["card"], shares[-1] / 100)) >= 4.5  # numbers on the darkest of the heat map
-    if not dark:
-        assert tuple(c[f"s{i}"] for i in range(8)) == COLOURS  # PNGs look like the page
+    if not dark:  # the PNG looks like the page
+        assert (c["text"], c["muted"], c["draft"]) == (sample_png.TEXT, sample_png.MUTED, sample_png.DRAFT)
+        assert (c["bonus"], c["first"]) == (sample_png.BONUS, sample_png.FIRST)

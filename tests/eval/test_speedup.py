@@ -12,12 +12,12 @@ from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.methods import Timed, our_loop
 from vlm_eagle.evaluation.scores.intervals import paired_batches
-from vlm_eagle.evaluation.scores.journal import Journal
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 from vlm_eagle.evaluation.scores.models import processes
 from vlm_eagle.evaluation.scores.names import DRAFTED, GENERATE, PLAIN
 from vlm_eagle.evaluation.timing import benchmark as benchmark_module
-from vlm_eagle.evaluation.timing import runs as speed_runs
-from vlm_eagle.evaluation.timing.benchmark import Timing, Workload, groups_of, run_benchmark
+from vlm_eagle.evaluation.timing import timing_round as speed_runs
+from vlm_eagle.evaluation.timing.benchmark import TimedWorkload, Timing, groups_of, run_benchmark
 from vlm_eagle.evaluation.timing.speeds import speed_result
 
 SMALL = ("--trees", "3,2,6", "--max-new-tokens", "7", "--baselines", "[]")
@@ -47,21 +47,22 @@ LAPS = [
     timing("one", "c", "plain", 6.0, 1.0, (11,), (10,)), timing("one", "c", "drafted", 1.0, 0.5, (11,), (2,)),
     timing("two", "d", "plain", 3.0, 1.0, (7,), (6,)), timing("two", "d", "drafted", 3.0, 1.0, (7,), (6,)),
 ]  # fmt: skip
+HEAD = {"sampling": {"temperature": 0.0}, "concurrency": 2}
 NAMES = {"plain": PLAIN, "drafted": DRAFTED}
 
 
 def test_sums_are_divided_not_ratios_averaged():
-    speed = speed_result({}, LAPS, NAMES, greedy=True)
-    one, two = speed["benchmarks"]
-    assert one["methods"][PLAIN]["end_to_end_tokens_per_second"] == 25 / 10
-    assert one["methods"][DRAFTED]["decode_tokens_per_second"] == (12 + 10) / (1.5 + 0.5)
-    assert one["speedup"] == pytest.approx((25 / 3) / (25 / 10))
-    assert one["decode_speedup"] == pytest.approx((22 / 2) / (22 / 8))
-    assert one["acceptance_length"] == one["methods"][DRAFTED]["acceptance_length"] == 22 / 8
-    assert (two["speedup"], two["interval"], two["acceptance_length"]) == (1.0, None, 1.0)
-    assert speed["speedup"] == pytest.approx((32 / 6) / (32 / 13))
-    assert speed["acceptance_length"] == 28 / 14
-    low, high = one["interval"]
+    speed = speed_result(HEAD, LAPS, NAMES, greedy=True)
+    one, two = speed.benchmarks
+    assert one.methods[PLAIN].end_to_end_tokens_per_second == 25 / 10
+    assert one.methods[DRAFTED].decode_tokens_per_second == (12 + 10) / (1.5 + 0.5)
+    assert one.speedup == pytest.approx((25 / 3) / (25 / 10))
+    assert one.decode_speedup == pytest.approx((22 / 2) / (22 / 8))
+    assert one.acceptance_length == one.methods[DRAFTED].acceptance_length == 22 / 8
+    assert (two.speedup, two.interval, two.acceptance_length) == (1.0, None, 1.0)
+    assert speed.speedup == pytest.approx((32 / 6) / (32 / 13))
+    assert speed.acceptance_length == 28 / 14
+    low, high = one.interval
     assert low == pytest.approx(2.0)
     assert high == pytest.approx(6.0)
 
@@ -69,38 +70,38 @@ def test_sums_are_divided_not_ratios_averaged():
 def test_equal_answers_are_counted_by_batch_and_only_where_they_must_be():
     changed = timing("one", "ab", "drafted", 2.0, 0.5, (9, 5), (4, 2))
     changed.timed.tokens[1][4] = 8
-    speed = speed_result({}, [LAPS[0], changed, *LAPS[2:]], NAMES, greedy=True)
-    assert [b["methods"][DRAFTED]["equal_to_target_alone"] for b in speed["benchmarks"]] == [2, 1]
-    assert speed["methods"][DRAFTED]["answers"] == speed["methods"][PLAIN]["equal_to_target_alone"] == 4
-    sampled = speed_result({}, LAPS, NAMES, greedy=False)
-    assert sampled["methods"][DRAFTED]["equal_to_target_alone"] is None
+    speed = speed_result(HEAD, [LAPS[0], changed, *LAPS[2:]], NAMES, greedy=True)
+    assert [b.methods[DRAFTED].equal_to_target_alone for b in speed.benchmarks] == [2, 1]
+    assert speed.methods[DRAFTED].answers == speed.methods[PLAIN].equal_to_target_alone == 4
+    sampled = speed_result(HEAD, LAPS, NAMES, greedy=False)
+    assert sampled.methods[DRAFTED].equal_to_target_alone is None
 
 
 def test_repeats_are_one_unit():
     again = [timing("one", "c", "plain", 2.0, 1.0, (11,), (10,), 1), timing("one", "c", "drafted", 3.0, 0.5, (11,), (2,), 1)]
-    (one, _) = speed_result({}, LAPS + again, NAMES, greedy=True)["benchmarks"]
-    pairs = paired_batches(one["batches"], PLAIN)
+    (one, _) = speed_result(HEAD, LAPS + again, NAMES, greedy=True).benchmarks
+    pairs = paired_batches(one.batches, PLAIN)
     assert sorted(pairs.values()) == [(14, 2.0, 14, 4.0), (22, 4.0, 22, 8.0)]
-    assert paired_batches(one["batches"], PLAIN, decode=True)[(("c", 0),)] == (20, 3.0, 20, 6.0)
-    assert one["methods"][DRAFTED]["equal_to_target_alone"] == 4
+    assert paired_batches(one.batches, PLAIN, decode=True)[(("c", 0),)] == (20, 3.0, 20, 6.0)
+    assert one.methods[DRAFTED].equal_to_target_alone == 4
 
 
 def test_speedups_are_against_the_faster_way_to_do_without_a_draft():
     """Of both ways and of all prompts, end to end and in decoding apart."""
     fast = [timing(plain.benchmark, [i for i, _ in plain.turns], "generate", plain.timed.total - 0.5, plain.timed.first - 0.8,
                 [len(t) for t in plain.timed.tokens]) for plain in LAPS[::2]]  # fmt: skip
-    speed = speed_result({}, LAPS + fast, {**NAMES, "generate": GENERATE}, greedy=True)
-    assert speed["baselines"] == {"end_to_end": GENERATE, "decode": PLAIN}
-    assert speed["speedup"] == pytest.approx((32 / 6) / (32 / 11.5))
-    assert speed["decode_speedup"] == pytest.approx((28 / 4) / (28 / 10))
-    assert speed["benchmarks"][0]["speedup"] == pytest.approx((25 / 3) / (25 / 9))
-    assert speed_result({}, LAPS, NAMES, greedy=True)["baselines"] == {"end_to_end": PLAIN, "decode": PLAIN}
+    speed = speed_result(HEAD, LAPS + fast, {**NAMES, "generate": GENERATE}, greedy=True)
+    assert speed.baselines == {"end_to_end": GENERATE, "decode": PLAIN}
+    assert speed.speedup == pytest.approx((32 / 6) / (32 / 11.5))
+    assert speed.decode_speedup == pytest.approx((28 / 4) / (28 / 10))
+    assert speed.benchmarks[0].speedup == pytest.approx((25 / 3) / (25 / 9))
+    assert speed_result(HEAD, LAPS, NAMES, greedy=True).baselines == {"end_to_end": PLAIN, "decode": PLAIN}
 
 
 def test_without_a_baseline_there_is_no_speedup():
-    speed = speed_result({}, LAPS[1::2], {"drafted": DRAFTED}, greedy=True)
-    assert "speedup" not in speed
-    assert speed["acceptance_length"] == 2.0
+    speed = speed_result(HEAD, LAPS[1::2], {"drafted": DRAFTED}, greedy=True)
+    assert speed.speedup is None
+    assert speed.acceptance_length == 2.0
 
 
 def test_every_method_meets_the_same_prompts_in_a_changing_order(target, tmp_path):
@@ -113,12 +114,12 @@ def test_every_method_meets_the_same_prompts_in_a_changing_order(target, tmp_pat
 
         return timed
 
-    workload = Workload(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
+    workload = TimedWorkload(target, our_loop(target, None), seed=5, llm_only=False, thinking=False)
     turns = [turn for b in benchmarks() for turn in workload.turns(b, b.prompts, 6)]
     groups = groups_of(turns, 2)
     assert [len(group) for group in groups] == [2, 2, 1, 2, 2, 1]
     timings = run_benchmark(
-        {"a": method("a"), "b": method("b")}, workload, groups, 2, lambda: None, Journal(tmp_path / "x.json"), ""
+        {"a": method("a"), "b": method("b")}, workload, groups, 2, lambda: None, EvaluationJournal(tmp_path / "x.json"), ""
     )
     warm, timed = seen[:4], seen[4:]
     assert {len(ids) for _, ids, *_ in warm} == {1, 2}
@@ -135,15 +136,15 @@ def test_later_turns_follow_one_answer(target, temperature):
     sampling = Sampling(temperature)
     draft = make_imitating_draft(target)
     asked = [prompt("code", 2, "And the other way round?")]
-    courses = [
-        Workload(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
-        Workload(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
+    workloads = [
+        TimedWorkload(target, our_loop(target, draft, TreeShape(4), sampling), seed=1, llm_only=False, thinking=False),
+        TimedWorkload(target, our_loop(target, None, sampling=sampling), seed=1, llm_only=False, thinking=False),
     ]
-    first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in courses)
+    first, second = ([turn.conversation for turn in c.turns(Benchmark("b", asked), asked, 6)] for c in workloads)
     assert len(first) == 2
     assert first[1].messages[-1].content[0].text == "And the other way round?"
     assert temperature or first == second
-    tokens = courses[0].answer(courses[0].batch(courses[0].turns(Benchmark("b", asked), asked, 6)[:1]), [0], 6).tokens[0]
+    tokens = workloads[0].answer(workloads[0].batch(workloads[0].turns(Benchmark("b", asked), asked, 6)[:1]), [0], 6).tokens[0]
     assert temperature or first[1].messages[-2].content[0].text == target.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
@@ -172,7 +173,7 @@ def test_answers_are_those_of_acc_length(evaluate):
 
 
 @pytest.mark.slow
-def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
+def test_an_interrupted_benchmark_goes_on_group_by_group(evaluate, monkeypatch):
     run, count = benchmark_module._run, []
 
     def counted(method, workload, group):
@@ -201,7 +202,7 @@ def test_an_interrupted_race_goes_on_group_by_group(evaluate, monkeypatch):
 @pytest.mark.parametrize(
     "other", ["--samplings sampled", "--trees chain4", "--image-inputs visual_embeds", "--max-new-tokens 5"]
 )
-def test_a_race_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
+def test_a_benchmark_of_other_settings_is_not_finished(evaluate, monkeypatch, other):
     run, count, few = benchmark_module._run, [], [Benchmark("words", [prompt("code", 1), prompt("code", 2)])]
 
     def counted(method, workload, group):
@@ -258,6 +259,6 @@ def test_bad_choices_are_refused():
         with pytest.raises(UserError):
             speedup.Config(**wrong)
     for tree in ("5,4", "chain", "tree4"):
-        with pytest.raises(UserError, match="is no tree"):
+        with pytest.raises(UserError, match="is not a tree"):
             _ = speedup.Config(trees=[tree]).shapes
     assert speedup.Config(trees=["5,4,16", "chain8"]).shapes == [TreeShape(16, 4, 5), TreeShape(8)]

@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 
 from vlm_eagle.evaluation.reporting.labels import labels
-from vlm_eagle.evaluation.reporting.records import Kind
+from vlm_eagle.evaluation.result_schema import (
+    AcceptanceResult,
+    BenchmarkResult,
+    BenchmarkSpeed,
+    MethodSpeed,
+    SpeedResult,
+    Totals,
+)
+from vlm_eagle.evaluation.scores.acceptance_tables import acceptance_table, numbers_table, results_console
 from vlm_eagle.evaluation.scores.names import DRAFTED, PLAIN, short_names
-from vlm_eagle.evaluation.scores.table import acceptance_table, numbers_table, results_console
-from vlm_eagle.evaluation.timing.table import founding_table, speed_table
+from vlm_eagle.evaluation.timing.speed_tables import founding_table, speed_table
 
 
 @pytest.mark.parametrize(
@@ -48,25 +55,23 @@ def shown(*tables, width=200):
 
 
 def setting(draft, benchmark="b"):
-    row = {"acceptance_length": 3.25, "interval": [3.125, 3.5]}
-    average = {"average_acceptance_length": 3.25, "average_interval": None}
-    return {**HEAD, "draft": draft, **average, "totals": row, "benchmarks": [{**row, "name": benchmark}]}
+    sums = {"acceptance_length": 3.25, "interval": (3.125, 3.5), "tokens": 13, "forwards": 4}
+    sums |= {"by_position": [], "conditional": []}
+    benchmarks = [BenchmarkResult(**sums, name=benchmark, max_new_tokens=9, prompts=[])]
+    return AcceptanceResult(**HEAD, draft=draft, average_acceptance_length=3.25, totals=Totals(**sums), benchmarks=benchmarks)
 
 
 def speed(draft):
-    rates = {"decode_tokens_per_second": 20.0, "end_to_end_tokens_per_second": 10.0, "acceptance_length": 2.0}
-    method = {**rates, "first_token_seconds": 0.1, "equal_to_target_alone": None, "answers": 1}
+    method = MethodSpeed(
+        tokens=9, answers=1, decode_seconds=1.0, end_to_end_seconds=1.0, decode_tokens_per_second=20.0,
+        end_to_end_tokens_per_second=10.0, acceptance_length=2.0, first_token_seconds=0.1,
+    )  # fmt: skip
     row = {"acceptance_length": 2.0, "speedup": 1.75}
-    benchmarks = [{**row, "name": name} for name in ("mt-bench-zh", "mt-bench", "ceval-104", "gsm8k-100")]
-    return {
-        **HEAD,
-        **row,
-        "draft": draft,
-        "shape": "chain",
-        "methods": {PLAIN: method, DRAFTED: method},
-        "baselines": {"decode": PLAIN, "end_to_end": PLAIN},
-        "benchmarks": benchmarks,
-    }
+    benchmarks = [BenchmarkSpeed(**row, name=name) for name in ("mt-bench-zh", "mt-bench", "ceval-104", "gsm8k-100")]
+    return SpeedResult(
+        **HEAD, **row, draft=draft, shape="chain", methods={PLAIN: method, DRAFTED: method},
+        baselines={"decode": PLAIN, "end_to_end": PLAIN}, benchmarks=benchmarks,
+    )  # fmt: skip
 
 
 def test_all_tables_and_the_report_name_drafts_alike():
@@ -74,7 +79,7 @@ def test_all_tables_and_the_report_name_drafts_alike():
     for table in (acceptance_table(settings), founding_table(speeds)):
         assert all(draft in shown(table) for draft in DRAFTS)
     assert "Speed: y/run/draft, chain, T=0, concurrency 1" in shown(speed_table(speeds[1], short_names(DRAFTS)[DRAFTS[1]]))
-    assert labels([Kind(draft=draft) for draft in DRAFTS], [Path("f")] * 2) == list(DRAFTS)
+    assert labels(settings, [Path("f")] * 2) == [f"{draft}, chain of 4 (vLLM: 3)" for draft in DRAFTS]
 
 
 @pytest.mark.parametrize("width", [20, 60, 80])
@@ -104,8 +109,8 @@ def test_brackets_in_names_are_no_markup():
 
 def test_one_token_answers_have_no_speed():
     row = speed("d")
-    for method in row["methods"].values():
-        method["decode_tokens_per_second"] = 0.0
+    for method in row.methods.values():
+        method.decode_tokens_per_second = 0.0
     said = shown(speed_table(row, "d"))
     assert "1.00x" in said
     assert " - " in said

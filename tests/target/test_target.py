@@ -11,7 +11,7 @@ from vlm_eagle.decoding.tree import DraftTree
 from vlm_eagle.demo import mix
 from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
-from vlm_eagle.target.kv_cache import TreeKVCache
+from vlm_eagle.target.kv_cache import SeqLens, TreeKVCache
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
@@ -91,17 +91,13 @@ def read_branch(model, state, tokens):
     """Reads tokens one by one; the last one's logits and aux hidden states."""
     one = torch.ones(1, 1, 1, dtype=torch.bool)
     for i, token in enumerate(tokens):
-        lengths = state.lengths + i
-        step = model.verify(
-            state.cache, token.view(1, 1), torch.zeros(1, 1).long(), one, lengths, int(lengths), state.rope_delta
-        )
+        seqs = SeqLens(state.lengths + i, state.rope_delta, int(state.lengths) + i)
+        step = model.verify(state.cache, token.view(1, 1), torch.zeros(1, 1).long(), one, seqs)
     return step[0][0, 0], step[1][0, 0]
 
 
 def verify_tree(model, state, tree):
-    return model.verify(
-        state.cache, tree.tokens, tree.depths, tree.ancestors, state.lengths, int(state.lengths.max()), state.rope_delta
-    )
+    return model.verify(state.cache, tree.tokens, tree.depths, tree.ancestors, state.seq_lens)
 
 
 @pytest.mark.parametrize("kind", ["describe", "arithmetic", "text-only"])

@@ -36,9 +36,9 @@ class HeldAfter:
     prompts: int
 
     def __call__(self) -> None:
-        from vlm_eagle.evaluation.scores.journal import Journal
+        from vlm_eagle.evaluation.scores.journal import EvaluationJournal
 
-        record, hold = Journal.record, threading.Event()
+        record, hold = EvaluationJournal.record, threading.Event()
 
         def record_and_hold(journal, key, outcome):
             record(journal, key, outcome)
@@ -46,4 +46,4 @@ class HeldAfter:
             if not self.prompts:
                 hold.wait()
 
-        Journal.record = record_and_hold
+        EvaluationJournal.record = record_and_hold

@@ -84,7 +84,7 @@ def options(data, out, **more):
     """Command line of a small training run; `more` in Python's spelling, dots as two underscores."""
     values = {
         "target": data / "target", "target_dtype": "float32", "data__train": data / "train.jsonl",
-        "data__eval": data / "held_out.jsonl", "data__workers": 0, "draft__vocab_size": 300, "draft__ttt_length": 3,
+        "data__eval": data / "held_out.jsonl", "data__num_workers": 0, "draft__vocab_size": 300, "draft__ttt_length": 3,
         "draft__dtype": "float32", "batch_size": 4, "epochs": 100, "max_steps": 12, "save_steps": 2, "eval_steps": 4,
         "out": out, **more,
     }  # fmt: skip

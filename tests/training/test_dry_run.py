@@ -5,18 +5,25 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from model_configs import MODELS
 from transformers import AutoConfig
 
 from vlm_eagle.cli import CONFIGS, parse, run_cli
 from vlm_eagle.commands.train import main
-from vlm_eagle.config import DataConfig, DraftConfig, TrainCommand, TrainConfig
-from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.draft.vocab_file import write_vocabulary
+from vlm_eagle.config import DraftConfig, TrainCommand, TrainConfig
+from vlm_eagle.draft.vocab import DraftVocab, write_vocabulary
 from vlm_eagle.target.load import DEMO_TARGET
-from vlm_eagle.training.dry_run import make_plan
+from vlm_eagle.training.dry_run import scenario_of
+from vlm_eagle.training.footprint import target_dtype
 
 READY = sorted(CONFIGS.glob("*.yaml"))
+DEMO_CONFIG = json.loads((DEMO_TARGET / "config.json").read_text())
+SMALL = MODELS["Qwen/Qwen3-8B"][0] | {
+    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 32,
+}  # fmt: skip
+LARGER = SMALL | {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 24, "head_dim": 128}
 
 
 @pytest.fixture
@@ -42,37 +49,34 @@ def dry_run(tmp_path, monkeypatch, capsys):
 
 def config_json(file: Path) -> dict:
     name = parse(TrainCommand, "", ["--config", str(file)]).target
-    return MODELS[name][0] if name in MODELS else json.loads((DEMO_TARGET / "config.json").read_text())
+    return MODELS[name][0] if name in MODELS else DEMO_CONFIG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
-def test_every_config(dry_run, file):
-    code, said = dry_run(config_json(file), "--config", str(file), "--memory-gib", "1000")
+def test_ready_configs_need_what_their_headers_say(dry_run, monkeypatch, file):
+    """The header names the memory, the device it is for, and how much may be supervised there."""
+    header = re.search(r"([\d.]+) GiB; on [^,]*, ([\d.]+) GiB, up to (\d+) %", file.read_text())
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16" if "launch --mixed_precision bf16" in file.read_text() else "no")
+    code, said = dry_run(config_json(file), "--config", str(file), "--memory-gib", header[2] if header else "1000")
     assert code == 0
-    for words in ("Parameters", "target's weights", "Arithmetic", "GiB of disk per million tokens", "It fits"):
+    for words in ("Parameters", "weights of the target", "Arithmetic", "GiB of disk per million tokens", "It fits"):
         assert words in said
-
-
-@pytest.mark.parametrize("file", [f for f in READY if "demo" not in f.stem], ids=lambda file: file.stem)
-def test_headers_say_what_the_dry_run_says(dry_run, monkeypatch, file):
-    """The header of a ready config names its memory, the device it is for, and how much may be supervised there."""
-    header = file.read_text()
-    needs, device, most = re.search(r"([\d.]+) GiB; on [^,]*, ([\d.]+) GiB, up to (\d+) %", header).groups()
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16" if "launch --mixed_precision bf16" in header else "no")
-    code, said = dry_run(config_json(file), "--config", str(file), "--memory-gib", device)
-    assert code == 0
-    assert f"It fits: {needs} of {float(device):.2f} GiB" in said
-    assert f"at most {most}% of it is supervised" in said
+    if header:
+        assert f"It fits: {header[1]} of {float(header[2]):.2f} GiB" in said
+        assert f"at most {header[3]}% of it is supervised" in said
+    else:
+        assert "demo" in file.stem
 
 
 def test_all_models_have_a_config():
     assert {parse(TrainCommand, "", ["--config", str(f)]).target for f in READY} >= set(MODELS)
 
 
+@pytest.mark.slow
 def test_too_much_is_said_with_advice(dry_run):
-    config = MODELS["Qwen/Qwen3-8B"][0]
     code, said = dry_run(
-        config, "--memory-gib", "24", "--batch-size", "4", "--gradient-accumulation-steps", "2", "--supervised-fraction", "0.3"
+        LARGER, "--memory-gib", "0.7", "--batch-size", "2", "--gradient-accumulation-steps", "4", "--supervised-fraction", "0.3"
     )
     assert code == 1
     for words in (
@@ -86,35 +90,48 @@ def test_too_much_is_said_with_advice(dry_run):
 
 
 def test_precision_is_that_of_the_launch(dry_run, monkeypatch):
-    """16 bits are smaller for many anchors, float32 for few: copies of the weights are not worth it then."""
-    config, small = MODELS["Qwen/Qwen3-8B"][0], ("--batch-size", "1", "--memory-gib", "20")
-    _, said = dry_run(config, *small)
-    assert "16-bit copies" in said
-    assert "--mixed_precision no" in said
+    small = ("--batch-size", "1", "--memory-gib", "80", "--data.max-length", "512")
+    _, said = dry_run(SMALL, *small)
+    assert "draft in 16 bits" in " ".join(said.split())
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    _, said = dry_run(config, *small)
-    assert "16-bit copies" not in said
-    assert "--mixed_precision" not in said
+    _, other = dry_run(SMALL, *small)
+    assert "draft in float32" in " ".join(other.split())
+    needs = [float(re.search(r"It fits: ([\d.]+)", text)[1]) for text in (said, other)]
+    assert needs[0] < needs[1]
 
 
 @pytest.mark.parametrize(
     ("argv", "words", "absent"),
     [
-        ([], ["Features from the target.", "draft at anchors", "pixels"], ["computed again", "visual embeddings"]),
+        ([], ["Features from the target.", "activations of the draft", "pixels"], ["recomputed", "visual embeddings"]),
         (
             ["--draft.gradient-checkpointing", "true"],
-            ["inputs of the steps", "computed again for the gradient"],
-            ["draft at anchors"],
+            ["inputs of the TTT steps", "recomputed for the gradient"],
+            ["activations of the draft"],
         ),
-        (["--data.features", "f"], ["Features from a store.", "aux hidden states"], ["captured hidden", "pixels"]),
-        (["--data.features", "f", "--data.fill", "true"], ["then a store", "aux hidden states", "captured hidden"], []),
+        (["--data.features", "f"], ["Features from a store.", "aux hidden states"], ["captured states", "pixels"]),
+        (
+            ["--data.features", "f", "--data.capture-during-training", "true"],
+            ["then a store", "aux hidden states", "captured states"],
+            [],
+        ),
         (["--draft.image-inputs", "mixed"], ["visual embeddings"], []),
     ],
-    ids=["online", "gradient_checkpointing", "offline", "fill", "mixed"],
+    ids=["online", "gradient_checkpointing", "offline", "capture_during_training", "mixed"],
 )
 def test_settings_that_change_what_is_held(dry_run, argv, words, absent):
-    config = MODELS["Qwen/Qwen3-VL-2B-Instruct"][0]
-    code, said = dry_run(config, "--batch-size", "1", "--gradient-accumulation-steps", "8", "--memory-gib", "80", *argv)
+    code, said = dry_run(
+        DEMO_CONFIG,
+        "--data.max-length",
+        "512",
+        "--batch-size",
+        "1",
+        "--gradient-accumulation-steps",
+        "8",
+        "--memory-gib",
+        "80",
+        *argv,
+    )
     said = " ".join(said.split())
     assert code == 0
     assert [w for w in words if w not in said] == []
@@ -123,11 +140,12 @@ def test_settings_that_change_what_is_held(dry_run, argv, words, absent):
 
 def test_several_devices(dry_run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    code, said = dry_run(MODELS["Qwen/Qwen3-8B"][0], "--memory-gib", "20")
+    small = ("--memory-gib", "0.7", "--batch-size", "1", "--data.max-length", "256")
+    code, said = dry_run(LARGER, *small)
     assert code == 1
     assert "4 devices share" in said
     monkeypatch.setenv("RANK", "1")
-    assert dry_run(MODELS["Qwen/Qwen3-8B"][0], "--memory-gib", "20") == (1, "")
+    assert dry_run(LARGER, *small) == (1, "")
 
 
 @pytest.mark.parametrize(
@@ -145,31 +163,26 @@ def test_settings_without_sense_are_refused(dry_run, argv, words):
     assert words in said
 
 
-def test_the_plan_is_the_commands(monkeypatch, tmp_path):
-    """Every setting that decides what a run needs arrives in the estimate."""
+def test_the_scenario_is_the_commands(monkeypatch, tmp_path):
     config = AutoConfig.for_model(**MODELS["Qwen/Qwen3-VL-2B-Instruct"][0])
     write_vocabulary(tmp_path / "v.json", DraftVocab.from_ids(range(500), 151_936))
-    draft = DraftConfig(fc_norm=True, norm_output=True, loss="lk_alpha", vocab_file=str(tmp_path / "v.json"))
-    command = TrainCommand(
-        supervised_fraction=0.3, image_fraction=0.9, target_dtype="float32", draft=draft, max_tokens=9000,
-        data=DataConfig(max_length=2048),
-    )  # fmt: skip
-    plan, plain = make_plan(command, config), make_plan(TrainCommand(llm_only=True, memory_gib=24), config)
-    assert plan.work.image_fraction == pytest.approx(0.7), "what is supervised is no image"
-    assert (plan.work.batch_size, plan.work.loss, plan.target.value_bytes) == (4, "lk_alpha", 4)
-    assert (plan.draft.config.draft_vocab_size, plan.draft.config.fc_norm, plan.draft.config.norm_output) == (500, True, True)
-    assert (plain.work.image_fraction, plain.target.value_bytes, plain.work.sharded) == (0.0, 2, False)
+    draft = DraftConfig(fc_norm=True, norm_output=True, vocab_file=str(tmp_path / "v.json"))
+    command = TrainCommand(target_dtype="float32", draft=draft, max_tokens=9000, memory_gib=24)
+    scenario, plain = scenario_of(command, config), scenario_of(TrainCommand(memory_gib=24), config)
+    assert (scenario.batch_size, target_dtype(scenario, config), scenario.device) == (4, torch.float32, "cuda")
+    assert (scenario.draft.draft_vocab_size, scenario.draft.fc_norm, scenario.draft.norm_output) == (500, True, True)
+    assert (plain.command.shard, target_dtype(plain, config)) == (False, torch.bfloat16)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert make_plan(TrainCommand(), config).target.value_bytes == 4, "auto is float32 on a CPU"
+    assert target_dtype(scenario_of(TrainCommand(), config), config) == torch.float32, "auto is float32 on a CPU"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert make_plan(TrainCommand(), config).work.sharded
+    assert scenario_of(TrainCommand(), config).command.shard
 
 
 def test_the_budget_without_a_number_is_this_machine(dry_run):
-    _, said = dry_run(json.loads((DEMO_TARGET / "config.json").read_text()))
+    _, said = dry_run(DEMO_CONFIG)
     assert re.search(r"budget: (this machine|NVIDIA)", said)
 
 
 def test_the_run_itself_does_not_know_of_it():
     command = TrainCommand(dry_run=True, memory_gib=24, seed=3)
-    assert command.run() == TrainConfig(seed=3)
+    assert command.train_config() == TrainConfig(seed=3)

@@ -21,12 +21,12 @@ def test_the_loss_is_a_sum_of_steps_per_first_row(data, tmp_path, batch_size):
     """Every step's sum is divided by the rows of the first, so that batches can be added up."""
     trainer = trainer_for(configure(data, tmp_path, batch_size=batch_size))
     loss, acceptance = trainer.evaluate()
-    source, target, settings = trainer.run.eval, trainer.run.target, trainer.config.draft
+    source, target, settings = trainer.setup.eval, trainer.setup.target, trainer.config.draft
     features = target.features(source.collate([source.dataset[i] for i in range(len(source.dataset))]))
     rows = acceptance.rows[:1].expand(settings.ttt_length)
     how = {"ttt_length": settings.ttt_length, "decay": settings.decay, "rows": rows}
     with torch.no_grad():
-        expected = ttt_loss(trainer.run.draft, features, target.embed_tokens, target.logits, **how)
+        expected = ttt_loss(trainer.setup.draft, features, target.embed_tokens, target.logits, **how)
     assert loss == pytest.approx(float(expected.loss), rel=1e-4)
     assert acceptance.rows.tolist() == expected.rows.tolist()
     assert acceptance.correct.tolist() == expected.correct.tolist()
@@ -37,7 +37,7 @@ def scripted(trainer, lengths, seen):
     lengths = iter(lengths)
 
     def evaluate():
-        seen.append(trainer.run.draft.fc.weight.detach().clone())
+        seen.append(trainer.setup.draft.fc.weight.detach().clone())
         return 1.0, StepAcceptance(torch.tensor([round(100 * (next(lengths) - 1)), 0, 0]), torch.tensor([100] * 3))
 
     trainer.evaluate = evaluate
@@ -51,8 +51,8 @@ def test_the_best_draft_stays_and_is_remembered(data, tmp_path):
     first = scripted(trainer_for(config), [1.7, 1.5], seen)
     step = first._optimizer_step
 
-    def interrupt_at_four(window):
-        line = step(window)
+    def interrupt_at_four(*args):
+        line = step(*args)
         if first.step == 4:
             signal.raise_signal(signal.SIGINT)
         return line
@@ -71,7 +71,7 @@ def test_the_best_draft_stays_and_is_remembered(data, tmp_path):
 def test_a_step_counts_tokens_and_no_padding(data, tmp_path):
     trainer, seen = trainer_for(configure(data, tmp_path, max_steps=1)), []
     step = trainer._optimizer_step
-    trainer._optimizer_step = lambda window: seen.append((window, step(window))) or seen[-1][1]
+    trainer._optimizer_step = lambda source, window: seen.append((window, step(source, window))) or seen[-1][1]
     assert trainer.train()
     ((window, line),) = seen
     lengths = [int(mask.nonzero().max()) + 1 for batch in window for mask in batch.attention_mask]
@@ -84,7 +84,7 @@ def test_without_held_out_data_the_last_draft_is_kept(data, tmp_path):
     config = configure(data, tmp_path, max_steps=3)
     trainer = trainer_for(replace(config, data=replace(config.data, eval=[])))
     assert trainer.train()
-    assert torch.equal(Eagle3Draft.from_pretrained(tmp_path / "draft").fc.weight, trainer.run.draft.fc.weight)
+    assert torch.equal(Eagle3Draft.from_pretrained(tmp_path / "draft").fc.weight, trainer.setup.draft.fc.weight)
 
 
 @pytest.mark.slow
@@ -114,4 +114,4 @@ def test_a_run_is_known_by_its_data_and_processes(data, tmp_path):
     anew = trainer_for(replace(turned, resume=False))
     assert anew.train()
     assert [row["step"] for row in map(json.loads, (tmp_path / "log.jsonl").open()) if "loss" in row] == [1, 2]
-    assert not torch.equal(anew.run.draft.fc.weight, trainer.run.draft.fc.weight)
+    assert not torch.equal(anew.setup.draft.fc.weight, trainer.setup.draft.fc.weight)

@@ -12,8 +12,7 @@ from runs import configure, trainer_for, weights
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
-from vlm_eagle.target.embeddings import load_embeddings
-from vlm_eagle.target.load import load_target
+from vlm_eagle.target.load import load_embeddings, load_target
 from vlm_eagle.training.feature_format import from_float8, join, split, to_float8
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.setup import OnlineData
@@ -24,11 +23,12 @@ def capture(data, folder, rows=None, shard_bytes=200_000, **options):
     for name, value in options.items():
         setattr(config.data, name, value)
     accelerator = Accelerator(cpu=True)
+    config.data.features, config.draft.image_inputs = str(folder), "mixed"
     online = OnlineData(config, accelerator)
-    for name, dataset in (("train", online.train), ("eval", online.eval)):
-        filler = online.filler(config, folder / name, dataset, online.data_hash, True, accelerator)
-        filler.writer.shard_bytes = shard_bytes
-        filler.fill(range(len(dataset)) if rows is None else rows, 3)
+    for name in ("train", "eval"):
+        source = online.capturing_source(name)
+        source.writer.shard_bytes = shard_bytes
+        source.capture(range(len(source.dataset)) if rows is None else rows, 3)
     return online
 
 
@@ -71,15 +71,17 @@ def test_offline_never_loads_layers(data, store, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_filling_equals_online_and_leaves_a_whole_store(data, tmp_path):
+def test_capturing_during_training_equals_online_and_leaves_a_whole_store(data, tmp_path):
     """12 rows, steps of 5: an epoch leaves two rows out, which are captured before the second."""
     ends = []
-    for fill in (False, True):
-        config = configure(data, tmp_path / str(fill), max_steps=6, lr=1e-4, batch_size=5)
-        config.data.features, config.data.fill = (str(tmp_path / "store"), True) if fill else (None, False)
+    for capture in (False, True):
+        config = configure(data, tmp_path / str(capture), max_steps=6, lr=1e-4, batch_size=5)
+        config.data.features, config.data.capture_during_training = (
+            (str(tmp_path / "store"), True) if capture else (None, False)
+        )
         trainer = trainer_for(config)
         assert trainer.train()
-        ends.append((losses(tmp_path / str(fill)), weights(trainer)))
+        ends.append((losses(tmp_path / str(capture)), weights(trainer)))
     assert ends[0][0] == pytest.approx(ends[1][0], abs=2e-4)
     torch.testing.assert_close(ends[0][1], ends[1][1], rtol=1e-3, atol=2e-5)
     assert FeatureStore(tmp_path / "store" / "train").missing == []
@@ -128,21 +130,21 @@ def test_an_interrupted_capture_continues(data, store, tmp_path):
 
 
 def test_a_capture_is_written_in_shards_and_can_be_stopped(data, tmp_path):
-    config, accelerator = configure(data, tmp_path), Accelerator(cpu=True)
-    online, told = OnlineData(config, accelerator), []
-    filler = online.filler(config, tmp_path / "store", online.train, online.data_hash, True, accelerator)
-    filler.writer.shard_bytes = 1
+    config, told = configure(data, tmp_path), []
+    config.data.features = str(tmp_path)
+    source = OnlineData(config, Accelerator(cpu=True)).capturing_source("train")
+    source.writer.shard_bytes = 1
     done = lambda samples, tokens: told.append(samples)
-    assert not filler.fill(range(12), 3, done=done, stop=lambda: len(told) == 2)
+    assert not source.capture(range(12), 3, done=done, stop=lambda: len(told) == 2)
     assert told == [3, 3]
-    store = FeatureStore(tmp_path / "store")
+    store = FeatureStore(tmp_path / "train")
     assert store.missing == list(range(6, 12))
-    assert filler.fill(range(12), 4, done=done)
+    assert source.capture(range(12), 4, done=done)
     assert told == [3, 3, 4, 2], "what is there is not captured again"
-    filler.writer.add(0, store[0])
-    filler.writer.flush()
-    store = FeatureStore(tmp_path / "store")
-    assert len({file for file, _ in store.index.values()}) == len(list((tmp_path / "store/shards").glob("*.parquet"))) == 12
+    source.writer.add(0, store[0])
+    source.writer.flush()
+    store = FeatureStore(tmp_path / "train")
+    assert len({file for file, _ in store.index.values()}) == len(list((tmp_path / "train/shards").glob("*.parquet"))) == 12
     assert not store[5].aux_hidden[-1].any(), "the row that nothing reads"
     travelled = pickle.loads(pickle.dumps(store))
     assert torch.equal(travelled[5].aux_hidden, store[5].aux_hidden)

@@ -91,7 +91,7 @@ def test_while_filling_a_store(data, tmp_path):
     (data / "thrice.jsonl").write_text((data / "train.jsonl").read_text() * 3)
     ends = []
     for name, kills in (("whole", []), ("run", [LATER_CHECKPOINT, BETWEEN_DRAFT_FILES])):
-        fill = {"data__features": tmp_path / f"{name}-store", "data__fill": "true", "batch_size": 5}
+        fill = {"data__features": tmp_path / f"{name}-store", "data__capture_during_training": "true", "batch_size": 5}
         fill["data__train"] = data / "thrice.jsonl"
         killed(data, tmp_path / name, kills, **fill)
         ends.append(tmp_path / name)
@@ -165,10 +165,10 @@ def test_a_log_line_half_written_is_dropped(data, tmp_path):
     first = trainer_for(configure(data, tmp_path, max_steps=4))
     step = first._optimizer_step
 
-    def killed_at_three(window):
+    def killed_at_three(*args):
         if first.step == 3:
             raise KeyboardInterrupt
-        return step(window)
+        return step(*args)
 
     first._optimizer_step = killed_at_three
     with pytest.raises(KeyboardInterrupt):

@@ -10,8 +10,7 @@ from runs import configure, trainer_for
 
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.draft.vocab_file import write_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, write_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.training.feature_store import FeatureStore
 from vlm_eagle.training.setup import OnlineData
@@ -25,13 +24,13 @@ def budgeted(data, out, **budget):
 def test_a_smaller_budget_makes_shorter_samples_everywhere(data, tmp_path):
     usual = trainer_for(configure(data, tmp_path / "usual", max_steps=1))
     small = trainer_for(budgeted(data, tmp_path / "small", max_pixels=4096))
-    assert usual.run.pixel_budget == (4096, 262_144)
-    assert small.run.pixel_budget == (4096, 4096)
-    assert sum(small.run.lengths) < sum(usual.run.lengths)
+    assert usual.setup.pixel_budget == (4096, 262_144)
+    assert small.setup.pixel_budget == (4096, 4096)
+    assert sum(small.setup.lengths) < sum(usual.setup.lengths)
     for trainer in (usual, small):
-        source = trainer.run.train
+        source = trainer.setup.train
         made = [int(source.collate([source.dataset[i]]).attention_mask.sum()) for i in range(len(source.dataset))]
-        assert made == trainer.run.lengths
+        assert made == trainer.setup.lengths
     assert small.train()
     run = json.loads((tmp_path / "small" / "run.json").read_text())
     assert run["pixel_budget"] == [4096, 4096]
@@ -39,21 +38,18 @@ def test_a_smaller_budget_makes_shorter_samples_everywhere(data, tmp_path):
 
 
 def test_a_store_knows_its_budget(data, tmp_path):
-    def fill(**budget):
-        online = OnlineData(budgeted(data, tmp_path, **budget), Accelerator(cpu=True))
-        config = budgeted(data, tmp_path, **budget)
-        filler = online.filler(
-            config, tmp_path / "store" / "train", online.train, online.data_hash, False, Accelerator(cpu=True)
-        )
-        filler.fill(range(len(online.train)), 4)
+    def capture(**budget):
+        config = budgeted(data, tmp_path, features=str(tmp_path / "store"), **budget)
+        source = OnlineData(config, Accelerator(cpu=True)).capturing_source("train")
+        source.capture(range(len(source.dataset)), 4)
 
-    fill(max_pixels=8192)
+    capture(max_pixels=8192)
     assert FeatureStore(tmp_path / "store" / "train").manifest["pixel_budget"] == [4096, 8192]
     with pytest.raises(UserError, match=r"holds other features \(pixel_budget"):
-        fill(max_pixels=9000)
+        capture(max_pixels=9000)
     store = str(tmp_path / "store")
-    assert trainer_for(budgeted(data, tmp_path / "a", features=store)).run.pixel_budget == (4096, 8192)
-    assert trainer_for(budgeted(data, tmp_path / "b", features=store, max_pixels=8192)).run.pixel_budget == (4096, 8192)
+    assert trainer_for(budgeted(data, tmp_path / "a", features=store)).setup.pixel_budget == (4096, 8192)
+    assert trainer_for(budgeted(data, tmp_path / "b", features=store, max_pixels=8192)).setup.pixel_budget == (4096, 8192)
     with pytest.raises(UserError, match="4096 to 8192 pixels, asked for None to 9000"):
         trainer_for(budgeted(data, tmp_path / "c", features=store, max_pixels=9000))
 
@@ -65,7 +61,7 @@ def test_a_vocabulary_from_a_file(data, target, tmp_path):
     config.draft.vocab_file = str(tmp_path / "v.json")
     trainer = trainer_for(config)
     assert trainer.train()
-    assert 0 < trainer.run.coverage < 1
+    assert 0 < trainer.setup.coverage < 1
     draft = Eagle3Draft.from_pretrained(tmp_path / "out" / "draft")
     assert torch.equal(draft.target_ids, vocab.target_ids)
     assert draft.config.draft_vocab_size == len(vocab.d2t) == 199
@@ -73,7 +69,7 @@ def test_a_vocabulary_from_a_file(data, target, tmp_path):
     with pytest.raises(UserError, match=r"other data, target or settings \(draft\.vocab_file \w+, now \w+\)"):
         trainer_for(config).train()
     config.draft.vocab_file = str(tmp_path / "none.json")
-    with pytest.raises(UserError, match="no draft vocabulary"):
+    with pytest.raises(UserError, match="not a draft vocabulary"):
         trainer_for(config)
 
 

@@ -19,11 +19,10 @@ from transformers import AutoConfig
 from waiting import LIMIT
 
 from data_recipes import demo
-from vlm_eagle.cli import option
 from vlm_eagle.commands import COMMANDS
+from vlm_eagle.commands.train import option
 from vlm_eagle.config import DEMO_TARGET, DataConfig, TrainCommand, TrainConfig
 from vlm_eagle.errors import UserError
-from vlm_eagle.training.opening import settings_line
 from vlm_eagle.training.ready import SHAPES, find_ready, ready_line
 
 ROOT = Path(__file__).parents[2]
@@ -119,12 +118,12 @@ def test_the_settings_that_decide_are_said(data, tmp_path):
     config.data.max_length = 40
     config.data.eval = []
     trainer = trainer_for(config)
-    said = settings_line(config, trainer.run, trainer.steps, trainer.all_steps)
-    cut = sum(length == 40 for length in trainer.run.lengths)
-    dropped = trainer.run.lengths.count(0)
+    said = trainer.setup.summary(trainer.steps, trainer.all_steps, config.epochs)
+    cut = sum(length == 40 for length in trainer.setup.lengths)
+    dropped = trainer.setup.lengths.count(0)
     assert cut
     assert dropped
-    assert f"Draft vocabulary 300 covers {trainer.run.coverage:.1%} of answer tokens" in said
+    assert f"Draft vocabulary 300 covers {trainer.setup.coverage:.1%} of answer tokens" in said
     assert f"max_length 40 cut {cut} and dropped {dropped} of 12 rows" in said
     assert f"4 steps of {trainer.all_steps}, by max_steps, in 3 epochs" in said
     assert "target in float32" in said
@@ -140,7 +139,7 @@ def programs():
     kinds = {kind for kind in values if dataclasses.is_dataclass(kind) and not issubclass(kind, TrainConfig)}
     fields = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in kinds}
     both = [(kind, names) for kind, names in fields.items() if {"target", "draft"} <= set(names)]
-    return [(kind, set(names)) for kind, names in both if names["draft"].default is not None]  # None: the target alone
+    return [(kind, names) for kind, names in both if names["draft"].default is not None]  # None: the target alone
 
 
 def test_no_command_takes_the_demos_draft_for_another_target(other):
@@ -149,7 +148,7 @@ def test_no_command_takes_the_demos_draft_for_another_target(other):
     some = {"python": sys.executable, "out": "x", "vllm_python": "x"}
     for kind, names in found:
         needed = {name: value for name, value in some.items() if name in names}
-        listed = kind.__annotations__["draft"] == list[str]
+        listed = names["draft"].type == list[str]
         as_given = lambda draft, listed=listed: [draft] if listed else draft
         assert kind(target="demo", **needed).draft == as_given("outputs/demo/draft")
         assert kind(target=other, draft=as_given("mine"), **needed).draft == as_given("mine")

@@ -14,8 +14,8 @@ from vlm_eagle.data.conversation import Conversation, Message, TextPart, VideoPa
 from vlm_eagle.demo import mix
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.draft.vocab import DraftVocab
-from vlm_eagle.training import attention, chunked_loss
 from vlm_eagle.training.anchors import Anchors, shift_left, supervised_rows
+from vlm_eagle.training.chunks import ChunkSizes, using_chunk_sizes
 from vlm_eagle.training.losses import LOSSES
 from vlm_eagle.training.ttt import ttt_loss
 from vlm_eagle.training.ttt_dense import dense_ttt_loss
@@ -110,10 +110,9 @@ def with_norms(draft, options):
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_chunks_of_any_size_agree(target, draft, batches, size, monkeypatch):
-    monkeypatch.setitem(attention.CHUNK, "cpu", size)
-    monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", size * 4000)
-    compare(draft, batches["batch of 8"], target)
+def test_chunks_of_any_size_agree(target, draft, batches, size):
+    with using_chunk_sizes(ChunkSizes(queries=size, logits=size * 4000, positions=64)):
+        compare(draft, batches["batch of 8"], target)
 
 
 def test_a_scaled_loss_scales_every_gradient(target, draft, batches):
@@ -189,14 +188,12 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.slow
-def test_nothing_grows_with_vocabulary_or_squared_length(target, draft, batches, monkeypatch):
+def test_nothing_grows_with_vocabulary_or_squared_length(target, draft, batches):
     """The largest tensor of a step stays below (rows, V) and (H, T, T), which the dense form does not."""
     features = batches["batch of 8"]
-    monkeypatch.setitem(chunked_loss.ELEMENTS, "cpu", 20_000)
-    monkeypatch.setitem(attention.CHUNK, "cpu", 4)
-    sizes = []
+    sizes, chunks = [], ChunkSizes(queries=4, logits=20_000, positions=64)
     for function in (ttt_loss, dense_ttt_loss):
-        with Largest() as largest:
+        with Largest() as largest, using_chunk_sizes(chunks):
             function(draft, features, target.embed_tokens, target.logits, **SETTINGS).loss.backward()
         sizes.append(largest.elements)
     anchors, width = Anchors.of(features.loss_mask, 7), target.config.hidden_size

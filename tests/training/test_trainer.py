@@ -23,11 +23,11 @@ from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import DEMO_TARGET
 from vlm_eagle.training import sharding
-from vlm_eagle.training.dry_run import make_plan
+from vlm_eagle.training.dry_run import scenario_of
 from vlm_eagle.training.launch import check_precision
 from vlm_eagle.training.metrics import StepAcceptance
 from vlm_eagle.training.order import MicroBatches, Order
-from vlm_eagle.training.setup import build_run
+from vlm_eagle.training.setup import build_setup
 from vlm_eagle.training.teacher import teach
 from vlm_eagle.training.trainer import Trainer
 
@@ -47,7 +47,7 @@ def test_learns_and_leaves_a_draft(data, tmp_path):
     assert all(0 < row["target_share"] < 1 for row in log if "loss" in row)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     saved = Eagle3Draft.from_pretrained(tmp_path / "draft")
-    assert torch.equal(saved.fc.weight, trainer.run.draft.fc.weight)
+    assert torch.equal(saved.fc.weight, trainer.setup.draft.fc.weight)
 
 
 @pytest.mark.slow
@@ -97,9 +97,9 @@ def test_bfloat16_keeps_float32_master_weights(data, tmp_path):
             configure(data, tmp_path / precision, max_steps=6),
             Accelerator(cpu=True, mixed_precision=precision),
         )
-        trainer = Trainer(config, build_run(config, accelerator), accelerator, Console(quiet=True))
+        trainer = Trainer(config, build_setup(config, accelerator), accelerator, Console(quiet=True))
         trainer.train()
-        assert {p.dtype for p in trainer.run.draft.parameters()} == {torch.float32}
+        assert {p.dtype for p in trainer.setup.draft.parameters()} == {torch.float32}
         state = [v for o in trainer.optimizers for s in o.state.values() for v in s.values() if torch.is_tensor(v)]
         assert {v.dtype for v in state} == {torch.float32}
         log = (tmp_path / precision / "log.jsonl").read_text().splitlines()
@@ -122,8 +122,8 @@ def test_interrupted_and_continued_is_bit_identical(data, poisoned, tmp_path):
     first = begin("cut")
     step = first._optimizer_step
 
-    def interrupt_at_three(window):
-        line = step(window)
+    def interrupt_at_three(*args):
+        line = step(*args)
         if first.step == 3:
             signal.raise_signal(signal.SIGINT)
         return line
@@ -141,20 +141,20 @@ def test_interrupted_and_continued_is_bit_identical(data, poisoned, tmp_path):
 
 def without_numbers(trainer, steps):
     """The trainer, reading features that are not numbers at these steps."""
-    features = trainer._features
+    features = trainer.setup.train.features
 
-    def read(source, batch):
-        found = features(source, batch)
+    def read(item, device):
+        found = features(item, device)
         return replace(found, aux_hidden=found.aux_hidden * float("nan")) if trainer.step in steps else found
 
-    trainer._features = read
+    trainer.setup.train.features = read
     return trainer
 
 
 def test_a_gradient_that_is_not_finite_spoils_nothing(data, tmp_path):
     trainer = without_numbers(trainer_for(configure(data, tmp_path, max_steps=3, eval_steps=9, save_steps=9)), {1})
     after, step = [weights(trainer)], trainer._optimizer_step
-    trainer._optimizer_step = lambda window: (step(window), after.append(weights(trainer)))[0]
+    trainer._optimizer_step = lambda *args: (step(*args), after.append(weights(trainer)))[0]
     assert trainer.train()
     changed = [not torch.equal(a, b) for a, b in pairwise(after)]
     assert changed == [True, False, True]
@@ -178,7 +178,7 @@ def test_what_accelerate_may_not_ask_for(monkeypatch):
             check_precision(name)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(UserError, match="--mixed_precision fp16"):
-        make_plan(TrainCommand(), AutoConfig.from_pretrained(DEMO_TARGET))
+        scenario_of(TrainCommand(), AutoConfig.from_pretrained(DEMO_TARGET))
     deepspeed = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED)
     with pytest.raises(UserError, match="DEEPSPEED, which is not supported"):
         sharding.prepare(deepspeed, None, False)
@@ -241,7 +241,7 @@ def test_strict_stops_at_the_first_bad_row(data, poisoned, tmp_path):
 
 def test_llm_only_trains_on_text(data, tmp_path):
     trainer = trainer_for(configure(data, tmp_path, llm_only=True, max_steps=1))
-    assert trainer.run.target.model.model.visual is None
+    assert trainer.setup.target.model.model.visual is None
     assert trainer.skipped == {"has media": 6}
     assert trainer.train()
 

@@ -73,7 +73,14 @@ def test_a_rank_that_has_only_bad_rows(data, tmp_path):
 def test_ctrl_c_leaves_a_checkpoint_and_resumes(data, tmp_path):
     ranks = 2
     never = 1_000_000  # steps: more than it will take, or that anything else is written after
-    more = {"max_steps": never, "epochs": never, "save_steps": never, "eval_steps": never, "data__workers": 1, "batch_size": 2}
+    more = {
+        "max_steps": never,
+        "epochs": never,
+        "save_steps": never,
+        "eval_steps": never,
+        "data__num_workers": 1,
+        "batch_size": 2,
+    }
     script = train(data, tmp_path / "run", ranks, **more)
     wait_for("three steps", lambda: len(_log(tmp_path / "run")) >= 3, script)
     script.interrupt()
@@ -132,7 +139,7 @@ def test_two_processes_capture_what_one_captures(data, tmp_path):
 def test_two_processes_fill_a_store_and_train_from_it(data, tmp_path):
     """Steps of 2 x 5 of 12 rows: two are captured after the first epoch, by one process each."""
     store = {"data__features": tmp_path / "store"}
-    train(data, tmp_path / "fill", 2, data__fill="true", batch_size=5, max_steps=3, **store).finish()
+    train(data, tmp_path / "fill", 2, data__capture_during_training="true", batch_size=5, max_steps=3, **store).finish()
     assert FeatureStore(tmp_path / "store" / "train").missing == []
     train(data, tmp_path / "one", 1, batch_size=4, data__eval="[]", **store).finish()
     train(data, tmp_path / "two", 2, batch_size=2, data__eval="[]", **store).finish()

@@ -12,7 +12,7 @@ from vlm_eagle.cli import USAGE, run_cli
 GROUPS = {
     "Data": {
         "data": "make data of a recipe, or of a mix of them",
-        "regenerate": "let the target write the answers of conversations anew",
+        "regenerate": "let the target rewrite the answers of conversations",
         "preview": "look at training samples, learned tokens in green",
         "data-report": "see what data holds: tokens, languages, what is dropped",
         "vocabulary": "choose a draft vocabulary by what it covers",
@@ -38,7 +38,7 @@ GROUPS = {
         "export": "check a draft and write it, with a model card, for an engine",
         "serve-check": "compare an engine's answers and counts with ours",
     },
-    "To begin with": {
+    "First steps": {
         "demo": "train the demo's draft and score it: minutes on two CPU cores",
     },
 }
@@ -46,20 +46,20 @@ COMMANDS = {name: text for group in GROUPS.values() for name, text in group.item
 
 
 def main(program: str = "vlm-eagle") -> int:
-    """Finds the command and hands it the rest of the command line. `program` is how the user called this."""
+    """Runs the command named first on the command line; the exit code. `program` is how the user called this."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in COMMANDS:
         del sys.argv[1]
         return run(name, f"{program} {name}")
     if name and not name.startswith("-"):
-        print(f"error: there is no command {name!r}.\n", file=sys.stderr)
+        print(f"error: no command {name!r}.\n", file=sys.stderr)
     asked_for_help = name in ("--help", "-h")
     print(_page(program), file=sys.stdout if asked_for_help else sys.stderr)
     return 0 if asked_for_help else USAGE
 
 
 def run(name: str, program: str | None = None) -> int:
-    """Runs one command on the words of the command line; the exit code. `program` is what help and results call it, None for
+    """Runs one command on the rest of the command line; the exit code. `program` is its name in help and results, by default
     the name of the script."""
     if program:
         sys.argv[0] = program

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from vlm_eagle.config import DEMO, draft_for
-from vlm_eagle.decoding.options import Sampling, Settings, TreeShape
+from vlm_eagle.commands.options import AnswerOptions
 from vlm_eagle.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,35 +20,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Config:
-    """Whom to talk to.
+class Config(AnswerOptions):
+    """Who answers, and how."""
 
-    Attributes:
-        target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft; auto for the demo's own.
-        draft_tokens: nodes verified per target forward, the root included.
-        topk: children considered per expanded tree node; 1 drafts a chain.
-        num_steps: depth of the tree; none for draft_tokens - 1.
-        max_new_tokens: longest answer.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, 1 is off.
-        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
-        min_p: drop tokens below this share of the best one's probability, 0 is off.
-    """
-
-    target: str = DEMO
-    draft: str = "auto"
-    draft_tokens: int = 8
-    topk: int = 1
-    num_steps: int | None = None
     max_new_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.draft = draft_for(self.target, self.draft)
 
 
 def main(config: Config) -> None:
@@ -57,11 +31,7 @@ def main(config: Config) -> None:
     from vlm_eagle import api
 
     console = Console()
-    settings = Settings(
-        shape=TreeShape(config.draft_tokens, config.topk, config.num_steps), max_new_tokens=config.max_new_tokens,
-        sampling=Sampling(config.temperature, config.top_p, config.top_k, config.min_p),
-    )  # fmt: skip
-    chat = api.chat(api.load_pair(config.target, config.draft), settings)
+    chat = api.chat(config.load(), config.settings)
     console.print("[dim]/image FILE, /new, /quit. [/dim][green]Green[/green][dim] words were guessed by the draft.[/dim]")
     images: list[Path] = []
     while True:
@@ -97,5 +67,5 @@ def _answer(chat: "Chat", line: str, images: tuple[Path, ...], console: Console)
     except UserError as error:
         console.print(str(error), style="red")
         return
-    said = chat.answer
-    console.print(f"\n[dim]{len(said.tokens)} tokens, acceptance length {said.stats.acceptance_length:.2f}[/dim]")
+    written = chat.answer
+    console.print(f"\n[dim]{len(written.tokens)} tokens, acceptance length {written.stats.acceptance_length:.2f}[/dim]")

@@ -9,28 +9,21 @@ and used by training, and by the next report.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from data_recipes.report import SIZES
-from vlm_eagle.cli import check_output
-from vlm_eagle.commands.reading import Preparing, open_data, prepared
+from vlm_eagle.atomic import atomic_path
+from vlm_eagle.commands.options import PreparationOptions
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, write_bytes, write_json
-
-if TYPE_CHECKING:
-    from data_recipes.report.statistics import DataStatistics
-    from vlm_eagle.data.collator import VisionCollator
-    from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.provenance import check_output, describe_run, write_bytes, write_json
 
 
 @dataclass(kw_only=True)
-class Config(Preparing):
+class Config(PreparationOptions):
     """What to report on.
 
     Attributes:
@@ -53,18 +46,27 @@ class Config(Preparing):
 
 def main(config: Config) -> None:
     """Counts, prints and writes."""
-    from data_recipes.report.page import render
-    from data_recipes.report.samples import shown
-    from data_recipes.report.summary import summarise
+    from data_recipes.report.page import render, shown_sample
+    from data_recipes.report.statistics import collect, summarise
     from data_recipes.report.tables import show
     from vlm_eagle.data.media import image_budget
     from vlm_eagle.target.load import read_config
 
     console, out = Console(markup=False), Path(config.out)
     check_output(out, folder=True)
-    dataset, collator = open_data(config, console)
+    dataset, collator = config.open(console)
     vocab_size = read_config(config.target).get_text_config().vocab_size
-    found = _collect(config, dataset, collator, vocab_size, out / "dropped.jsonl", console)
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        config.prepare(dataset, collator, console) as preparation,
+        atomic_path(out / "dropped.jsonl") as scratch,
+        scratch.open("w") as file,
+    ):
+
+        def drop(row: int, error: BadRow) -> None:
+            file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
+
+        found = collect(preparation, vocab_size, config.samples, config.seed, drop)
     summary = summarise(found, config.vocab_sizes)
     show(summary, console)
     about = {
@@ -72,24 +74,7 @@ def main(config: Config) -> None:
         "pixels of an image": "{:,} to {:,}".format(*image_budget(collator.vision)) if collator.vision else "no images",
     }  # fmt: skip
     chosen = [dataset[row] for row in found.chosen]
-    page = render(summary, [shown(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
+    page = render(summary, [shown_sample(row, collator) for row in chosen if not isinstance(row, BadRow)], about)
     write_bytes(out / "report.html", page.encode())
     write_json(out / "report.json", summary | {"run": describe_run(config=asdict(config))})
     console.print(f"Report: {out / 'report.html'}", highlight=False)
-
-
-def _collect(
-    config: Config, dataset: "ConversationDataset", collator: "VisionCollator", vocab_size: int, dropped: Path, console: Console
-) -> "DataStatistics":
-    from data_recipes.report.statistics import collect
-
-    dropped.parent.mkdir(parents=True, exist_ok=True)
-    scratch = dropped.with_name(f".{dropped.name}.{os.getpid()}")
-    with prepared(config, dataset, collator, console) as preparation, scratch.open("w") as file:
-
-        def drop(row: int, error: BadRow) -> None:
-            file.write(json.dumps({"row": row, "source": error.source, "reason": error.reason, "error": str(error)}) + "\n")
-
-        found = collect(preparation, vocab_size, config.samples, config.seed, drop)
-    scratch.replace(dropped)
-    return found

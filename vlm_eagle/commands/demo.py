@@ -3,7 +3,7 @@
     vlm-eagle demo
     vlm-eagle demo --text-only            # a tiny Qwen3 instead of the Qwen3-VL
 
-It runs `vlm-eagle train` and `vlm-eagle score`, which go on where they were when this is interrupted and given again.
+It runs `vlm-eagle train` and `vlm-eagle score`, which continue after an interruption when the command is repeated.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_eagle.cli import check_output
+from vlm_eagle.provenance import check_output
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class Config:
     Attributes:
         out: folder of the run; none for outputs/demo, or outputs/demo-text.
         text_only: make a text-only target first, in seconds, and train for that.
-        max_steps: stop training after so many optimizer steps; none for all.
+        max_steps: stop training after this many optimizer steps; none for all.
         limit: prompts per benchmark; none for 16.
     """
 
@@ -44,7 +44,7 @@ def main(config: Config) -> int:
 
 
 def make_target(folder: Path) -> Path:
-    """The text-only target, made where there is none."""
+    """Makes the text-only target, unless it exists."""
     from vlm_eagle.demo.text_target import make_text_target
     from vlm_eagle.target.load import DEMO_TARGET
 
@@ -58,10 +58,10 @@ def _given(option: str, value: int | None) -> list[object]:
 
 
 def _run(words: list[object]) -> int:
-    """The exit code of another command, in a process of its own so that nothing of the first is left in memory."""
-    words = list(map(str, words))
-    print(f"vlm-eagle {' '.join(words)}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", "vlm_eagle", *words])
+    """Runs another command in its own process, so that nothing of the first stays in memory; the exit code."""
+    command = list(map(str, words))
+    print(f"vlm-eagle {' '.join(command)}", flush=True)
+    process = subprocess.Popen([sys.executable, "-m", "vlm_eagle", *command])
     while True:
         try:
             return process.wait()

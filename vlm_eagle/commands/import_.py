@@ -44,8 +44,7 @@ def main(config: Config) -> None:
     from vlm_eagle.draft import files
     from vlm_eagle.interop.layouts.checks import check_target
     from vlm_eagle.interop.layouts.read import read_draft
-    from vlm_eagle.target.embeddings import load_embeddings
-    from vlm_eagle.target.load import read_config
+    from vlm_eagle.target.load import load_embeddings, read_config
 
     console = Console(soft_wrap=True)
     target = read_config(config.target) if config.target else None

@@ -3,44 +3,35 @@
     vlm-eagle lossless --limit 30
     vlm-eagle lossless --limit 30 --dtype bfloat16
 
-In float32 equal means equal. In a 16-bit type one forward over several tokens rounds otherwise than several forwards over one,
-so answers may part where two tokens are as good as tied. Every such place is then measured: the float32 model's gap between the
-two tokens must lie within the rounding error that the 16-bit logits show there.
+In float32 equal means equal. In a 16-bit type one forward over several tokens rounds differently from several forwards over
+one, so answers may part where two tokens are nearly tied. Every such place is then measured: the float32 model's gap between
+the two tokens must be within the rounding error of the 16-bit logits there.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vlm_eagle.cli import check_output
-from vlm_eagle.config import draft_for
+from vlm_eagle.commands.options import PairOptions
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.decoding.options import TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, in_words, load_benchmarks
-from vlm_eagle.provenance import describe_run, write_json
-
-if TYPE_CHECKING:
-    from vlm_eagle.draft.model import Eagle3Draft
-    from vlm_eagle.records import Batch
-    from vlm_eagle.target.target import Target
+from vlm_eagle.provenance import check_output, describe_run, write_json
 
 SHAPES = (TreeShape(4), TreeShape(8), TreeShape(16, topk=4, num_steps=5))
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(PairOptions):
     """What to compare.
 
     Attributes:
-        target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft; auto for the demo's own.
         dtype: of both models; a 16-bit one needs room for a float32 copy of the target as well.
         benchmarks: names of benchmarks, name=source, or JSONL files of conversations; none for all demo benchmarks. Of
             conversations with later turns only the first is asked.
@@ -50,8 +41,6 @@ class Config:
         json: file for the results.
     """
 
-    target: str = "demo"
-    draft: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     benchmarks: list[str] = field(default_factory=list)
     limit: int | None = None
@@ -59,120 +48,45 @@ class Config:
     llm_only: bool = False
     json: str = "outputs/demo/lossless.json"
 
-    def __post_init__(self) -> None:
-        self.draft = draft_for(self.target, self.draft)
-
-
-@dataclass(frozen=True)
-class Parting:
-    """Where an answer with the draft leaves the target's own.
-
-    Attributes:
-        position: tokens of the answer that are equal.
-        gap: difference of the two tokens' float32 logits.
-        rounding: largest error of the 16-bit logits at this place; 0 in float32.
-    """
-
-    id: str
-    shape: str
-    position: int
-    gap: float
-    rounding: float
-
-    @property
-    def is_tie(self) -> bool:
-        """Both tokens' errors together may turn the order round."""
-        return self.gap <= 2 * self.rounding
-
 
 def main(config: Config) -> int:
     """Prints the table; the exit code is 1 if an answer differs at anything but a tie."""
     from vlm_eagle.decoding.pair import load_pair
+    from vlm_eagle.evaluation.lossless import Parting, compare_answers
 
     check_output(config.json)
-    console = Console()
-    pair = load_pair(config.target, config.draft, dtype=config.dtype, llm_only=config.llm_only)
-    target, draft, exact = pair.target, pair.draft, pair.target
+    console, pair = Console(), config.load(config.llm_only)
+    exact = pair.target
     if config.dtype != "float32":
-        exact = load_pair(config.target, dtype="float32", llm_only=config.llm_only).target
-    names = config.benchmarks or default_names(config.llm_only or not target.is_vision)
+        exact = load_pair(config.target, device=config.device, dtype="float32", llm_only=config.llm_only).target
+    names = config.benchmarks or default_names(config.llm_only or not pair.target.is_vision)
     table = Table("Benchmark", "prompts", "tokens", *(s.label for s in SHAPES), title="Answers equal to the target's")
-    rows: list[dict[str, Any]] = []
-    partings: list[Parting] = []
+    rows, partings = [], list[Parting]()
     for benchmark in load_benchmarks(names, config.limit, console=console):
-        count, tokens, differing = 0, 0, {shape.label: 0 for shape in SHAPES}
         conversations = [prompt.conversation for prompt in benchmark.prompts]
         prompts = track(conversations, benchmark.name, console=console, disable=not console.is_terminal, transient=True)
-        for alone, found in _compare(prompts, target, exact, draft, config, skipped := Counter(benchmark.skipped)):
-            count, tokens = count + 1, tokens + alone
-            partings += found
-            for parting in found:
-                differing[parting.shape] += 1
-        row = {"name": benchmark.name, "prompts": count, "tokens": tokens, "differing": differing}
-        rows.append({**row, "skipped": dict(skipped)})
+        results = [*compare_answers(prompts, pair, exact, SHAPES, config.max_new_tokens, config.llm_only)]
+        compared = [result for result in results if not isinstance(result, BadRow)]
+        skipped = Counter(benchmark.skipped) + Counter(r.reason for r in results if isinstance(r, BadRow))
+        found = [parting for _, some in compared for parting in some]
+        differing = {shape.label: sum(parting.shape == shape.label for parting in found) for shape in SHAPES}
+        row = {"name": benchmark.name, "prompts": len(compared), "tokens": sum(tokens for tokens, _ in compared)}
+        rows.append({**row, "differing": differing, "skipped": dict(skipped)})
+        partings += found
         if skipped:
             console.print(f"{benchmark.name}: skipped {in_words(skipped)}", style="yellow", markup=False)
-        table.add_row(benchmark.name, str(count), f"{tokens:,}", *(str(count - n) for n in differing.values()))
+        table.add_row(
+            row["name"], f"{row['prompts']}", f"{row['tokens']:,}", *(f"{len(compared) - n}" for n in differing.values())
+        )
     console.print(table)
-    ties = [p for p in partings if p.is_tie]
-    total, written = sum(r["prompts"] for r in rows), sum(r["tokens"] for r in rows)
+    total, written = sum(row["prompts"] for row in rows), sum(row["tokens"] for row in rows)
     if not total:
         raise UserError("Every prompt was skipped. Look at the reasons above.")
+    ties = sum(parting.is_tie for parting in partings)
     console.print(f"{total} prompts, {written:,} tokens, {len(SHAPES)} trees, {config.dtype}: {len(partings)} answers differ.")
     if partings:
         gap, rounding = max(p.gap for p in partings), max(p.rounding for p in partings)
-        console.print(f"{len(ties)} of them part at a tie. Largest gap {gap:.4f}, largest rounding {rounding:.4f}.")
-    results = {"benchmarks": rows, "partings": [{**asdict(p), "is_tie": p.is_tie} for p in partings]}
-    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), **results})
-    return 0 if len(ties) == len(partings) else 1
-
-
-def _compare(
-    prompts: Any, target: "Target", exact: "Target", draft: "Eagle3Draft", config: Config, skipped: Counter[str]
-) -> Iterator[tuple[int, list[Parting]]]:
-    """(tokens of the target's own answer, where answers with the draft leave it) of every prompt that can be asked; the others
-    are added to `skipped`."""
-    from vlm_eagle.data.collator import VisionCollator
-    from vlm_eagle.decoding.generate import Settings, build_decoder, generate_with
-
-    limit = target.config.max_position_embeddings - config.max_new_tokens
-    collator = VisionCollator(target.processor, max_length=limit, for_generation=True, llm_only=config.llm_only, strict=True)
-    settings = Settings(max_new_tokens=config.max_new_tokens)
-    plain = build_decoder(target, None, settings)
-    decoders = {shape: build_decoder(target, draft, replace(settings, shape=shape)) for shape in SHAPES}
-    for conversation in prompts:
-        try:
-            batch, found = collator([conversation]).to(target.device), []
-        except BadRow as error:
-            skipped[error.reason] += 1
-            continue
-        alone = generate_with(plain, batch, settings)[0].tokens
-        for shape, decoder in decoders.items():
-            drafted = generate_with(decoder, batch, settings)[0].tokens
-            if drafted != alone:
-                found.append(Parting(conversation.id, shape.label, *_measure(target, exact, batch, alone, drafted)))
-        yield len(alone), found
-
-
-def _measure(
-    target: "Target", exact: "Target", batch: "Batch", alone: list[int], drafted: list[int]
-) -> tuple[int, float, float]:
-    """(position, gap, rounding) of the first difference."""
-    position = next(i for i, (a, b) in enumerate(zip(alone, drafted, strict=False)) if a != b)
-    longer = _appended(batch, alone[:position])
-    logits, rounded = exact.prefill(longer).logits[0], target.prefill(longer).logits[0]
-    gap = float((logits[alone[position]] - logits[drafted[position]]).abs())
-    return position, gap, float((logits - rounded).abs().max())
-
-
-def _appended(batch: "Batch", tokens: list[int]) -> "Batch":
-    """The prompt with the beginning of an answer."""
-    import torch
-
-    more = batch.input_ids.new_tensor([tokens])
-    extend = lambda tensor, value: torch.cat([tensor, torch.full_like(more, value, dtype=tensor.dtype)], dim=1)
-    vision_inputs = {k: extend(v, 0) if k == "mm_token_type_ids" else v for k, v in batch.vision_inputs.items()}
-    return replace(
-        batch, input_ids=torch.cat([batch.input_ids, more], dim=1), attention_mask=extend(batch.attention_mask, 1),
-        loss_mask=extend(batch.loss_mask, False), vision_inputs=vision_inputs,
-    )  # fmt: skip
+        console.print(f"{ties} of them part at a tie. Largest gap {gap:.4f}, largest rounding {rounding:.4f}.")
+    found = [{**asdict(parting), "is_tie": parting.is_tie} for parting in partings]
+    write_json(Path(config.json), {"run": describe_run(config=asdict(config)), "benchmarks": rows, "partings": found})
+    return 0 if ties == len(partings) else 1

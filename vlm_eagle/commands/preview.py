@@ -3,8 +3,8 @@
     vlm-eagle preview
     vlm-eagle preview --target Qwen/Qwen3-VL-2B-Instruct --data train.jsonl --rows 0 1 2
 
-Learned tokens are green, and in «» where there is no colour; runs of image tokens are folded. If an answer is not green to
-its end, or a question is, the data or the chat template is not what it seems.
+Learned tokens are green, and in «» on a terminal without colours; runs of image tokens are folded. An answer that is not green
+to its end, or a question that is, means that something is wrong with the data or the chat template.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from vlm_eagle.commands.reading import Reading, open_data
+from vlm_eagle.commands.options import DataOptions
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.errors import UserError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Config(Reading):
+class Config(DataOptions):
     """What to look at.
 
     Attributes:
@@ -35,10 +35,10 @@ class Config(Reading):
 def main(config: Config) -> None:
     """Prints the samples."""
     console = Console()
-    dataset, collator = open_data(config, console)
+    dataset, collator = config.open(console)
     for row in range(min(len(dataset), 3)) if config.rows is None else config.rows:
         if not 0 <= row < len(dataset):
-            raise UserError(f"There is no data row {row}: the data has rows 0 to {len(dataset) - 1}.")
+            raise UserError(f"No data row {row}: the data has rows 0 to {len(dataset) - 1}.")
         console.print(sample_text(dataset[row], collator, marked=console.color_system is None))
 
 

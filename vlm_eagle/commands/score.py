@@ -8,108 +8,74 @@
     vlm-eagle score --compare before.json after.json   # exit code 1 if acceptance fell
 
 Every draft, tree and sampling makes a column. Draft tokens are nodes verified in one target forward, the root included: 4 is
-vLLM's num_speculative_tokens 3. A killed run goes on where it was when the same command is given again.
+vLLM's num_speculative_tokens 3. A killed run continues when the same command is repeated.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vlm_eagle.cli import check_output
-from vlm_eagle.config import draft_for
+from vlm_eagle.commands.options import MeasureOptions
 from vlm_eagle.decoding.options import Sampling, TreeShape
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.benchmarks import default_names, load_benchmarks
-from vlm_eagle.evaluation.scores.choices import parse_samplings, parse_trees
-from vlm_eagle.evaluation.scores.journal import Journal
-from vlm_eagle.evaluation.scores.prompts import answer_length, check_length, check_names
-from vlm_eagle.evaluation.scores.results import document
+from vlm_eagle.evaluation.result_schema import Results, to_json
+from vlm_eagle.evaluation.scores.acceptance_tables import results_console, show
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal
+from vlm_eagle.evaluation.scores.option_words import parse_trees
+from vlm_eagle.evaluation.scores.prompts import answer_length, check_names
 from vlm_eagle.evaluation.scores.scoring import Column, tasks_of
-from vlm_eagle.evaluation.scores.table import results_console, show
 from vlm_eagle.interop.names import EngineName
-from vlm_eagle.provenance import describe_run, write_json
+from vlm_eagle.provenance import check_output, describe_run, write_json
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(MeasureOptions):
     """What to score and how.
 
     Attributes:
-        target: folder or hub id of the target, or demo.
-        draft: folders or hub ids of drafts, side by side; auto for the demo's own.
         draft_tokens: nodes verified per target forward, the root included; one column of the table each.
-        topk: children considered per expanded tree node; 1 drafts a chain.
-        num_steps: depth of the tree; none for draft_tokens - 1.
-        trees: instead of the three above, trees such as 5,4,16 (num_steps, topk, num_draft_tokens) or chain4; a column each.
-        benchmarks: names of benchmarks, name=source, or JSONL files of conversations; none for all demo benchmarks.
         limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of others.
-        max_new_tokens: longest answer; none for what the benchmark asks for, 160 where it does not say.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, 1 is off.
-        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
-        min_p: drop tokens below this share of the best one's probability, 0 is off.
-        samplings: instead of the four above, greedy, qwen3 (0.6, top-p 0.95, top-k 20) or sampled (1); a column each.
-        seed: of the sampling.
-        concurrency: prompts decoded side by side; no answer depends on it.
+        concurrency: prompts decoded at a time; no answer depends on it.
         check: answer greedily without a draft too, and count the answers that are equal.
-        image_inputs: what the draft reads at image tokens: token, as in vLLM, or visual_embeds, as in SGLang.
-        thinking: let a hybrid Qwen3 think (the chat template's enable_thinking).
-        llm_only: drop the vision tower and score text benchmarks only.
-        dtype: of all models; auto is float32 on a CPU and the checkpoint's elsewhere.
-        device: auto takes a GPU when there is one, or this process's own under accelerate launch; balanced lays the target over
-            all GPUs.
         server: address of a running vLLM or SGLang, measured instead of our own loop. What it drafts was decided when it was
             started: draft, trees, concurrency, check, image_inputs, dtype and device do not matter then.
         engine: what the server is; auto asks it.
         timeout: seconds a server's answer may take.
         json: file for the results; none for outputs/demo/acc_length.json, or acc_length_server.json of a server.
-        compare: two files of results; says what changed from the first to the second, and measures nothing.
     """
 
-    target: str = "demo"
-    draft: list[str] = field(default_factory=lambda: ["auto"])
     draft_tokens: list[int] = field(default_factory=lambda: [4, 8])
-    topk: int = 1
-    num_steps: int | None = None
-    trees: list[str] = field(default_factory=list)
-    benchmarks: list[str] = field(default_factory=list)
     limit: int | None = None
-    max_new_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    samplings: list[str] = field(default_factory=list)
-    seed: int = 0
     concurrency: int = 1
     check: bool = False
-    image_inputs: Literal["token", "visual_embeds"] = "token"
-    thinking: bool = False
-    llm_only: bool = False
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
     server: str | None = None
     engine: EngineName = "auto"
     timeout: float = 300.0
     json: str | None = None
-    compare: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UserError("concurrency must be at least 1.")
-        check_length(self.max_new_tokens)
         if not self.draft_tokens:
             raise UserError("Give at least one number of draft_tokens.")
-        if len(set(self.draft)) < len(self.draft) or not self.draft:
-            raise UserError("Give at least one draft, and each draft once.")
-        if not self.server and not self.compare:
-            self.draft = [draft_for(self.target, draft) for draft in self.draft]
+        super().__post_init__()
+
+    @property
+    def uses_drafts(self) -> bool:
+        """Whether the drafts are going to be loaded."""
+        return not self.server and not self.compare
+
+    @property
+    def shapes(self) -> list[TreeShape]:
+        """The trees, a column each."""
+        return parse_trees(self.trees) or [TreeShape(n, self.topk, self.num_steps) for n in self.draft_tokens]
 
 
 def main(config: Config) -> int:
@@ -117,7 +83,7 @@ def main(config: Config) -> int:
     from vlm_eagle.evaluation.scores.assemble import assemble, checked
     from vlm_eagle.evaluation.scores.compare import compare
     from vlm_eagle.evaluation.scores.models import processes
-    from vlm_eagle.evaluation.scores.run import all_outcomes, already, identity
+    from vlm_eagle.evaluation.scores.run_tasks import all_outcomes, already, identity
 
     if config.compare:
         return compare(config.compare, results_console())
@@ -125,9 +91,10 @@ def main(config: Config) -> int:
     console = results_console(quiet=not state.is_main_process)
     out = Path(config.json or f"outputs/demo/acc_length{'_server' if config.server else ''}.json")
     check_output(out)
-    samplings = parse_samplings(config.samplings) or [Sampling(config.temperature, config.top_p, config.top_k, config.min_p)]
-    make = _server_columns if config.server else _our_columns
-    columns, tokenizer, text_only = make(config, samplings, state, console)
+    if config.server:
+        columns, tokenizer, text_only = _server_columns(config, config.server, state, console)
+    else:
+        columns, tokenizer, text_only = _our_columns(config, state)
     with state.main_process_first():
         benchmarks = load_benchmarks(config.benchmarks or default_names(text_only), config.limit, console=console)
     check_names(benchmarks)
@@ -141,53 +108,44 @@ def main(config: Config) -> int:
         return 0
     outcomes = all_outcomes([task for _, parts in plan for *_, tasks in parts for task in tasks], out, state, console)
     if state.is_main_process:
-        settings = [assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan]
-        settings = checked(settings)
+        settings = checked([assemble(column, parts, outcomes, tokenizer, out) for column, parts in plan])
         show(console, settings)
-        write_json(out, document(describe_run(config=asdict(config)), settings, scored=scored))
-        Journal(out).remove()
+        write_json(out, to_json(Results(run=describe_run(config=asdict(config)), settings=settings, scored=scored)))
+        EvaluationJournal(out).remove()
         console.print(f"Written to {out}")
     return 0
 
 
-def _our_columns(
-    config: Config, samplings: Sequence[Sampling], state: "PartialState", console: Console
-) -> tuple[list[Column], Any, bool]:
+def _our_columns(config: Config, state: "PartialState") -> tuple[Sequence[Column], Any, bool]:
     """(columns, tokenizer, whether only text can be asked)."""
     from vlm_eagle.decoding.decode_loop import NO_DRAFT
-    from vlm_eagle.evaluation.scores.columns import OurColumn
     from vlm_eagle.evaluation.scores.models import load_pairs
+    from vlm_eagle.evaluation.scores.our_column import OurColumn
 
-    shapes = parse_trees(config.trees) or [TreeShape(n, config.topk, config.num_steps) for n in config.draft_tokens]
+    samplings, shapes = config.all_samplings, config.shapes  # wrong names show before models are loaded
+    if config.check and all(sampling.temperature for sampling in samplings):
+        raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
     load = {"dtype": config.dtype, "device": config.device, "llm_only": config.llm_only, "state": state}
-    target, pairs = load_pairs(config.target, config.draft, **load)
+    alone, pairs = load_pairs(config.target, config.draft, **load)
     options = {
         "batch_size": config.concurrency, "image_inputs": config.image_inputs, "llm_only": config.llm_only,
         "thinking": config.thinking,
     }  # fmt: skip
-    columns = [
-        OurColumn(pair.target, pair.draft, shape, sampling, names=pair.names, digests=pair.digests, **options)
-        for pair in pairs
-        for sampling in samplings
-        for shape in shapes
+    columns: list[Column] = [
+        OurColumn(pair, shape, sampling, **options) for pair in pairs for sampling in samplings for shape in shapes
     ]
     if config.check:
-        if all(sampling.temperature for sampling in samplings):
-            raise UserError("check compares greedy answers, and none are asked for: add greedy to samplings.")
-        alone = {"names": (config.target, None), "digests": (pairs[0].digests[0], None)}
-        columns.append(OurColumn(target, None, NO_DRAFT, Sampling(), **alone, **options))
-    return columns, target.tokenizer, config.llm_only or not target.is_vision
+        columns.append(OurColumn(alone, NO_DRAFT, Sampling(), **options))
+    return columns, alone.target.tokenizer, config.llm_only or not alone.target.is_vision
 
 
-def _server_columns(
-    config: Config, samplings: Sequence[Sampling], state: "PartialState", console: Console
-) -> tuple[list[Column], Any, bool]:
-    from vlm_eagle.evaluation.scores.server import ServerColumn, reach
+def _server_columns(config: Config, url: str, state: "PartialState", console: Console) -> tuple[Sequence[Column], Any, bool]:
+    from vlm_eagle.evaluation.scores.server_column import ServerColumn, reach
 
     if state.num_processes > 1:
         raise UserError("A server is asked by one process: start this without accelerate launch.")
-    about = {"target": config.target, "thinking": config.thinking}
-    engine, processor, is_vision = reach(config.server, config.engine, timeout=config.timeout, **about)
-    console.print(f"{engine.kind} {engine.version or ''} at {config.server}, {engine.model}: {engine.shape}")
-    columns = [ServerColumn(engine, sampling, url=config.server, **about) for sampling in samplings]
+    samplings, about = config.all_samplings, {"target": config.target, "thinking": config.thinking}
+    engine, processor, is_vision = reach(url, config.engine, timeout=config.timeout, **about)
+    console.print(f"{engine.kind} {engine.version or ''} at {url}, {engine.model}: {engine.shape}")
+    columns = [ServerColumn(engine, sampling, url=url, **about) for sampling in samplings]
     return columns, getattr(processor, "tokenizer", processor), config.llm_only or not is_vision

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vlm_eagle.config import DEMO, DEMO_TARGET, draft_for
-from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.commands.options import PairOptions
+from vlm_eagle.config import resolve_target
 from vlm_eagle.demo.benchmarks import default_names, load_benchmark
 from vlm_eagle.errors import UserError
 from vlm_eagle.interop.engines.process import free_port, running, vllm_command
@@ -29,22 +29,18 @@ from vlm_eagle.interop.names import EngineName
 from vlm_eagle.provenance import describe_run, write_json
 
 if TYPE_CHECKING:
-    from vlm_eagle.data.collator import VisionCollator
-    from vlm_eagle.draft.model import Eagle3Draft
     from vlm_eagle.interop.engines.engine import Engine
     from vlm_eagle.interop.engines.parity import Parity
-    from vlm_eagle.target.target import Target
 
 SHOWN = 5  # differing prompts named per kind
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(PairOptions):
     """What to compare. Give either vllm_python or server.
 
     Attributes:
-        target: folder or hub id of the target, or demo.
-        draft: folder or hub id of the draft; auto for the demo's own.
+        dtype: of both sides; only float32 can be exact.
         vllm_python: interpreter of an environment with vLLM; a server is started from it for every k.
         k: num_speculative_tokens of the servers that are started.
         server: address of a running engine instead.
@@ -53,14 +49,12 @@ class Config:
         limit: prompts per benchmark at most; none for 16 of a demo benchmark and all of a file.
         max_new_tokens: longest answer.
         max_model_len: context of a server that is started.
-        dtype: of both sides; only float32 can be exact.
         start_timeout: seconds a server may take to start.
         timeout: seconds one answer may take.
-        json: file for the results; logs of servers that were started lie beside it.
+        json: file for the results; logs of servers that were started are beside it.
     """
 
-    target: str = DEMO
-    draft: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     vllm_python: str | None = None
     k: list[int] = field(default_factory=lambda: [1, 3, 7])
     server: str | None = None
@@ -69,37 +63,36 @@ class Config:
     limit: int | None = None
     max_new_tokens: int = 160
     max_model_len: int = 2048
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     start_timeout: float = 900.0
     timeout: float = 300.0
     json: str = "outputs/demo/engine_parity.json"
 
     def __post_init__(self) -> None:
-        self.draft = draft_for(self.target, self.draft)
+        super().__post_init__()
+        if any(k < 1 for k in self.k):
+            raise UserError(f"--k counts drafted tokens, so it is at least 1, found {self.k}.")
 
 
 def main(config: Config) -> int:
     """Prints the tables; 1 if a judged group of prompts differs."""
     if (config.server is None) == (config.vllm_python is None):
         raise UserError("Give either --vllm-python, to start vLLM servers, or --server, the address of a running engine.")
-    if any(k < 1 for k in config.k):
-        raise UserError(f"--k counts drafted tokens, so it is at least 1, found {config.k}.")
-    from vlm_eagle.decoding.pair import load_pair
+    from vlm_eagle.interop.engines.comparison import compare_engine, strict_collator
     from vlm_eagle.interop.engines.connect import connect
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server that was started ends with us
-    console = Console()
-    pair = load_pair(config.target, config.draft, dtype=config.dtype)
-    target, draft = pair.target, pair.draft
-    names = config.benchmarks or default_names(not target.is_vision)
+    console, pair = Console(), config.load()
+    collator = strict_collator(pair, config.max_new_tokens)
+    names = config.benchmarks or default_names(not pair.target.is_vision)
     prompts = [prompt.conversation for name in names for prompt in load_benchmark(name, config.limit).prompts]
+    skip = lambda error: console.print(f"skipped: {error}", style="dim")
     results, differ = [], False
     for k in config.k if config.server is None else [None]:
         with _server(config, k, console) as url:
-            collator = _collator(target, config)
             engine = connect(url, config.engine, render=collator.render, timeout=config.timeout)
             console.print(f"{engine.kind} {engine.version or ''}, {engine.model}: {engine.shape}")
-            groups = _measure(engine, target, draft, collator, prompts, config, console)
+            asked = track(prompts, "prompts", console=console, disable=not console.is_terminal, transient=True)
+            groups = compare_engine(engine, pair, collator, asked, config.max_new_tokens, skip)
         _show(console, engine, groups)
         differ |= any(group.is_judged and not group.agrees for group in groups)
         row = {"engine": engine.kind, "version": engine.version, "model": engine.model, **asdict(engine.shape)}
@@ -112,57 +105,17 @@ def main(config: Config) -> int:
 @contextmanager
 def _server(config: Config, k: int | None, console: Console) -> Iterator[str]:
     """The address of the engine; for a `k`, of one that runs as long as the context."""
-    if k is None:
+    if k is None or config.vllm_python is None:
+        assert config.server is not None
         yield config.server
         return
     port, log = free_port(), Path(config.json).with_name(f"vllm-k{k}.log")
-    target = str(DEMO_TARGET) if config.target == DEMO else config.target
+    target = resolve_target(config.target)
     options = {"port": port, "dtype": config.dtype, "max_model_len": config.max_model_len}
     command = vllm_command(config.vllm_python, target, config.draft, k, **options)
     console.print(f"Starting vLLM, num_speculative_tokens {k}; its output goes to {log}", style="dim")
     with running(command, f"http://127.0.0.1:{port}", log, config.start_timeout) as url:
         yield url
-
-
-def _collator(target: "Target", config: Config) -> "VisionCollator":
-    from vlm_eagle.data.collator import VisionCollator
-
-    limit = target.config.max_position_embeddings - config.max_new_tokens
-    return VisionCollator(target.processor, max_length=limit, for_generation=True, strict=True)
-
-
-def _measure(
-    engine: "Engine",
-    target: "Target",
-    draft: "Eagle3Draft",
-    collator: "VisionCollator",
-    prompts: list[Conversation],
-    config: Config,
-    console: Console,
-) -> "list[Parity]":
-    """All prompts, asked there and answered here."""
-    from vlm_eagle.interop.engines.engine import Asked
-    from vlm_eagle.interop.engines.messages import resizer
-    from vlm_eagle.interop.engines.parity import Parity, answer_here, compare
-
-    prepare = resizer(target.processor.image_processor) if target.is_vision else None
-    asked = Asked(max_new_tokens=config.max_new_tokens, stop_ids=tuple(target.eos_ids), prepare=prepare)
-    groups = {kind: Parity(kind, engine.shape) for kind in ("text", "images")}
-    for prompt in track(prompts, "prompts", console=console, disable=not console.is_terminal, transient=True):
-        try:
-            batch = collator([prompt]).to(target.device)
-            theirs = engine.answer(prompt, asked)
-        except BadRow as error:
-            console.print(f"skipped: {error}", style="dim")
-            continue
-        ours = answer_here(target, draft, batch, engine, config.max_new_tokens)
-        text = target.tokenizer.decode(ours.tokens, skip_special_tokens=True)
-        row = compare(prompt.id, batch.input_ids[0].tolist(), ours, theirs, text, target.eos_ids)
-        groups["images" if prompt.has_media else "text"].add(row, theirs.stats, ours.stats)
-    measured = [group for group in groups.values() if group.prompts]
-    if not measured:
-        raise UserError("Every prompt was skipped. Look at the reasons above.")
-    return measured
 
 
 def _show(console: Console, engine: "Engine", groups: "list[Parity]") -> None:

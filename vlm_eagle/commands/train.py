@@ -13,15 +13,39 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vlm_eagle.cli import CONFIGS, INTERRUPTED, check_output, find_config, option, run_cli
+from vlm_eagle.cli import CONFIGS, INTERRUPTED, find_config, run_cli
 from vlm_eagle.config import DEMO, is_demo
 from vlm_eagle.config import TrainCommand as Config
+from vlm_eagle.provenance import check_output
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def start(argv: Sequence[str]) -> int:
     """Runs it, with the demo's settings where they hold."""
     return run_cli(main, Config, __doc__, default_config=default_config(argv), argv=argv)
+
+
+def option(argv: Sequence[str], name: str) -> str | None:
+    """What follows `--name` on a command line that is not parsed yet, the last time it is given; else None."""
+    value = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        if word == f"--{name}":
+            value = following
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def ready_settings(target: "PretrainedConfig") -> str | None:
+    """What to say of ready settings for this target, unless the command line uses them."""
+    from vlm_eagle.training.ready import ready_line
+
+    used = option(sys.argv, "config")
+    return ready_line(CONFIGS, target, used and find_config(used))
 
 
 def default_config(argv: Sequence[str]) -> Path | None:
@@ -35,16 +59,15 @@ def main(command: Config) -> int:
 
     from vlm_eagle.target.load import read_config
     from vlm_eagle.training.dry_run import dry_run
-    from vlm_eagle.training.ready import ready_line
 
     console = Console(quiet=os.environ.get("RANK", "0") != "0", soft_wrap=not command.dry_run)
-    ready = ready_line(CONFIGS, read_config(command.target), find_config(option(sys.argv, "config")))
+    ready = ready_settings(read_config(command.target))
     if command.dry_run:
         return dry_run(command, console, ready)
     from vlm_eagle.api import train
 
-    config = command.run()
-    check_output(config.out, folder=True)
+    config = command.train_config()
+    check_output(str(config.out), folder=True)
     if ready:
         console.print(ready)
     return 0 if train(config).finished else INTERRUPTED

@@ -11,25 +11,18 @@ or ids. So a language that the data holds little of, or a word that must not be 
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from data_recipes.report import SIZES
-from vlm_eagle.cli import check_output
-from vlm_eagle.commands.reading import Preparing, open_data, prepared
+from vlm_eagle.commands.options import PreparationOptions
 from vlm_eagle.errors import UserError
-from vlm_eagle.provenance import describe_run, sha256
-
-if TYPE_CHECKING:
-    from data_recipes.vocabulary import Size
-
-LANGUAGES = 5  # columns of the table
+from vlm_eagle.provenance import check_output, describe_run, sha256
 
 
 @dataclass(kw_only=True)
-class Config(Preparing):
+class Config(PreparationOptions):
     """What to cover.
 
     Attributes:
@@ -72,17 +65,18 @@ class Config(Preparing):
 def main(config: Config) -> None:
     """Counts, compares, and writes the chosen vocabulary."""
     from data_recipes.report.statistics import collect
-    from data_recipes.vocabulary import as_tensors, choose, compare, size_for, special_tokens, tokens_of_text
+    from data_recipes.vocabulary import as_tensors, choose_vocabulary, compare, size_for, special_tokens, tokens_of_text
+    from data_recipes.vocabulary_table import vocabulary_table
     from vlm_eagle.data.preparation import nothing_to_learn
-    from vlm_eagle.draft.vocab_file import write_vocabulary
+    from vlm_eagle.draft.vocab import write_vocabulary
     from vlm_eagle.target.load import read_config
 
     if config.out:
         check_output(config.out)
     console = Console(markup=False)
-    dataset, collator = open_data(config, console)
+    dataset, collator = config.open(console)
     target = read_config(config.target)
-    with prepared(config, dataset, collator, console) as preparation:
+    with config.prepare(dataset, collator, console) as preparation:
         found = collect(preparation, target.get_text_config().vocab_size)
     counts = as_tensors(found.counts)
     if not any(count.any() for count in counts.values()):
@@ -96,7 +90,7 @@ def main(config: Config) -> None:
     sizes = [size for size in config.sizes if size not in small] + ([chosen] if chosen else [])
     rows = compare(counts, sizes, forced, target, config.dtype)
     languages = sorted(counts, key=lambda name: -int(counts[name].sum()))
-    console.print(_table(rows, languages, chosen))
+    console.print(vocabulary_table(rows, languages, chosen))
     if small:
         sizes = ", ".join(f"{size:,}" for size in small)
         console.print(f"Left out: {sizes}. {len(forced):,} tokens are forced, so no vocabulary is smaller.", highlight=False)
@@ -110,21 +104,6 @@ def main(config: Config) -> None:
             "run": describe_run(config=asdict(config)),
         }  # fmt: skip
         assert chosen is not None
-        vocab = choose(counts, chosen, forced)
+        vocab = choose_vocabulary(counts, chosen, forced)
         write_vocabulary(Path(config.out), vocab, **about)
         console.print(f"{len(vocab.d2t):,} tokens, {len(forced):,} of them forced: {config.out}", highlight=False)
-
-
-def _table(rows: "list[Size]", languages: list[str], chosen: int | None) -> Table:
-    table = Table(title="Draft vocabularies: share of learned tokens covered, and cost", title_justify="left")
-    languages, rest = languages[:LANGUAGES], languages[LANGUAGES:]
-    if rest:
-        table.caption = f"and {len(rest)} rarer languages, which --every-language counts too: {', '.join(rest)}"
-    for name in ("tokens", "all", *languages, "lm_head\nweights", "MiB read\nper step", "of whole\nvocab's"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        covered = [f"{row.by_language[name]:.2%}" for name in languages]
-        cost = (f"{row.head_parameters:,}", f"{row.step_bytes / 2**20:,.1f}", f"{row.step_cost:.0%}")
-        style = "bold green" if row.size == chosen else None
-        table.add_row(f"{row.size:,}", f"{row.overall:.2%}", *covered, *cost, style=style)
-    return table

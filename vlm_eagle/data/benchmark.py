@@ -1,4 +1,4 @@
-"""What a benchmark is: prompts to answer, free of where they come from and of who answers them."""
+"""A benchmark: prompts to answer, independent of their origin and of who answers them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +16,7 @@ class Prompt:
         conversation: ends with the user's message; references that a file holds are not shown to the target.
         follow_ups: the user's later turns, each asked after the target's own answer to the one before (MT-bench).
         language: ISO 639-1 code of the question.
-        category: the benchmark's own division, such as a subject; None where it has none.
+        category: the benchmark's own division, such as a subject, if it has any.
     """
 
     conversation: Conversation
@@ -36,7 +36,7 @@ class Prompt:
 
     @property
     def modality(self) -> Modality:
-        """What must be looked at to answer."""
+        """What the prompt shows besides text."""
         parts = [part for message in self.conversation.messages for part in message.content]
         if any(isinstance(part, VideoPart) for part in parts):
             return "video"
@@ -50,10 +50,10 @@ class Benchmark:
 
     Attributes:
         name: as in the tables.
-        prompts: what is asked.
-        skipped: reason -> count of rows that could not become prompts.
-        max_new_tokens: longest answer by the benchmark's own habit; None where it has none.
-        citation: who made it; empty for the demo's and the user's own files.
+        prompts: in the order of the results.
+        skipped: reason -> count of data rows that could not become prompts.
+        max_new_tokens: the benchmark's usual limit, if it has one.
+        citation: its source; empty for the demo's and the user's own files.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Benchmark:
 
 
 def chinese_or_english(text: str) -> str:
-    """`zh` where Chinese characters outnumber Latin letters, else `en`: enough to tell the prompts of this field apart."""
+    """`zh` if Chinese characters outnumber Latin letters, else `en`."""
     han = sum("\u4e00" <= character <= "\u9fff" for character in text)
     latin = sum(character.isascii() and character.isalpha() for character in text)
     return "zh" if han > latin else "en"

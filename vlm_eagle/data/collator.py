@@ -1,7 +1,7 @@
 """Conversations to a `Batch`: chat template, processor, loss mask, padding.
 
-Every sample goes through the processor alone and is padded afterwards, so what a sample becomes cannot depend on its
-neighbours, and one that fails is left out and counted instead of taking the batch with it.
+Every sample goes through the processor alone and is padded afterwards, so that it cannot depend on its neighbours, and one that
+fails is skipped and counted without losing its batch.
 """
 
 import re
@@ -24,9 +24,8 @@ from vlm_eagle.data.media import Header, clip_tokens, image_budget, image_tokens
 from vlm_eagle.data.token_layout import layout_ids
 from vlm_eagle.data.videos import Clip, read_frames
 from vlm_eagle.errors import UserError
-from vlm_eagle.records import Batch
+from vlm_eagle.records import PER_TOKEN, Batch
 
-_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")  # (1, T); all else is concatenated along patches
 _TYPED = {
     "<|image_pad|>": "media token in text", "<|video_pad|>": "media token in text",
     "<|im_start|>": "role marker in text", "<|im_end|>": "role marker in text",
@@ -137,7 +136,7 @@ class VisionCollator:
         return text
 
     def check(self, conversation: Conversation) -> None:
-        """Raises BadRow for a sample that could not be used whatever its media hold."""
+        """Raises BadRow for a sample that no media could make usable."""
         if conversation.has_media and self.vision is None:
             raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
         parts = [part for message in conversation.messages for part in message.content]
@@ -146,7 +145,6 @@ class VisionCollator:
         _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation)
 
     def _with_loss_mask(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
-        """`encoded` with its mask, cut to the longest length."""
         ids = encoded["input_ids"][0].tolist()
         learned = [message.learned for message in conversation.messages if message.role == "assistant"]
         spans = list(self.loss_mask.answer_spans(ids))
@@ -165,13 +163,10 @@ class VisionCollator:
         text = self.render(conversation)
         if self.vision is None:
             return dict(self.tokenizer([text], return_tensors="pt", add_special_tokens=False))
-        media: dict[str, Any] = {}
-        if conversation.has_media:
-            media = self._media(conversation)
+        media = self._media(conversation) if conversation.has_media else {}
         return dict(self.vision(text=[text], return_tensors="pt", **media))
 
     def _media(self, conversation: Conversation) -> dict[str, Any]:
-        """Pictures and clips for the processor, resized once, within the processor's own pixel budget."""
         messages = [
             {"role": m.role, "content": [_opened(part, conversation.source, self.vision) for part in m.content]}
             for m in conversation.messages
@@ -194,7 +189,7 @@ class VisionCollator:
         cut_media = torch.isin(ids[limit:], self.media_ids).any()
         if self.for_generation or cut_media or not encoded["loss_mask"][0, : limit - 1].any():
             raise BadRow(conversation.source, "too long", f"{len(ids)} tokens, limit {limit}")
-        kept = {k: v[:, :limit] if k in (*_PER_TOKEN, "loss_mask") else v for k, v in encoded.items()}
+        kept = {k: v[:, :limit] if k in PER_TOKEN else v for k, v in encoded.items()}
         kept["loss_mask"] = kept["loss_mask"].clone()
         kept["loss_mask"][0, limit - 1] = False  # its next token was cut off
         return kept
@@ -204,25 +199,16 @@ class VisionCollator:
         if not samples:
             empty = torch.zeros(0, 0, dtype=torch.long)
             return Batch(empty, empty, empty.bool(), skipped=skipped)
-        encoded = [sample for _, sample in samples]
-
-        def pad(name: str, value: int | bool) -> Tensor:
-            return pad_sequence([sample[name][0] for sample in encoded], batch_first=True, padding_value=value)
-
-        vision_inputs = {}
-        for name in sorted({name for sample in encoded for name in sample} - {"input_ids", "attention_mask"}):
-            if name == "mm_token_type_ids":
-                vision_inputs[name] = pad(name, 0)
-            elif name != "loss_mask":
-                vision_inputs[name] = torch.cat([sample[name] for sample in encoded if name in sample])
-        return Batch(
-            input_ids=pad("input_ids", self.pad_id),
-            attention_mask=pad("attention_mask", 0),
-            loss_mask=pad("loss_mask", False),
-            vision_inputs=vision_inputs,
-            ids=tuple(id_ for id_, _ in samples),
-            skipped=skipped,
-        )
+        encoded, padding = [sample for _, sample in samples], PER_TOKEN | {"input_ids": self.pad_id}
+        stacked: dict[str, Tensor] = {}
+        for name in sorted({name for sample in encoded for name in sample}):
+            values = [sample[name] for sample in encoded if name in sample]
+            if name in padding:
+                stacked[name] = pad_sequence([value[0] for value in values], batch_first=True, padding_value=padding[name])
+            else:
+                stacked[name] = torch.cat(values)
+        own = [stacked.pop(name) for name in ("input_ids", "attention_mask", "loss_mask")]
+        return Batch(*own, vision_inputs=stacked, ids=tuple(id_ for id_, _ in samples), skipped=skipped)
 
 
 def _must_show(conversation: Conversation) -> Iterator[tuple[str, str]]:
@@ -254,8 +240,7 @@ def template_message(message: Message) -> dict[str, Any]:
 
 
 def _opened(part: Part, source: str, processor: ProcessorMixin) -> dict[str, Any]:
-    """The part in qwen_vl_utils' form, with pictures already opened under our own limits, and refused where the processor could
-    not resize them."""
+    """The part in qwen_vl_utils' form, with pictures opened under our own limits and rejected if they cannot be resized."""
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     low, high = image_budget(processor)

@@ -34,7 +34,8 @@ def parse_conversation(row: Any, source: str, folder: Path) -> Conversation:
         BadRow: with the row's source and what is wrong with it.
     """
     messages, tools = read_row(row, source)
-    parsed = parse_messages(messages, source, lambda part: _parse_part(part, source, folder))
+    read_media = lambda value: _media(value, source, folder)
+    parsed = parse_messages(messages, source, lambda part: parse_part(part, source, read_media))
     return Conversation(str(row.get("id", source)), parsed, source, tuple(tools))
 
 
@@ -50,13 +51,13 @@ def parse_messages(messages: Sequence[Any], source: str, parse_part: Callable[[A
 
 
 def text_part(text: Any, source: str) -> TextPart:
-    """Raises BadRow for what is no text."""
+    """Raises BadRow for a value that is not Unicode text."""
     if not isinstance(text, str):
         raise BadRow(source, "bad content part", f"expected text, found {str(text)[:80]!r}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadRow(source, "bad text", "a lone surrogate is no Unicode text") from None
+        raise BadRow(source, "bad text", "the text has a lone surrogate, which is not Unicode") from None
     return TextPart(text)
 
 
@@ -159,14 +160,19 @@ def _tool_call(call: Any, source: str) -> ToolCall:
     return ToolCall(inner["name"], dict(arguments), str(call.get("id") or ""))
 
 
-def _parse_part(part: Any, source: str, folder: Path) -> Part:
-    """Text, an image or a video, in Qwen's form (`image`, `video`), OpenAI's (`image_url`) or transformers' (`path`, `url`)."""
+def parse_part(part: Any, source: str, read_media: Callable[[Any], Path | Image.Image]) -> Part:
+    """Text, an image or a video, in Qwen's form (`image`, `video`), OpenAI's (`image_url`) or transformers' (`path`, `url`).
+    `read_media` makes a file or a picture of what stands for one.
+
+    Raises:
+        BadRow: another type of part, or a value that cannot be used.
+    """
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind in ("text", "input_text", "output_text"):
         return text_part(part.get("text"), source)
     kind = str(kind).removeprefix("input_").removesuffix("_url")
     if kind not in ("image", "video"):
-        raise BadRow(source, "bad content part", f"expected text, image or video with its value, found {str(part)[:80]!r}")
+        raise BadRow(source, "bad content part", f"expected type text, image or video, found {str(part)[:80]!r}")
     unread = next((key for key in _SIZES if part.get(key) is not None), None)
     if unread is not None:
         raise BadRow(
@@ -175,13 +181,15 @@ def _parse_part(part: Any, source: str, folder: Path) -> Part:
     value = next((part[key] for key in (kind, f"{kind}_url", "path", "url") if part.get(key) is not None), None)
     value = value.get("url") if isinstance(value, Mapping) else value
     if kind == "image":
-        return ImagePart(_media(value, source, folder))
+        return ImagePart(read_media(value))
     fps = part.get("fps", 2.0)
     if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < 1000:
         raise BadRow(source, "bad video", f"fps must be a positive number, found {fps!r}")
-    if isinstance(value, list) and value:
-        return VideoPart(tuple(_media(frame, source, folder) for frame in value), float(fps))
-    video = _media(value, source, folder)
+    if isinstance(value, (list, tuple)) and value:
+        return VideoPart(tuple(map(read_media, value)), float(fps))
+    if isinstance(value, (list, tuple, Image.Image, bytes)) or value is None:
+        raise BadRow(source, "bad content part", f"expected a video file or a list of frames, found {type(value).__name__}")
+    video = read_media(value)
     if not isinstance(video, Path):
         raise BadRow(source, "bad video", "a video must be a file or a list of frames, found a data URL")
     return VideoPart(video, float(fps))

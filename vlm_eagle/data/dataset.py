@@ -3,6 +3,7 @@
 (An Arrow table would need one type per field; `content` is a string in one row and a list in the next.)
 """
 
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ class ConversationDataset(Dataset):
             self._lines[file] = as_json_lines(file)
             self.rows += [(file, number, offset) for number, offset in _index(self._lines[file])]
         if not self.rows:
-            raise UserError("The data files hold no rows.")
+            raise UserError("The data files have no rows.")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,7 +42,7 @@ class ConversationDataset(Dataset):
             return stream.readline()
 
     def parse(self, index: int, line: bytes) -> Conversation | BadRow:
-        """What a row's bytes say."""
+        """A row from its bytes."""
         file, number, _ = self.rows[index]
         return parse_line(line, f"{file}:{number}", file.parent)
 
@@ -51,8 +52,13 @@ class ConversationDataset(Dataset):
         dropped = Counter({"has media": len(self.rows) - len(keep)})
         self.rows = keep
         if not keep:
-            raise UserError("No row is left without images: llm_only needs text conversations in the data.")
+            raise UserError("All rows have images or videos: llm_only needs text conversations in the data.")
         return +dropped
+
+
+def ignore_interrupts(worker: int) -> None:
+    """For a DataLoader's worker processes: Ctrl-C reaches them too, but only the main process decides what to do about it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _index(lines: Path) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Image files to RGB pictures, within limits, with a reason when that cannot be done; and their sizes without any pixel."""
+"""Image files to RGB pictures, within limits; and their sizes without decoding a pixel."""
 
 import base64
 import binascii
@@ -27,7 +27,7 @@ def open_image(image: Path | Image.Image, source: str) -> Image.Image:
     """An RGB picture from a file or from memory: upright (EXIF), transparency over white, 16 bits scaled to 8.
 
     Raises:
-        BadRow: the file is missing, broken, no image, or too large; the header is read before any pixel.
+        BadRow: the file is missing, broken, not an image, or too large (by its header).
     """
     with _explained(image, source):
         picture = Image.open(image) if isinstance(image, Path) else image
@@ -36,11 +36,7 @@ def open_image(image: Path | Image.Image, source: str) -> Image.Image:
 
 
 def picture_from_bytes(data: bytes, source: str) -> Image.Image:
-    """The picture in an image file's bytes, for `open_image`: its header is read, its pixels are not decoded yet.
-
-    Raises:
-        BadRow: no image, or too large.
-    """
+    """The picture in an image file's bytes, its pixels not decoded yet. Raises BadRow if it is not an image or too large."""
     if len(data) > MAX_BYTES:
         raise BadRow(source, "image too large", f"{len(data):,} bytes, limit {MAX_BYTES:,}")
     with _explained(None, source):
@@ -68,11 +64,11 @@ def picture_from_data_url(url: str, source: str) -> Image.Image:
 
 
 def upright_size(image: Path | Image.Image, source: str) -> tuple[int, int]:
-    """(width, height) of what `open_image` would give. Pixels are decoded only for the few formats, such as ICO, whose header
-    does not say how large the picture will be.
+    """(width, height) of what `open_image` would return. Pixels are decoded only for formats such as ICO, whose header does not
+    give the size.
 
     Raises:
-        BadRow: as `open_image`, but for damage that only shows in the pixels.
+        BadRow: as `open_image`, except for damaged pixels.
     """
     with _explained(image, source):
         if not isinstance(image, Path):
@@ -103,7 +99,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 @contextmanager
 def _explained(image: Path | Image.Image | None, source: str) -> Iterator[None]:
-    """Whatever goes wrong with an image, as a BadRow."""
+    """Turns every error into a BadRow."""
     name = image if isinstance(image, Path) else "image"
     try:
         with warnings.catch_warnings():
@@ -139,7 +135,7 @@ def _orientation(picture: Image.Image, file: Path) -> int:
 
 
 def _png_without_pixels(file: Path) -> bytes:
-    """A PNG's chunks but for its pixels, over which it only seeks. Chunks: https://www.w3.org/TR/png-3/#5Chunk-layout"""
+    """A PNG's chunks except its pixels, which are skipped. Source: https://www.w3.org/TR/png-3/#5Chunk-layout"""
     kept = [_PNG_START]
     with file.open("rb") as stream:
         stream.seek(len(_PNG_START))

@@ -24,7 +24,7 @@ Header = tuple[int, int] | Clip | str  # an image's (width, height); a frame lis
 def set_pixel_budget(
     processor: ProcessorMixin | PreTrainedTokenizerBase, min_pixels: int | None = None, max_pixels: int | None = None
 ) -> None:
-    """Makes `processor` scale every image (and every frame of a video) into min_pixels .. max_pixels; None leaves what it has.
+    """Makes `processor` scale every image and video frame into min_pixels .. max_pixels; None keeps its own limit.
 
     Raises:
         UserError: a budget that no image can meet, or a processor without images.
@@ -35,9 +35,8 @@ def set_pixel_budget(
     if images is None:
         raise UserError("data.min_pixels and data.max_pixels are for vision targets; this target reads text only.")
     low, high = image_budget(processor)
-    low, high = low if min_pixels is None else min_pixels, high if max_pixels is None else max_pixels
-    if min_pixels is None:
-        low = min(low, high)
+    high = high if max_pixels is None else max_pixels
+    low = min(low, high) if min_pixels is None else min_pixels
     unit = (images.patch_size * images.merge_size) ** 2
     if not 0 < low <= high or high < unit:
         raise UserError(
@@ -48,7 +47,7 @@ def set_pixel_budget(
 
 
 def pixel_budget(processor: object) -> tuple[int, int] | None:
-    """(min_pixels, max_pixels) of a processor's images; None when it has no images."""
+    """(min_pixels, max_pixels) of a processor's images; None for a text-only target."""
     return None if getattr(processor, "image_processor", None) is None else image_budget(processor)
 
 
@@ -59,7 +58,7 @@ def image_budget(processor: Any) -> tuple[int, int]:
 
 
 def read_headers(conversation: Conversation) -> tuple[Header, ...]:
-    """Of each image and video in order, all that token counts depend on. Read anew from the files at every call.
+    """All that token counts depend on, of each image and video in order, read from the files at every call.
 
     Raises:
         BadRow: a file is missing, or its header says that it cannot be used.
@@ -79,7 +78,7 @@ def image_tokens(size: tuple[int, int], processor: ProcessorMixin, source: str) 
     """Tokens of an image of (width, height).
 
     Raises:
-        BadRow: resized into the budget it would be longer than the processor takes.
+        BadRow: too long for the processor once it is resized.
     """
     images: Any = processor.image_processor
     low, high = image_budget(processor)

@@ -1,8 +1,8 @@
-"""What training wants to know of every data row before it begins: length, supervised tokens, which answer tokens how often, or
-why the row cannot be used. Rows are tokenised as training will tokenise them; of images only headers are read.
+"""What training must know of every data row before it begins: length, supervised tokens, counts of answer tokens, or why it
+cannot be used. Rows are tokenised as in training; of images only headers are read.
 
-Rows are prepared in chunks by worker processes and come back in order, a few chunks at a time, so memory does not grow with
-the data. Chunks go to a `PreparedCache`; what was prepared before, also by a run that was killed, is not prepared again.
+Worker processes prepare rows in chunks, which come back in order, so memory does not grow with the data. Chunks go to a
+`PreparedCache`, where other runs (also of a killed one) find them.
 """
 
 from collections import Counter
@@ -17,11 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
-from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.data.dataset import ConversationDataset, ignore_interrupts
 from vlm_eagle.data.media import Header, read_headers
 from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.data.token_layout import IMAGE_PAD, VIDEO_PAD
-from vlm_eagle.data.workers import ignore_interrupts
 from vlm_eagle.errors import UserError
 
 CHUNK = 512  # rows
@@ -40,7 +39,7 @@ class PreparedRow:
     Attributes:
         reason: why it cannot be used; None for a good row. Numbers are 0 for a bad one.
         length: tokens, image tokens included, at most the collator's `max_length`.
-        supervised: supervised positions, which is the number of answer tokens that are learned.
+        supervised: supervised positions.
         image_tokens: tokens of images and videos.
         token_ids: (n,) the different tokens that are learned, ascending.
         token_counts: (n,) how often each occurs.
@@ -70,7 +69,7 @@ class Prepared:
 
 
 def nothing_to_learn(dropped: Counter) -> UserError:
-    """What is said where no row holds an answer token; `dropped` is reason -> rows."""
+    """The error for data without any answer token; `dropped` is reason -> rows."""
     reasons = ", ".join(f"{reason} {n}" for reason, n in dropped.most_common())
     return UserError(f"The data holds no answer token to learn. Rows by reason: {reasons}. `vlm-eagle preview` shows them.")
 
@@ -82,7 +81,7 @@ class Preparation:
         self, dataset: ConversationDataset, collator: VisionCollator, *, cache: PreparedCache | None = None, workers: int = 0,
         done: Callable[[int], None] = lambda rows: None,
     ):  # fmt: skip
-        """`workers` processes prepare chunks (0: this one); `done` is told the size of every chunk that has come."""
+        """`workers` processes prepare chunks (0: this one); `done` is called with the size of every finished chunk."""
         self.dataset, self.collator, self.workers, self.done = dataset, collator, workers, done
         self.chunks = _Chunks(dataset, collator, cache)
 
@@ -92,7 +91,7 @@ class Preparation:
             self.done(table.num_rows)
 
     def share(self, rank: int, ranks: int) -> None:
-        """Puts this process's share of the chunks into the cache, so that several processes need not prepare all of them."""
+        """Puts this process's share of the chunks into the cache."""
         for _ in self._tables(range(rank, len(self.chunks), ranks)):
             pass
 
@@ -130,7 +129,7 @@ class Preparation:
 
 
 class _Chunks(Dataset):
-    """Item i is the table of the i-th `CHUNK` rows, from the cache if it is there."""
+    """Item i is the table of the i-th `CHUNK` rows, from the cache if possible."""
 
     def __init__(self, dataset: ConversationDataset, collator: VisionCollator, cache: PreparedCache | None):
         self.dataset, self.collator, self.cache = dataset, collator, cache
@@ -190,8 +189,8 @@ def _headers(sample: Conversation | BadRow, collator: VisionCollator) -> Sequenc
 
 
 def _facts(sample: Conversation | BadRow, headers: Sequence[Header] | BadRow) -> object:
-    """All that the row's preparation depends on besides its text and the collator. A reason stands for a bad file or path: the
-    same text can be good or bad, depending on what lies on the disk."""
+    """All that the row's preparation depends on besides its text and the collator. A bad file is represented by its reason: the
+    same text can be good or bad, depending on the files."""
     if isinstance(sample, BadRow):
         return sample.reason
     return headers.reason if isinstance(headers, BadRow) else tuple(headers)

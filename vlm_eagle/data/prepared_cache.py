@@ -1,13 +1,11 @@
-"""Prepared rows on disk, found by what they were made from.
+"""Prepared rows on disk, named by what they were made from.
 
     CACHE/<digest of what prepared them>/<digest of what they were made from>.parquet
 
-Nothing here can be stale, because a file's name is a digest of everything its content depends on: the bytes of the rows; of
-their images the upright sizes, read anew from the headers at every run, and of their videos the content; tokenizer, chat
-template, processor and pixel budget; longest length; versions of the libraries; and the source of vlm_eagle/data itself. No
-time of change is trusted: a picture that is exchanged for one of another size leads to another name, and one of equal size has
-equal counts. A file appears whole or not at all, so several processes may share the folder without locks, and it can be deleted
-at any time.
+Nothing here can be stale, because a file's name is a digest of everything its content depends on: the bytes of the rows; the
+sizes of their images, read from the headers at every run; the content of their videos; tokenizer, chat template, processor and
+pixel budget; longest length; versions of the libraries; and the source of vlm_eagle/data itself. Files are written atomically,
+so several processes may share the folder without locks, and it can be deleted at any time.
 """
 
 import hashlib
@@ -29,7 +27,7 @@ _PACKAGES = ("transformers", "tokenizers", "jinja2", "qwen-vl-utils", "pillow", 
 
 
 def default_folder() -> Path:
-    """Where the cache lies when nobody says so: the user's cache folder (XDG Base Directory Specification)."""
+    """The cache in the user's cache folder (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlm_eagle" / "prepared"
 
 
@@ -57,7 +55,7 @@ class PreparedCache:
             raise self._unusable(error) from error
 
     def key(self, rows: Iterable[tuple[bytes, object]]) -> str:
-        """A digest of rows, each its line and what its media say."""
+        """A digest of rows, each given as its line and the facts about its media."""
         return _digest(part for line, facts in rows for part in (repr((len(line), facts)).encode(), line))
 
     def read(self, key: str, schema: pa.Schema, rows: int) -> pa.Table | None:
@@ -70,11 +68,7 @@ class PreparedCache:
         return table if table.schema.equals(schema) and table.num_rows == rows else None
 
     def write(self, key: str, table: pa.Table) -> pa.Table:
-        """Keeps a table; returns it.
-
-        Raises:
-            UserError: the folder cannot be written to.
-        """
+        """Stores a table and returns it. Raises UserError if the folder cannot be written to."""
         file = self._file(key)
         scratch = file.with_name(f".{key}.{os.getpid()}")
         try:
@@ -90,7 +84,7 @@ class PreparedCache:
 
     def _unusable(self, error: OSError) -> UserError:
         return UserError(
-            f"{self.folder} cannot hold prepared data: {error}. Name another folder with --data.cache, or make room."
+            f"{self.folder} cannot store prepared data: {error}. Choose another folder with --data.cache, or free some space."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a user may ask, as conversations: a string, OpenAI-style messages, or a conversation; pictures in any common form."""
+"""Prompts as users give them: a string, OpenAI-style messages, or a conversation, with pictures in any common form."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,15 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from vlm_eagle.data.conversation import (
-    BadRow,
-    Conversation,
-    ImagePart,
-    Part,
-    VideoPart,
-    user_message,
-)
-from vlm_eagle.data.conversation_rows import parse_messages, text_part
+from vlm_eagle.data.conversation import BadRow, Conversation, user_message
+from vlm_eagle.data.conversation_rows import parse_messages, parse_part
 from vlm_eagle.data.images import picture_from_bytes, picture_from_data_url
 from vlm_eagle.data.row_formats import read_message
 from vlm_eagle.errors import UserError
@@ -36,7 +29,7 @@ def read_prompts(prompts: Prompts) -> list[Conversation]:
     if isinstance(prompts, (str, Conversation)):
         return [read_prompt(prompts)]
     if not isinstance(prompts, Sequence) or not prompts:
-        raise UserError(f"{_short(prompts)} is no prompt. Give a string, a list of messages, or a list of prompts.")
+        raise UserError(f"{_short(prompts)} is not a prompt. Give a string, a list of messages, or a list of prompts.")
     if isinstance(prompts[0], Mapping):
         return [read_prompt(prompts)]  # type: ignore[arg-type] # a list is of messages or of prompts, as its first item says
     return [read_prompt(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]  # type: ignore[arg-type]
@@ -46,7 +39,7 @@ def read_prompt(prompt: Prompt, source: str = "prompt") -> Conversation:
     """The conversation that a prompt stands for. `source` opens every error message about it.
 
     Raises:
-        UserError: no prompt, or a media address; nothing is ever fetched. Files are not opened yet.
+        UserError: not a prompt, or a media address; nothing is ever fetched. Files are not opened yet.
     """
     if isinstance(prompt, Conversation):
         return prompt
@@ -54,7 +47,9 @@ def read_prompt(prompt: Prompt, source: str = "prompt") -> Conversation:
         return Conversation(source, (user_message(prompt),), source)
     if not isinstance(prompt, Sequence) or not prompt:
         raise BadRow(source, "no prompt", f"expected a string or a list of messages, found {_short(prompt)}")
-    messages = parse_messages([read_message(message, source) for message in prompt], source, lambda part: _part(part, source))
+    read_media = lambda value: read_picture(value, source)
+    told = [read_message(message, source) for message in prompt]
+    messages = parse_messages(told, source, lambda part: parse_part(part, source, read_media))
     if messages[-1].role == "assistant":
         raise BadRow(source, "nothing to answer", "the last message is the assistant's. End with the user's")
     return Conversation(source, messages, source)
@@ -64,7 +59,7 @@ def read_picture(value: object, source: str) -> Path | Image.Image:
     """A file's path, or a picture whose pixels are not decoded yet.
 
     Raises:
-        BadRow: an address on the net, broken base64, bytes that are no image, or too many of them.
+        BadRow: a web address, broken base64, bytes that are not an image, or too many of them.
     """
     if isinstance(value, (Path, Image.Image)):
         return value
@@ -77,38 +72,13 @@ def read_picture(value: object, source: str) -> Path | Image.Image:
     raise BadRow(source, "bad image", f"expected a path, a PIL picture, bytes or a data URL, found {_short(value)}")
 
 
-def _part(part: object, source: str) -> Part:
-    if isinstance(part, Mapping):
-        kind = part.get("type")
-        if kind == "text":
-            return text_part(part.get("text"), source)
-        if kind == "image":
-            return ImagePart(read_picture(part.get("image"), source))
-        if kind == "image_url":
-            url = part.get("image_url")
-            return ImagePart(read_picture(url.get("url") if isinstance(url, Mapping) else url, source))
-        if kind == "video":
-            return _video(part.get("video"), part.get("fps", 2.0), source)
-    raise BadRow(source, "bad content part", f"expected type text, image, image_url or video, found {_short(part)}")
-
-
-def _video(video: object, fps: object, source: str) -> VideoPart:
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < 1000:
-        raise BadRow(source, "bad video", f"fps must be a positive number, found {fps!r}")
-    if isinstance(video, (list, tuple)) and video:
-        return VideoPart(tuple(read_picture(frame, source) for frame in video), float(fps))
-    if isinstance(video, Path) or (isinstance(video, str) and video):
-        return VideoPart(_path(str(video), source), float(fps))
-    raise BadRow(source, "bad video", f"expected a file or a list of frames, found {_short(video)}")
-
-
 def _path(name: str, source: str) -> Path:
     if _ADDRESS.match(name):
         raise BadRow(
             source, "address", f"{name[:80]!r} is not fetched. Download it, and give the file's path, its bytes or a data URL"
         )
     if "\0" in name:
-        raise BadRow(source, "bad path", f"{name[:80]!r} is no file name")
+        raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name")
     return Path(name).expanduser()
 
 

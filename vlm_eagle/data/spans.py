@@ -1,4 +1,4 @@
-"""A sample's tokens as people read them: pieces of text that are learned, or only read."""
+"""A sample's tokens for people to read: pieces of text that are learned, or only read."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Piece:
     """Neighbouring tokens that are alike.
 
     Attributes:
-        text: what they say together; one pad for a run of image tokens.
-        count: how many pads; 1 for text.
+        text: decoded together; one pad for a run of image tokens.
+        count: number of pads; 1 for text.
         learned: whether the tokens are predicted by a supervised position.
     """
 
@@ -31,12 +31,12 @@ class Piece:
 
 
 def learned_tokens(loss_mask: Tensor) -> list[bool]:
-    """Whether each of T tokens is learned, from the (T,) supervised mask: p is supervised iff p + 1 is learned."""
+    """Whether each of T tokens is learned, from the (T,) loss mask: p is supervised iff p + 1 is learned."""
     return [False, *loss_mask[:-1].tolist()]
 
 
 def pieces(ids: Iterable[int], learned: Iterable[bool], tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
-    """The tokens in order. Those of one piece are decoded together, so that the bytes of one character meet again."""
+    """The tokens in order. Those of one piece are decoded together, because a character's bytes may span tokens."""
     tokens = zip(tokenizer.convert_ids_to_tokens(list(ids)), learned, strict=True)
     return list(_merged(tokens, tokenizer))
 

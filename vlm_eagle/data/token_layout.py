@@ -1,4 +1,4 @@
-"""A sample's token ids without its pixels: what the processor writes in place of every image and video, from headers alone."""
+"""A sample's token ids without its pixels: what the processor writes for every image and video, from headers alone."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,9 @@ _FRAME = f"<|vision_start|>{VIDEO_PAD}<|vision_end|>"
 
 
 def layout_ids(text: str, conversation: Conversation, headers: Sequence[Header], processor: ProcessorMixin) -> Tensor:
-    """(T,) int64, the ids that `processor` makes of the rendered `text` and the conversation's media.
-
-    Raises:
-        BadRow: an image or video that the processor would refuse.
-    """
-    repeats, clips = [], []  # tokens of each pad in the text, in order; what stands in the place of each video
+    """(T,) int64, the ids that `processor` makes of the rendered `text` and the conversation's media. Raises BadRow for media
+    that the processor would reject."""
+    repeats, clips = [], []  # tokens of each pad in the text, in order; what replaces each video
     parts = [part for message in conversation.messages for part in message.content if not isinstance(part, TextPart)]
     for part, header in zip(parts, headers, strict=True):
         if isinstance(part, ImagePart):

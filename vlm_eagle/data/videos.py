@@ -22,10 +22,8 @@ class Clip:
 
 
 def read_frames(file: Path, fps: float = 2.0) -> tuple[list[Image.Image], float]:
-    """Frames evenly spread over the clip, about `fps` per second within Qwen's limits, and their true rate.
-
-    Frames are counted first, as not every container says how many it holds, and only the chosen ones are kept.
-    """
+    """Frames evenly spread over the clip, about `fps` per second within Qwen's limits, and their true rate. Frames are counted
+    first, because not every container states their number."""
     import av  # here: it is slow to start with, and few rows hold videos
 
     chosen, clip = _choose(file, fps)
@@ -35,7 +33,7 @@ def read_frames(file: Path, fps: float = 2.0) -> tuple[list[Image.Image], float]
 
 
 def read_clip(file: Path, fps: float = 2.0) -> Clip:
-    """What `read_frames` gives, as sizes. Frames have to be counted, but none becomes a picture."""
+    """The sizes of what `read_frames` returns; no frame is converted to a picture."""
     return _choose(file, fps)[1]
 
 

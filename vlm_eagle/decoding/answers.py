@@ -1,4 +1,4 @@
-"""Conversations in, answers as text out: what is done wherever a batch of prompts is simply to be answered."""
+"""Conversations in, answers as text out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from vlm_eagle.target.target import Target
 
 @dataclass(frozen=True)
 class Answer:
-    """What the target said.
+    """What the target answered.
 
     Attributes:
-        text: without its end token and other special tokens.
-        tokens: its token ids without the end token.
+        text: without special tokens.
+        tokens: token ids without the end token.
         ended: whether an end token ended it; otherwise the length limit or a stop string did.
         generation: the whole record, end token included.
     """
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def stats(self) -> AcceptanceStats:
-        """What it took: verification forwards, tokens, acceptance length."""
+        """Verification forwards, tokens, acceptance length."""
         return self.generation.stats
 
 
@@ -43,14 +43,20 @@ def answer_of(target: Target, generation: Generation) -> Answer:
     return Answer(decode(target.tokenizer, tokens), tokens, ended, generation)
 
 
+def prompt_collator(target: Target) -> VisionCollator:
+    """For prompts up to the target's context; raises BadRow for one that cannot be used."""
+    return VisionCollator(target.processor, max_length=target.config.max_position_embeddings, for_generation=True, strict=True)
+
+
 class Answerer:
     """Answers conversations, batch after batch, with one decoder, whose buffers serve all of them.
 
     Args:
         target: who answers.
-        collator: the target's, for generation.
+        collator: the target's, for generation. If it is strict, the first conversation that cannot be a prompt raises its
+            BadRow; otherwise an error takes the place of its answer, and the others are answered.
         draft: makes it faster, not different.
-        settings: how; the seed of each answer is given with its conversation.
+        settings: how.
     """
 
     def __init__(
@@ -60,21 +66,21 @@ class Answerer:
         self.decoder = build_decoder(target, draft, self.settings)
 
     def __call__(self, conversations: Sequence[Conversation], seeds: Sequence[int] | None = None) -> list[Answer | BadRow]:
-        """One answer per conversation, in order; an error stands for each that cannot be a prompt, and costs the others
-        nothing. `seeds` are for sampling, one per conversation."""
-        samples: list[tuple[str, dict[str, Tensor]]] = []
-        rows: list[int] = []
-        results: dict[int, Answer | BadRow] = {}
+        """One answer or error per conversation, in order. `seeds` are for sampling, one per conversation; None takes those of
+        the settings."""
+        seeds = self.settings.seeds(len(conversations)) if seeds is None else seeds
+        samples, errors = dict[int, tuple[str, dict[str, Tensor]]](), dict[int, BadRow]()
         for i, conversation in enumerate(conversations):
             try:
-                samples.append((conversation.id, self.collator.encode(conversation)))
-                rows.append(i)
+                samples[i] = conversation.id, self.collator.encode(conversation)
             except BadRow as error:
-                results[i] = error.as_value()
-        if not samples:
-            return [results[i] for i in range(len(conversations))]
-        settings = self.settings if seeds is None else replace(self.settings, seed=[seeds[i] for i in rows])
-        prompts = self.collator.stack(samples, {}).to(self.target.device)
-        for i, generation in zip(rows, generate_with(self.decoder, prompts, settings), strict=True):
-            results[i] = answer_of(self.target, generation)
-        return [results[i] for i in range(len(conversations))]
+                if self.collator.strict:
+                    raise
+                errors[i] = error.as_value()
+        answers = dict[int, Answer]()
+        if samples:
+            prompts = self.collator.stack(list(samples.values()), {}).to(self.target.device)
+            settings = replace(self.settings, seed=[seeds[i] for i in samples])
+            generations = generate_with(self.decoder, prompts, settings)
+            answers = {i: answer_of(self.target, g) for i, g in zip(samples, generations, strict=True)}
+        return [errors[i] if i in errors else answers[i] for i in range(len(conversations))]

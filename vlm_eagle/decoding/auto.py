@@ -5,7 +5,6 @@
 Costs depend on the machine and the target, acceptance on the draft and the prompts; neither can be known beforehand.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -17,9 +16,8 @@ from vlm_eagle.decoding.decode_loop import NO_DRAFT, DecodeLoop
 from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler, Sampling
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
-from vlm_eagle.decoding.timing import measure_cycles
+from vlm_eagle.decoding.timing import measure_cycles, now
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
-from vlm_eagle.devices import wait_for
 from vlm_eagle.draft.model import Eagle3Draft
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
@@ -76,9 +74,9 @@ def choose_shape(
     """
     sampler = Sampler(sampling or Sampling())
     seen = [a for prompt in prompts for a in observe(target, draft, prompt, sampler, max_new_tokens)]
-    max_seq_len = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
-    plain = measure_cycles(PlainDecoder(target, sampler), max_seq_len, 9).total
-    costs = _Costs(target, draft, max_seq_len, sampler)
+    longest = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
+    plain = measure_cycles(PlainDecoder(target, sampler), longest, 9).total
+    costs = _Costs(target, draft, longest, sampler)
     forecasts = [Forecast(NO_DRAFT, 1.0, plain, 1.0)]
     for shape in (*CHAINS, *TREES):
         tau, seconds = sum(a.tokens(shape) for a in seen) / max(len(seen), 1), costs.of(shape)
@@ -87,28 +85,26 @@ def choose_shape(
 
 
 def observe(target: Target, draft: Eagle3Draft, prompt: Batch, sampler: Sampler, max_new_tokens: int) -> list[Acceptance]:
-    """Answers a prompt with the probe tree and notes what was accepted."""
+    """Answers a prompt with the probe tree; what was accepted, verification by verification."""
     decoder = SpeculativeDecoder(target, draft, PROBE, sampler)
-    decoder.recorded = None  # its trees are looked at, and a replayed one cannot be
     decoder.prefill(prompt, max_new_tokens, [0])
     active, seen, written = torch.ones(1, dtype=torch.bool, device=target.device), [], 1
     while written < max_new_tokens - PROBE.depth:
-        verdict = decoder.cycle(active)
-        (tokens,) = verdict.to_host()
+        result = decoder.cycle(active)
+        (tokens,) = result.to_host()
         decoder.on_commit([tokens])
-        assert decoder.tree is not None
-        seen.append(acceptance_of(decoder.tree, verdict))
+        seen.append(acceptance_of(decoder.tree, result))
         written += len(tokens)
         if target.eos_ids & set(tokens):
             break
     return seen
 
 
-def acceptance_of(tree: DraftTree, verdict: VerifyResult) -> Acceptance:
-    """Where the accepted nodes of a dynamic tree (B = 1) stood in its scores."""
+def acceptance_of(tree: DraftTree, result: VerifyResult) -> Acceptance:
+    """How the accepted nodes of a dynamic tree (B = 1) ranked by its scores."""
     assert tree.scores is not None, "a dynamic tree has scores"
     scores, depths, parents = (t[0].tolist() for t in (tree.scores, tree.depths, tree.parents))
-    path = verdict.path[0, 1 : int(verdict.counts[0])].tolist()
+    path = result.path[0, 1 : int(result.counts[0])].tolist()
     better = lambda node, d: sum(
         depths[i] <= d and (scores[i], -i) > (scores[node], -node) for i in range(1, len(scores)) if i != node
     )
@@ -132,21 +128,15 @@ class _Costs:
         self.verify = {n: self._time_verify(decoder, n) for n in sizes}
 
     def of(self, shape: TreeShape) -> float:
-        """Seconds."""
         level, extend, overhead = self.kinds[shape.is_chain]
         return self.verify[shape.num_draft_tokens] + level * shape.depth + extend + overhead
 
     def _time_verify(self, decoder: DecodeLoop, n: int, repeats: int = 7) -> float:
         tokens = decoder.state.root.expand(1, n)
         depths, seen = torch.arange(n, device=tokens.device)[None], torch.ones(1, n, n, dtype=torch.bool, device=tokens.device)
-        times = []
+        seqs, times = decoder.state.seq_lens(decoder.cached.max_length), []
         for _ in range(repeats):
-            start = self._now()
-            state = decoder.state
-            self.target.verify(decoder.cache, tokens, depths, seen.tril(), state.lengths, decoder.max_seq_len, state.rope_delta)
-            times.append(self._now() - start)
+            start = now(self.target.device)
+            self.target.verify(decoder.cache, tokens, depths, seen.tril(), seqs)
+            times.append(now(self.target.device) - start)
         return median(times[1:])
-
-    def _now(self) -> float:
-        wait_for(self.target.device)
-        return time.perf_counter()

@@ -2,31 +2,21 @@
 
 from collections.abc import Generator, Sequence
 
-from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import Conversation, Message, TextPart
 from vlm_eagle.data.prompts import Picture, read_picture
-from vlm_eagle.decoding.answers import Answer, answer_of
+from vlm_eagle.decoding.answers import Answer, answer_of, prompt_collator
 from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.detokenize import TextStream, decode
 from vlm_eagle.decoding.generate import Generation, Settings, stream_with
 
 
 class Chat:
-    """One conversation. The caches stay between turns: an image is looked at once.
-
-    Args:
-        decoder: who answers.
-        settings: how.
-        system: the system message; None for none.
-    """
+    """One conversation. The caches stay between turns, so an image is read once. `system` is the system message, if any."""
 
     def __init__(self, decoder: DecodeLoop, settings: Settings, system: str | None = None):
         self.decoder, self.settings = decoder, settings
         self.opening = () if system is None else (Message("system", (TextPart(system),)),)
-        self.collator = VisionCollator(
-            decoder.target.processor, for_generation=True, strict=True,
-            max_length=decoder.target.config.max_position_embeddings,
-        )  # fmt: skip
+        self.collator = prompt_collator(decoder.target)
         self.conversation: Conversation | None = None
         self.answer = Generation()  # the last one
 
@@ -45,11 +35,12 @@ class Chat:
         """
         before = self.conversation or Conversation("chat", self.opening, source="chat")
         asked = before.asked(text, tuple(read_picture(image, before.source) for image in images))
-        prompt = self.collator.stack([(asked.id, self.collator.encode(asked))], {}).to(self.decoder.target.device)
+        prompt = self.collator([asked])
+        assert prompt is not None
         tokenizer, answer = self.decoder.target.tokenizer, Generation()
         self.answer, words, shown = answer, TextStream(tokenizer), 0
         try:
-            for _ in stream_with(self.decoder, prompt, self.settings, [answer]):
+            for _ in stream_with(self.decoder, prompt.to(self.decoder.target.device), self.settings, [answer]):
                 for token, drafted in zip(answer.tokens[shown:], answer.drafted[shown:], strict=True):
                     yield words.push([token]), drafted
                 shown = len(answer.tokens)

@@ -30,7 +30,7 @@ class TextStream:
         return text[len(shown) :]
 
     def end(self) -> str:
-        """What is left, even if it is no whole character."""
+        """The remaining text, even if it ends within a character."""
         text = self._decode(self.context + self.waiting)[len(self._decode(self.context)) :]
         self.waiting = []
         return text

@@ -1,138 +1,136 @@
-"""Grows draft trees. Keeps the draft's key-value cache, which holds rows made of true target features only.
+"""Grows draft trees. The draft's key-value cache keeps only entries made from the target's own features.
 
-After each verification the accepted tokens' rows are computed anew from the target's aux hidden states (`extend`); rows the
-draft made from its own guesses live for one tree and are dropped. Keeping them instead costs 8-15 % of acceptance.
+After each verification the accepted tokens are read again with the target's aux hidden states (`extend`); entries that the
+draft made from its own guesses live for one tree. Keeping them instead costs 8-15 % of acceptance.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vlm_eagle.decoding.draft_kv_cache import DraftKVCache
-from vlm_eagle.decoding.fixed import FixedPlan
 from vlm_eagle.decoding.sampling import Sampler, draw
-from vlm_eagle.decoding.tree import DraftTree, TreeShape
+from vlm_eagle.decoding.tree import DraftTree, FixedPlan, TreeShape
 from vlm_eagle.draft.layers import Attend
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.target.kv_cache import tree_mask
+from vlm_eagle.errors import UserError
+from vlm_eagle.target.kv_cache import SeqLens, TreeKVCache
+from vlm_eagle.target.tree_mask import tree_mask
 
 
 class Drafter:
-    """The drafting state of B sequences.
+    """A draft with its key-value cache for B sequences.
 
-    Row i of the cache holds aux hidden state h_i with the embedding of x_{i+1} at rotary position i, as in training
-    (`training/ttt.py`). `hidden` (B, 1, D) is each sequence's last row's output: with it drafting starts.
+    Entry i of the cache is made from aux hidden state h_i and the embedding of x_{i+1} at rotary position i, as in training
+    (`training/ttt.py`). `hidden` (B, 1, D) is the output at each sequence's last entry: with it drafting starts.
 
-    A draft made by others may use M-RoPE: its prompt rows then stand at the target's own three coordinates, and all later rows
-    at index + rope_delta in each (`delta`, None for 1-D drafts), as in SGLang.
+    A draft made by others may use M-RoPE: its prompt then has the target's own three coordinates, and everything later has
+    index + rope_delta in each, as in SGLang.
     """
 
-    def __init__(self, draft: Eagle3Draft, embed_tokens: nn.Embedding, shape: TreeShape, capacity: int):
+    def __init__(self, draft: Eagle3Draft, embed_tokens: nn.Embedding, shape: TreeShape):
+        if shape.topk > draft.config.draft_vocab_size:
+            raise UserError(
+                f"topk {shape.topk} exceeds the draft vocabulary of {draft.config.draft_vocab_size} tokens. Lower topk."
+            )
         self.draft, self.shape = draft, shape
         self.embed_tokens = draft.embed_tokens if draft.config.has_own_embed_tokens else embed_tokens
-        self.cache = DraftKVCache(capacity + self.num_scratch_slots(shape))
         self.plan = FixedPlan.of(shape, embed_tokens.weight.device) if shape.paths else None
-        self._hidden: Tensor | None = None
-        self.delta: Tensor | None = None
+        self.cache = TreeKVCache(1, 0)
 
-    @property
-    def hidden(self) -> Tensor:
-        """(B, 1, D), what `step` gave at each last true row; there is one once a prompt was read."""
-        assert self._hidden is not None
-        return self._hidden
-
-    @staticmethod
-    def num_scratch_slots(shape: TreeShape) -> int:
-        """Rows a tree needs behind the true ones."""
-        return max(shape.topk, shape.num_draft_tokens) * max(shape.depth, 1) + 1
+    def reset(self) -> None:
+        """An empty cache, for another number of sequences."""
+        self.cache = TreeKVCache(1, 0)
 
     def reserve(self, capacity: int) -> None:
-        """Makes room for at least `capacity` true rows."""
-        self.cache.reserve(capacity + self.num_scratch_slots(self.shape))
+        """Makes room for at least `capacity` tokens per sequence, and for a tree behind them."""
+        scratch = max(self.shape.topk, self.shape.num_draft_tokens) * max(self.shape.depth, 1) + 1
+        self.cache.reserve(capacity + scratch)
 
     @torch.no_grad()
     def prefill(
-        self, aux_hidden: Tensor, embedding: Tensor, lengths: Tensor, start: int = 0,
-        positions: Tensor | None = None, rope_delta: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        """The prompts' rows from `start` on (their earlier ones are there).
+        self, aux_hidden: Tensor, embedding: Tensor, seqs: SeqLens, start: int = 0, positions: Tensor | None = None
+    ) -> Tensor:
+        """Reads the prompts from position `start` on (what is before it is in the cache); returns `hidden`.
 
         Args:
             aux_hidden: (B, R, 3 * D_target), right-padded.
             embedding: (B, R, D_target) of the token after each position; at each prompt's last one it is the root.
-            lengths: (B,) int64, rows afterwards.
+            seqs: of the prompts.
             start: 0, or B = 1.
             positions: (3, B, R) or (B, R), the target's rotary positions, which an M-RoPE draft shares.
-            rope_delta: (B,) int64, what the target adds to the sequence index of every later token.
         """
         if self.draft.config.mrope_section is None:
             positions = None
-        elif rope_delta is not None:
-            self.delta = rope_delta.clone() if self.delta is None else self.delta.copy_(rope_delta)
         if start:
-            before = torch.full_like(lengths, start)
-            return self._append(aux_hidden, embedding, before, lengths - start, start, positions)
+            return self._read(aux_hidden, embedding, seqs, seqs.lengths - start, positions)
         if positions is None:
-            positions = torch.arange(aux_hidden.shape[1], device=lengths.device).expand(embedding.shape[:2])
-        self._step_true(aux_hidden, embedding, positions, self.cache.fill, lengths)
+            positions = torch.arange(aux_hidden.shape[1], device=embedding.device).expand(embedding.shape[:2])
+        self.cache.start_prefill()
+        return _last(self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, self._causal), seqs.lengths)
 
     @torch.no_grad()
-    def extend(self, aux_hidden: Tensor, next_tokens: Tensor, before: Tensor, counts: Tensor, max_seq_len: int) -> None:
-        """Appends true rows: of R given ones the first `counts` (B,) are real, the others are overwritten later.
-        A sequence without a real one keeps its `hidden`.
+    def extend(self, hidden: Tensor, aux_hidden: Tensor, next_tokens: Tensor, seqs: SeqLens, counts: Tensor) -> Tensor:
+        """Reads newly committed tokens; returns the new `hidden`, which is the old one for a sequence without any.
 
         Args:
-            aux_hidden: (B, R, 3 * D_target) of newly committed positions.
+            hidden: (B, 1, D).
+            aux_hidden: (B, R, 3 * D_target); the first `counts` are real, the others are overwritten later.
             next_tokens: (B, R) int64, the committed token after each of them.
-            before: (B,) int64, true rows so far.
-            counts: (B,) int64.
-            max_seq_len: at least the largest of `before`, known to the host.
+            seqs: with the new tokens.
+            counts: (B,) int64, how many are new.
         """
-        self._append(aux_hidden, self.embed_tokens(next_tokens), before, counts, max_seq_len)
+        last = self._read(aux_hidden, self.embed_tokens(next_tokens), seqs, counts)
+        return torch.where(counts[:, None, None] > 0, last, hidden)
 
-    def rotary(self, index: Tensor) -> Tensor:
-        """Where text rows stand, (B, R), from their sequence indices (B, R)."""
-        return index if self.delta is None else index + self.delta[:, None]
+    def rotary(self, index: Tensor, seqs: SeqLens) -> Tensor:
+        """(B, R), the rotary positions of text tokens from their sequence indices (B, R)."""
+        return index if self.draft.config.mrope_section is None else index + seqs.rope_delta[:, None]
 
-    def _append(
-        self, aux_hidden: Tensor, embedding: Tensor, before: Tensor, counts: Tensor, max_seq_len: int,
-        positions: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        r = embedding.shape[1]
+    def attend(self, slots: Tensor, seen: Tensor) -> Attend:
+        """An `Attend` for tokens whose entries go to `slots` (B, R) and that see `seen` (B, R, kv_len)."""
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self.cache.set_slots(slots, seen.shape[2])
+            keys, values = self.cache.layers[0].update(k, v)
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], enable_gqa=True)
+
+        return attend
+
+    def _causal(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, *self.cache.layers[0].update(k, v), is_causal=True, enable_gqa=True)
+
+    def _read(
+        self, aux_hidden: Tensor, embedding: Tensor, seqs: SeqLens, counts: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """The output (B, 1, D) at the last of `counts` (B,) new tokens."""
+        r, before = embedding.shape[1], seqs.lengths - counts
         slots = before[:, None] + torch.arange(r, device=before.device)
         causal = torch.ones(len(before), r, r, dtype=torch.bool, device=before.device).tril()
-        kv_len = min(max_seq_len + r, self.cache.capacity)
-        positions = self.rotary(slots) if positions is None else positions
-        self._step_true(aux_hidden, embedding, positions, self.cache.attend(slots, tree_mask(before, causal, kv_len)), counts)
-
-    def _step_true(self, aux_hidden: Tensor, embedding: Tensor, positions: Tensor, attend: Attend, counts: Tensor) -> None:
-        output = self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, attend)
-        last = output.gather(1, (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2]))
-        if self._hidden is None or len(self._hidden) != len(last):
-            self._hidden = torch.zeros_like(last)
-        self.hidden.copy_(torch.where(counts[:, None, None] > 0, last, self.hidden))
+        seen = tree_mask(before, causal, min(seqs.max + r, self.cache.capacity))
+        positions = self.rotary(slots, seqs) if positions is None else positions
+        return _last(self.draft.step(self.draft.fuse(aux_hidden), embedding, positions, self.attend(slots, seen)), counts)
 
     @torch.no_grad()
     def propose(
-        self, root: Tensor, lengths: Tensor, max_seq_len: int, sampler: Sampler | None = None, uniform: Tensor | None = None
+        self, hidden: Tensor, root: Tensor, seqs: SeqLens, sampler: Sampler | None = None, uniform: Tensor | None = None
     ) -> DraftTree:
-        """The trees after the roots (B,), behind `lengths` (B,) true rows. With a sampler, a chain's tokens are drawn from the
-        draft's distribution, with uniform numbers (B, N - 1), instead of being its argmaxes."""
-        level = _Level(self, lengths, max_seq_len)
+        """The trees after the roots (B,). With a sampler, a chain's tokens are drawn from the draft's distribution, with
+        uniform numbers (B, N - 1), instead of being its argmaxes."""
+        levels = _Levels(self, seqs)
         if self.shape.num_draft_tokens == 1:
             return DraftTree.from_parents(root[:, None], torch.full_like(root[:, None], -1), 0)
         if self.plan is None:
-            return self._dynamic(root, level)
+            return self._dynamic(hidden, root, levels)
         if sampler is None or uniform is None:
-            return self._fixed(root, level, self.plan)
-        return self._drawn(root, level, self.plan, sampler, uniform)
+            return self._fixed(hidden, root, levels, self.plan)
+        return self._drawn(hidden, root, levels, self.plan, sampler, uniform)
 
-    def _dynamic(self, root: Tensor, level: "_Level") -> DraftTree:
+    def _dynamic(self, hidden: Tensor, root: Tensor, levels: "_Levels") -> DraftTree:
         """The most probable continuations by cumulative draft probability (EAGLE-2, https://arxiv.org/abs/2406.16858): each
         level's best `topk` nodes are expanded by `topk` children each, and of all proposed nodes the best
         `num_draft_tokens - 1` are kept. A parent is never less probable than its child and comes first on a tie, so what is
         kept is a tree."""
-        k, b = self.shape.topk, len(root)
-        hidden, made = self.hidden, 0
+        k, b, made = self.shape.topk, len(root), 0
         frontier = torch.full((b, 1), -1, device=root.device)  # candidate numbers of the nodes that are expanded
         frontier_scores = torch.zeros(b, 1, device=root.device)
         all_tokens, all_parents, all_scores = [], [], []
@@ -147,8 +145,8 @@ class Drafter:
                 order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
                 frontier, frontier_scores = made + order, scores.gather(1, order)
                 made += scores.shape[1]
-                hidden = level.expand(hidden, tokens.gather(1, order), order // k)
-        return self._best(root, *(torch.cat(rows, dim=1) for rows in (all_tokens, all_parents, all_scores)))
+                hidden = levels.expand(hidden, tokens.gather(1, order), order // k)
+        return self._best(root, *(torch.cat(parts, dim=1) for parts in (all_tokens, all_parents, all_scores)))
 
     def _best(self, root: Tensor, tokens: Tensor, parents: Tensor, scores: Tensor) -> DraftTree:
         """Of M candidates (B, M) the best-scored ones, in order of creation."""
@@ -164,62 +162,59 @@ class Drafter:
             scores=torch.cat([torch.zeros_like(scores[:, :1]), scores.gather(1, kept)], dim=1),
         )
 
-    def _fixed(self, root: Tensor, level: "_Level", whole: FixedPlan) -> DraftTree:
+    def _fixed(self, hidden: Tensor, root: Tensor, levels: "_Levels", plan: FixedPlan) -> DraftTree:
         """Every node is a given rank among the children of a given node of the level before."""
-        tokens, hidden = [root[:, None]], self.hidden
-        for plan in whole.levels:
+        tokens = [root[:, None]]
+        for level in plan.levels:
             logits = self.draft.logits(hidden)
-            best = logits.argmax(-1, keepdim=True) if plan.width == 1 else logits.topk(plan.width, dim=-1).indices
-            tokens.append(self.draft.target_ids[best].flatten(1)[:, plan.chosen])
-            if plan.expanded is not None and plan.parent_row is not None:
-                hidden = level.expand(hidden, tokens[-1][:, plan.expanded], plan.parent_row.expand(len(root), -1))
-        return _planned(whole.tree, torch.cat(tokens, dim=1))
+            best = logits.argmax(-1, keepdim=True) if level.width == 1 else logits.topk(level.width, dim=-1).indices
+            tokens.append(self.draft.target_ids[best].flatten(1)[:, level.chosen])
+            if len(level.expanded):
+                hidden = levels.expand(hidden, tokens[-1][:, level.expanded], level.parent.expand(len(root), -1))
+        return plan.filled(torch.cat(tokens, dim=1))
 
-    def _drawn(self, root: Tensor, level: "_Level", whole: FixedPlan, sampler: Sampler, uniform: Tensor) -> DraftTree:
+    def _drawn(
+        self, hidden: Tensor, root: Tensor, levels: "_Levels", plan: FixedPlan, sampler: Sampler, uniform: Tensor
+    ) -> DraftTree:
         """A chain of tokens drawn from the draft's own distribution under the target's sampling parameters."""
-        tokens, hidden, proposals = [root[:, None]], self.hidden, []
-        for step, plan in enumerate(whole.levels):
+        tokens, proposals = [root[:, None]], []
+        for step, level in enumerate(plan.levels):
             q = sampler.probabilities(self.draft.logits(hidden))  # (B, 1, W)
             tokens.append(self.draft.target_ids[draw(q, uniform[:, step : step + 1])])
             proposals.append(q)
-            if plan.expanded is not None and plan.parent_row is not None:
-                hidden = level.expand(hidden, tokens[-1], plan.parent_row.expand(len(root), -1))
-        return _planned(whole.tree, torch.cat(tokens, dim=1), proposals=torch.cat(proposals, dim=1))
+            if len(level.expanded):
+                hidden = levels.expand(hidden, tokens[-1], level.parent.expand(len(root), -1))
+        return plan.filled(torch.cat(tokens, dim=1), torch.cat(proposals, dim=1))
 
 
-class _Level:
-    """Computes a tree's rows level by level, behind the true ones."""
+class _Levels:
+    """Computes a tree's hidden states level by level, with cache entries behind the committed ones."""
 
-    def __init__(self, drafter: Drafter, lengths: Tensor, max_seq_len: int):
-        self.drafter, self.lengths, self.max_seq_len = drafter, lengths, max_seq_len
-        self.seen: Tensor | None = None  # (B, F, tree rows) bool, what each row of the level sees of the tree
+    def __init__(self, drafter: Drafter, seqs: SeqLens):
+        self.drafter, self.seqs = drafter, seqs
+        self.seen: Tensor | None = None  # (B, F, tree entries) bool, what each node of the level sees of the tree
         self.depth = self.made = 0
 
-    def expand(self, hidden: Tensor, tokens: Tensor, parent_row: Tensor) -> Tensor:
-        """(B, F, D), the outputs of the rows of `tokens` (B, F), whose parents are rows `parent_row` (B, F) of the level
-        before, with outputs `hidden`. Each row sees all true rows, what its parent saw of the tree, and itself."""
+    def expand(self, hidden: Tensor, tokens: Tensor, parent: Tensor) -> Tensor:
+        """(B, F, D), the outputs at `tokens` (B, F), whose parents are nodes `parent` (B, F) of the level before, with outputs
+        `hidden`. Each node sees all committed entries, what its parent saw of the tree, and itself."""
         b, f = tokens.shape
+        drafter, lengths = self.drafter, self.seqs.lengths
         own = torch.eye(f, dtype=torch.bool, device=tokens.device).expand(b, f, f)
         if self.seen is None:
             self.seen = own
         else:
-            inherited = self.seen.gather(1, parent_row[..., None].expand(-1, -1, self.seen.shape[2]))
+            inherited = self.seen.gather(1, parent[..., None].expand(-1, -1, self.seen.shape[2]))
             self.seen = torch.cat([inherited, own], dim=2)
-        slots = self.lengths[:, None] + torch.arange(self.made, self.made + f, device=tokens.device)
+        slots = lengths[:, None] + torch.arange(self.made, self.made + f, device=tokens.device)
         self.made += f
-        mask = tree_mask(self.lengths, self.seen, min(self.max_seq_len + self.made, self.drafter.cache.capacity))
-        positions = (self.lengths + self.depth)[:, None].expand(b, f)  # the last true row is at lengths - 1
+        mask = tree_mask(lengths, self.seen, min(self.seqs.max + self.made, drafter.cache.capacity))
+        positions = drafter.rotary((lengths + self.depth)[:, None].expand(b, f), self.seqs)  # a root's entry is at lengths - 1
         self.depth += 1
-        hidden = hidden.gather(1, parent_row[..., None].expand(-1, -1, hidden.shape[2]))
-        drafter = self.drafter
-        positions = drafter.rotary(positions)
-        return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.cache.attend(slots, mask))
+        hidden = hidden.gather(1, parent[..., None].expand(-1, -1, hidden.shape[2]))
+        return drafter.draft.step(hidden, drafter.embed_tokens(tokens), positions, drafter.attend(slots, mask))
 
 
-def _planned(tree: DraftTree, tokens: Tensor, proposals: Tensor | None = None) -> DraftTree:
-    """A planned tree (B = 1), with the tokens (B, N) that it got."""
-    b = len(tokens)
-    return DraftTree(
-        tokens, tree.parents.expand(b, -1), tree.depths.expand(b, -1), tree.ancestors.expand(b, -1, -1), tree.depth,
-        proposals=proposals,
-    )  # fmt: skip
+def _last(output: Tensor, counts: Tensor) -> Tensor:
+    """(B, 1, D), the last of the first `counts` (B,) outputs (B, R, D)."""
+    return output.gather(1, (counts - 1).clamp_min(0)[:, None, None].expand(-1, 1, output.shape[2]))

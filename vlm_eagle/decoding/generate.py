@@ -1,7 +1,4 @@
-"""The decoding loop as users call it: prompts in, answers out, whole or piece by piece.
-
-One loop for VL and text-only targets, one prompt or a ragged batch, with or without a draft.
-"""
+"""Prompts in, answers out, whole or piece by piece: for VL and text-only targets, a ragged batch, with or without a draft."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +7,6 @@ import torch
 
 from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.options import Settings
-from vlm_eagle.decoding.pair import check_fit
 from vlm_eagle.decoding.plain import PlainDecoder
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import SpeculativeDecoder
@@ -40,37 +36,23 @@ class Generation:
 def generate(
     target: Target, prompts: Batch, draft: Eagle3Draft | None = None, settings: Settings | None = None
 ) -> list[Generation]:
-    """The whole answers to B prompts; arguments and errors are those of `stream`."""
-    settings = settings or Settings()
-    return generate_with(build_decoder(target, draft, settings), prompts, settings)
-
-
-def stream(
-    target: Target,
-    prompts: Batch,
-    draft: Eagle3Draft | None = None,
-    settings: Settings | None = None,
-    *,
-    out: list[Generation] | None = None,
-) -> Iterator[list[list[int]]]:
-    """Yields the answers in pieces: per target forward, one list of new token ids for each of B prompts.
+    """The whole answers to B prompts.
 
     Args:
         target: the model whose output this is, draft or not.
         prompts: B conversations with the generation prompt, right-padded, on the target's device.
         draft: None decodes with the target alone.
         settings: None is greedy, with a chain of 4 draft tokens.
-        out: B generations, filled as they come.
 
     Raises:
         UserError: an empty or too long prompt, or a draft made for another target.
     """
     settings = settings or Settings()
-    yield from stream_with(build_decoder(target, draft, settings), prompts, settings, out)
+    return generate_with(build_decoder(target, draft, settings), prompts, settings)
 
 
 def build_decoder(target: Target, draft: Eagle3Draft | None, settings: Settings) -> DecodeLoop:
-    """What writes answers with these settings. Those who answer many prompts keep it: its buffers serve all of them.
+    """What writes answers with these settings. Keep it to answer many prompts: its buffers serve all of them.
 
     Raises:
         UserError: a draft made for another target.
@@ -78,7 +60,6 @@ def build_decoder(target: Target, draft: Eagle3Draft | None, settings: Settings)
     sampler = Sampler(settings.sampling)
     if draft is None:
         return PlainDecoder(target, sampler)
-    check_fit(target, draft)
     return SpeculativeDecoder(
         target, draft, settings.shape, sampler, sampled_drafts=settings.sampled_drafts, image_inputs=settings.image_inputs
     )
@@ -96,7 +77,18 @@ def generate_with(decoder: DecodeLoop, prompts: Batch, settings: Settings) -> li
 def stream_with(
     decoder: DecodeLoop, prompts: Batch, settings: Settings, out: list[Generation] | None = None
 ) -> Iterator[list[list[int]]]:
-    """`stream` on a decoder that may know the beginning of the prompt already (see `DecodeLoop.reset_cache`)."""
+    """Yields the answers in pieces: per target forward, one list of new token ids for each of B prompts. What the decoder's
+    caches hold of a prompt is not read again (see `DecodeLoop.reset_cache`).
+
+    Args:
+        decoder: made with the same settings.
+        prompts: as for `generate`.
+        settings: as for `generate`.
+        out: B generations, filled as they come.
+
+    Raises:
+        UserError: an empty or too long prompt.
+    """
     target = decoder.target
     _check_length(target, prompts, settings.max_new_tokens)
     answers = out if out is not None else [Generation() for _ in range(len(prompts))]
@@ -115,20 +107,15 @@ def stream_with(
         committed = decoder.cycle(torch.tensor(active, device=first.device)).to_host()
         decoder.on_commit(committed)
         pieces = [[] for _ in answers]
-        for row, (answer, new) in enumerate(zip(answers, committed, strict=True)):
-            if active[row]:
-                pieces[row], finished = stopper.cut(answer.tokens, new)
-                active[row] = not finished
-                _note(answer, pieces[row], len(new) - 1, decoder.shape.depth)
+        for b, (answer, new) in enumerate(zip(answers, committed, strict=True)):
+            if active[b]:
+                pieces[b], finished = stopper.cut(answer.tokens, new)
+                active[b] = not finished
+                accepted = min(len(new) - 1, len(pieces[b]))  # the last one is the target's own
+                answer.tokens += pieces[b]
+                answer.drafted += [i < accepted for i in range(len(pieces[b]))]
+                answer.stats.record(accepted=accepted, tokens=len(pieces[b]), depth=decoder.shape.depth, uncut=len(new) - 1)
         yield pieces
-
-
-def _note(answer: Generation, piece: list[int], proposed: int, depth: int) -> None:
-    """Records a piece of which the first `proposed` tokens came from the draft."""
-    accepted = min(proposed, len(piece))
-    answer.tokens += piece
-    answer.drafted += [i < accepted for i in range(len(piece))]
-    answer.stats.record(accepted=accepted, tokens=len(piece), depth=depth)
 
 
 def _check_length(target: Target, prompts: Batch, max_new_tokens: int) -> None:

@@ -30,25 +30,25 @@ def cuda_graph(action: Action, reset: Action) -> Action:
 
 
 class RecordedCycles:
-    """Recordings of one decoder's cycle by bucket. If recording fails, cycles are run as they are from then on."""
+    """Recordings of one decoder's cycle by bucket. If recording fails, all later cycles run without."""
 
     def __init__(self, record: Callable[[Action, Action], Action] = cuda_graph):
         self.record, self.usable = record, True
         self.recordings: dict[int, Action] = {}
 
     def clear(self) -> None:
-        """Forgets all recordings: the tensors they are bound to are gone."""
+        """Drops all recordings, whose tensors have been replaced."""
         self.recordings = {}
 
-    def run(self, cycle: Callable[[int], None], max_seq_len: int, state: Sequence[torch.Tensor]) -> None:
-        """One `cycle(max_seq_len)`: replayed if it was recorded before, recorded first if it can be.
+    def run(self, cycle: Callable[[int], None], max_length: int, state: Sequence[torch.Tensor]) -> None:
+        """One `cycle(max_length)`: replayed if it was recorded before, recorded first if possible.
 
         Args:
             cycle: takes an upper bound of the committed entries and changes `state` in place.
-            max_seq_len: the bound as the host knows it.
-            state: put back after warming up. What that wrote into caches lies behind the committed entries.
+            max_length: the bound as the host knows it.
+            state: restored after the warm-up, which writes into caches only behind the committed entries.
         """
-        bucket = -(-max_seq_len // BUCKET) * BUCKET
+        bucket = -(-max_length // BUCKET) * BUCKET
         if self.usable and bucket not in self.recordings:
             before = [tensor.clone() for tensor in state]
             reset = lambda: _restore(state, before)
@@ -61,7 +61,7 @@ class RecordedCycles:
         if self.usable:
             self.recordings[bucket]()
         else:
-            cycle(max_seq_len)
+            cycle(max_length)
 
 
 def _restore(state: Sequence[torch.Tensor], before: Sequence[torch.Tensor]) -> None:

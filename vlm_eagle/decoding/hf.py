@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-from vlm_eagle.decoding.generate import Generation, Settings, stream
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, stream_with
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
@@ -55,8 +55,8 @@ def custom_generate(
         stop_strings: an answer ends with the token that completes one of these.
         tokenizer: for stop strings.
 
-    The callable raises UserError for what this loop cannot do exactly: beams, penalties and other logits processors, and
-    stopping criteria other than length and end tokens, scores, logits, attentions and hidden states.
+    The callable raises UserError for what this loop cannot do exactly: beams, penalties and other logits processors, other
+    stopping criteria, scores, logits, attentions and hidden states.
     """
 
     def run(
@@ -89,18 +89,18 @@ def custom_generate(
             max_new_tokens=generation_config.max_length - input_ids.shape[1], eos_ids=frozenset(eos),
             stop_strings=stop_strings, seed=int(torch.randint(2**62, (1,))),
         )  # fmt: skip
-        pieces = stream(target, prompts.to(target.device), draft, settings, out=answers)
+        pieces = stream_with(build_decoder(target, draft, settings), prompts.to(target.device), settings, answers)
         if streamer is not None:
             streamer.put(input_ids.cpu())
-        for first, *_ in pieces:
-            if streamer is not None:
+            for (first,) in pieces:
                 streamer.put(torch.tensor(first))
-        if streamer is not None:
             streamer.end()
+        for _ in pieces:  # all of them without a streamer
+            pass
         pad = generation_config.pad_token_id
         pad = next(iter(eos), 0) if pad is None else pad
-        rows = [torch.tensor(answer.tokens, device=input_ids.device) for answer in answers]
-        new = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        tokens = [torch.tensor(answer.tokens, device=input_ids.device) for answer in answers]
+        new = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad)
         sequences: Any = torch.cat([input_ids, new], dim=1)  # transformers asks for the legacy LongTensor
         return GenerateDecoderOnlyOutput(sequences=sequences) if generation_config.return_dict_in_generate else sequences
 
@@ -110,11 +110,8 @@ def custom_generate(
 def _right_padded(input_ids: Tensor, attention_mask: Tensor | None, vision_inputs: dict[str, Tensor]) -> Batch:
     """transformers pads prompts on the left; here they begin at position 0."""
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
-    order = mask.argsort(dim=1, descending=True, stable=True)
-    if "mm_token_type_ids" in vision_inputs:
-        vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
-    mask = mask.gather(1, order)
-    return Batch(input_ids.gather(1, order), mask, torch.zeros_like(mask, dtype=torch.bool), vision_inputs)
+    batch = Batch(input_ids, mask, torch.zeros_like(mask, dtype=torch.bool), vision_inputs)
+    return batch.reordered(mask.argsort(dim=1, descending=True, stable=True))
 
 
 def _sampling(config: GenerationConfig) -> Sampling:
@@ -131,8 +128,7 @@ def _sampling(config: GenerationConfig) -> Sampling:
 def _refuse_unknown(config: GenerationConfig, processors: LogitsProcessorList, criteria: StoppingCriteriaList) -> None:
     wrong = [type(p).__name__ for p in processors if not isinstance(p, _WARPERS)]
     wrong += [type(c).__name__ for c in criteria if not isinstance(c, _CRITERIA)]
-    wrong += ["num_return_sequences > 1"] if (config.num_return_sequences or 1) > 1 else []
-    wrong += ["num_beams > 1"] if (config.num_beams or 1) > 1 else []
+    wrong += [f"{name} > 1" for name in ("num_return_sequences", "num_beams") if (getattr(config, name) or 1) > 1]
     outputs = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
     wrong += [name for name in outputs if getattr(config, name)]
     if wrong:

@@ -1,5 +1,4 @@
-"""What a user sets of decoding: a tree's shape, how tokens are chosen, where an answer ends. No torch: command lines are read
-without it."""
+"""The settings of decoding: a tree's shape, how tokens are chosen, where an answer ends. Free of torch, for command lines."""
 
 import random
 from collections.abc import Sequence, Set
@@ -8,6 +7,9 @@ from functools import cached_property
 
 from vlm_eagle.config import ImageInputs
 from vlm_eagle.errors import UserError
+
+MIN_TEMPERATURE = 1e-5  # logits divided by less could overflow; answers would be greedy long before that
+MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ class TreeShape:
 
     @property
     def depth(self) -> int:
-        """`num_steps`, which is a number as soon as there is a shape."""
+        """`num_steps`, which `__post_init__` has set."""
         assert self.num_steps is not None
         return self.num_steps
 
     @property
     def is_chain(self) -> bool:
-        """Whether an accepted path always is the first nodes in order, so that caches need no reordering."""
+        """Whether an accepted path is always the first nodes in order, so that caches need no reordering."""
         return self.topk == 1
 
     @cached_property
@@ -89,18 +91,26 @@ class TreeShape:
     @property
     def label(self) -> str:
         """A few words for the head of a table column."""
-        kind = "chain" if self.is_chain else "tree" if self.paths is None else "fixed tree"
-        return f"{kind} of {self.num_draft_tokens}" + ("" if self.is_chain else f" ({self.num_steps} steps, topk {self.topk})")
+        details = "" if self.is_chain else f" ({self.num_steps} steps, topk {self.topk})"
+        return f"{self._kind} of {self.num_draft_tokens}{details}"
+
+    @property
+    def _kind(self) -> str:
+        return "chain" if self.is_chain else "tree" if self.paths is None else "fixed tree"
 
     def __str__(self) -> str:
-        n, kind = self.num_draft_tokens, "tree" if self.paths is None else "fixed tree"
-        name = "chain" if self.is_chain else f"{kind} (steps {self.num_steps}, topk {self.topk})"
+        n = self.num_draft_tokens
+        name = self._kind if self.is_chain else f"{self._kind} (steps {self.num_steps}, topk {self.topk})"
         return f"{name} of {n} draft tokens (vLLM: num_speculative_tokens {n - 1})"
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling parameters with vLLM's and SGLang's meaning; temperature 0 is greedy, top_k 0 is off."""
+    """Sampling parameters with vLLM's and SGLang's meaning; temperature 0 is greedy, top_k 0 is off.
+
+    Raises:
+        UserError: a value out of range. A temperature above 0 must be at least `MIN_TEMPERATURE` and finite.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -108,8 +118,54 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or not 0 <= self.min_p <= 1:
-            raise UserError(f"Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 0, 0 <= min_p <= 1, got {self}.")
+        if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature < float("inf"):
+            raise UserError(
+                f"temperature is {self.temperature}: give 0 for greedy answers, or a finite number from {MIN_TEMPERATURE} on."
+            )
+        if not 0 < self.top_p <= 1 or self.top_k < 0 or not 0 <= self.min_p <= 1:
+            raise UserError(f"Sampling needs 0 < top_p <= 1, top_k >= 0 and 0 <= min_p <= 1, found {self}.")
+
+
+@dataclass(kw_only=True)
+class TreeOptions:
+    """A tree on the command line.
+
+    Attributes:
+        draft_tokens: nodes verified per target forward, the root included.
+        topk: children considered per expanded tree node; 1 drafts a chain.
+        num_steps: depth of the tree; none for draft_tokens - 1.
+    """
+
+    draft_tokens: int = 8
+    topk: int = 1
+    num_steps: int | None = None
+
+    @property
+    def shape(self) -> TreeShape:
+        """The tree, checked."""
+        return TreeShape(self.draft_tokens, self.topk, self.num_steps)
+
+
+@dataclass(kw_only=True)
+class SamplingOptions:
+    """Sampling on the command line.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus sampling, 1 is off.
+        top_k: sample among the k most probable tokens, 0 is off (not the tree's topk).
+        min_p: drop tokens below this share of the best one's probability, 0 is off.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are chosen, checked."""
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +180,9 @@ class Settings:
         max_new_tokens: exact limit; the answer also ends with the target's first end token.
         stop_strings: the answer also ends with the token that completes one of these.
         eos_ids: tokens that end an answer; None for the target's own.
-        image_inputs: what the draft reads at image tokens: the pad token's embedding (vLLM), or the merged visual one (SGLang).
-        seed: of the sampling: a number (row b then draws with seed + b), one per row, or None for a new one every time.
+        image_inputs: what the draft reads at image tokens: the pad token's embedding (vLLM), or the visual one (SGLang).
+        seed: of the sampling, 0 .. 2**64 - 1: a number (prompt b then draws with seed + b), one per prompt, or None for
+            new ones every time.
     """
 
     shape: TreeShape = field(default_factory=lambda: TreeShape(4))
@@ -146,12 +203,19 @@ class Settings:
             raise UserError(f"stop_strings is one string, {self.stop_strings!r}. Give a list, as in [{self.stop_strings!r}].")
         if "" in self.stop_strings:
             raise UserError("An empty stop string would end every answer. Leave it out.")
+        wrong = [seed for seed in self._given_seeds() if not 0 <= seed <= MAX_SEED]
+        if wrong:
+            raise UserError(f"seed is {wrong[0]}: give whole numbers from 0 to 2**64 - 1.")
 
-    def seeds(self, rows: int) -> list[int]:
-        """One seed per row."""
+    def _given_seeds(self) -> list[int]:
+        return [] if self.seed is None else [self.seed] if isinstance(self.seed, int) else list(self.seed)
+
+    def seeds(self, count: int) -> list[int]:
+        """One seed per prompt."""
         if self.seed is None:
-            return [random.SystemRandom().getrandbits(62) for _ in range(rows)]
-        seeds = [self.seed + row for row in range(rows)] if isinstance(self.seed, int) else list(self.seed)
-        if len(seeds) != rows:
-            raise UserError(f"{len(seeds)} seeds for {rows} prompts. Give one per prompt, or a single number.")
-        return seeds
+            return [random.SystemRandom().getrandbits(64) for _ in range(count)]
+        if isinstance(self.seed, int):
+            return [(self.seed + b) % (MAX_SEED + 1) for b in range(count)]
+        if len(self.seed) != count:
+            raise UserError(f"{len(self.seed)} seeds for {count} prompts. Give one per prompt, or a single number.")
+        return list(self.seed)

@@ -1,4 +1,4 @@
-"""A target and the draft that makes it faster: loaded, on one device, in one precision, checked against each other."""
+"""A target and the draft that makes it faster: on one device, in one precision, checked against each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.devices import model_dtype, named_device
-from vlm_eagle.draft.fit import misfits
+from vlm_eagle.draft.fit import check_fit
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.errors import UserError
 from vlm_eagle.target.load import load_target
 from vlm_eagle.target.target import Target
 
@@ -19,8 +18,8 @@ class Pair:
     """What answers prompts.
 
     Attributes:
-        target: the frozen model, which decides what is said; it captures what the draft reads.
-        draft: on the target's device and in its precision; None is the target alone.
+        target: the frozen model; it captures what the draft reads.
+        draft: on the target's device and in its precision; None for the target alone.
 
     Raises:
         UserError: the draft was made for another target.
@@ -31,7 +30,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         if self.draft is not None:
-            check_fit(self.target, self.draft)
+            check_fit(self.draft.config, self.target.config, self.target.layer_ids)
 
     @property
     def processor(self) -> ProcessorMixin | PreTrainedTokenizerBase:
@@ -81,12 +80,3 @@ def pair_up(target: Target, draft: Eagle3Draft) -> Pair:
     """
     view = Target(target.model, target.processor, draft.config.aux_layer_ids)
     return Pair(view, draft.to(target.device, target.embed_tokens.weight.dtype))
-
-
-def check_fit(target: Target, draft: Eagle3Draft) -> None:
-    """Raises UserError unless the draft was made for a target of this width, vocabulary and these layer ids."""
-    wrong, ids = misfits(draft.config, target.config), tuple(draft.config.aux_layer_ids)
-    if ids != target.layer_ids:
-        wrong.append(f"aux layer ids {ids} (target captures {target.layer_ids})")
-    if wrong:
-        raise UserError(f"The draft was made for another target: {'; '.join(wrong)}. Give the pair that was trained together.")

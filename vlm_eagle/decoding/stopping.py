@@ -1,4 +1,4 @@
-"""Where an answer ends: its first end token, a stop string, or the length limit, whichever comes first. Exactly there."""
+"""Where an answer ends: at its first end token, a stop string, or the length limit, whichever comes first."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Stopper:
     tokenizer: PreTrainedTokenizerBase | None = None
 
     def cut(self, answer: list[int], new: list[int]) -> tuple[list[int], bool]:
-        """(what of `new` belongs to the answer so far, whether it is finished then)."""
+        """(the part of `new` that belongs to the answer, whether this finishes it)."""
         piece = new[: self.max_new_tokens - len(answer)]
         end = next((i for i, token in enumerate(piece) if token in self.eos_ids), None)
         if end is not None:
@@ -36,8 +36,8 @@ class Stopper:
     def _stop(self, answer: list[int], piece: list[int]) -> int | None:
         """How many tokens of `piece` complete a stop string first."""
         assert self.tokenizer is not None
-        max_seq_len = max(len(stop.encode()) for stop in self.stop_strings)  # a token has at least one byte
-        before = answer[len(answer) - min(max_seq_len, len(answer)) :]
+        longest = max(len(stop.encode()) for stop in self.stop_strings)  # a token has at least one byte
+        before = answer[-longest:]
         for count in range(1, len(piece) + 1):
             text = str(self.tokenizer.decode(before + piece[:count]))
             if any(stop in text for stop in self.stop_strings):

@@ -19,7 +19,7 @@ class CycleCost:
 
     Attributes:
         verify: the target's forward over the tree, its lm_head included.
-        extend: the draft's rows of newly committed tokens.
+        extend: the draft's forward over newly committed tokens.
         draft: the draft's forwards that grow the tree, all levels, lm_head included.
         overhead: everything outside the two models: masks, choice of nodes, acceptance, caches, the host's read.
     """
@@ -39,9 +39,14 @@ class CycleCost:
         return {f"r_{name}": getattr(self, name) / step for name in ("verify", "extend", "draft", "overhead")}
 
 
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once the device has finished its work."""
+    wait_for(device)
+    return time.perf_counter()
+
+
 class ForwardTimer:
-    """Context manager: adds up the seconds spent inside a decoder's two models, by hooks. Waits for a GPU at every mark, so
-    that what is measured is what was computed; the loop itself never waits like this."""
+    """Context manager: adds up the seconds spent inside a decoder's two models, by hooks that wait for the device."""
 
     def __init__(self, decoder: DecodeLoop):
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -64,16 +69,15 @@ class ForwardTimer:
             handle.remove()
 
     def now(self) -> float:
-        """Seconds on a clock, once the device has done what it was asked."""
-        wait_for(self.device)
-        return time.perf_counter()
+        """See `now`."""
+        return now(self.device)
 
     def _start(self, *_: object) -> None:
         self._started = self.now()
 
     def _stop(self, part: str):
         def hook(*_: object) -> None:
-            # the decoder layer right after fc computes true rows; later ones grow the tree
+            # the decoder layer right after fc reads committed tokens; later ones grow the tree
             actual = "extend" if part == "extend" or (part == "draft" and self._extending) else part
             self._extending = part == "extend"
             self.seconds[actual] += self.now() - self._started
@@ -86,14 +90,13 @@ def measure_cycles(decoder: DecodeLoop, prompt: Batch, cycles: int, warm_up: int
     new = (cycles + warm_up) * (decoder.shape.depth + 1) + 1
     decoder.prefill(prompt, new, list(range(len(prompt))))
     active = torch.ones(len(prompt), dtype=torch.bool, device=decoder.target.device)
-    rows = []
+    costs = []
     for number in range(cycles + warm_up):
         with ForwardTimer(decoder) as timer:
             start = timer.now()
-            verdict = decoder.cycle(active)
-            decoder.on_commit(verdict.to_host())
+            decoder.on_commit(decoder.cycle(active).to_host())
             total = timer.now() - start
         if number >= warm_up:
             parts = [timer.seconds[name] for name in ("verify", "extend", "draft")]
-            rows.append((*parts, total - sum(parts)))
-    return CycleCost(*(median(column) for column in zip(*rows, strict=True)))
+            costs.append((*parts, total - sum(parts)))
+    return CycleCost(*(median(column) for column in zip(*costs, strict=True)))

@@ -1,1 +1,1 @@
-"""The embedded default: generated scenes and texts, the target that learnt them, and the data it writes."""
+"""The embedded default: generated scenes and texts, the target trained on them, and the data it writes."""

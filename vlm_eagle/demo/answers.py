@@ -31,7 +31,7 @@ def write_answers(
         target, VisionCollator(target.processor, for_generation=True), settings=Settings(max_new_tokens=max_new_tokens)
     )
     prompts = [conversation.prompt() for conversation in conversations]
-    order = sorted(range(len(prompts)), key=lambda i: conversations[i].id)  # a task's answers are of like length
+    order = sorted(range(len(prompts)), key=lambda i: conversations[i].id)  # a task's answers have similar lengths
     answered: list[Conversation | None] = [None] * len(prompts)
     bar = progress.add_task("target writes answers", total=len(prompts)) if progress else None
     for start in range(0, len(order), batch_size):

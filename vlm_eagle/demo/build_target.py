@@ -1,7 +1,7 @@
 """How the shipped demo target is made: a Qwen3-VL in every mechanism, 8 million parameters in size.
 
 `build` makes the untrained model with its processor, `train` teaches it the demo tasks. `scripts/dev/make_demo_target.py` runs
-both, and `look.py` measures on held-out scenes whether it sees; the result that was kept lies in `vlm_eagle/demo/target/`.
+both, and `vision_eval.py` measures on held-out scenes whether it sees; the result is in `vlm_eagle/demo/target/`.
 """
 
 import json
@@ -32,7 +32,7 @@ WEIGHTS = {"describe": 4, "vqa": 4, "multi-image": 2, "arithmetic": 3, "code": 1
 
 
 def build(seed: int) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
-    """The untrained model and its processor; the tokenizer is learnt from the demo's own texts."""
+    """The untrained model and its processor; the tokenizer is trained on the demo's own texts."""
     corpus = [_text(mix.sample(task, TRAIN_SEEDS.start + i)) for task in mix.TASKS for i in range(2000)]
     processor = build_processor(train_tokenizer(corpus, VOCAB_SIZE))
     torch.manual_seed(seed)
@@ -69,7 +69,7 @@ def demo_config(processor: Qwen3VLProcessor) -> Qwen3VLConfig:
 
 
 class _Stream(IterableDataset):
-    """Endless demo conversations in batches of like length; one question and one image each for the first batches."""
+    """Endless demo conversations in batches of similar length; one question and one image each for the first batches."""
 
     POOL = 8  # batches that are sorted by length together, so that little is padded
 

@@ -1,47 +1,22 @@
 """The demo target's own tokenizer and processor: a byte-level BPE in Qwen's manner, trained on the demo's texts."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from transformers import (
-    Qwen2Tokenizer,
-    Qwen2VLImageProcessor,
-    Qwen3VLProcessor,
-    Qwen3VLVideoProcessor,
-)
+from transformers import Qwen2Tokenizer, Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
-# ChatML with images and videos where they stand in the message, as Qwen3-VL's own template writes them.
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-{{ '<|im_start|>' + message.role + '\\n' }}
-{%- if message.content is string -%}
-{{ message.content }}
-{%- else -%}
-{%- for part in message.content -%}
-{%- if part.type == 'image' or 'image' in part or 'image_url' in part -%}
-{{ '<|vision_start|><|image_pad|><|vision_end|>' }}
-{%- elif part.type == 'video' or 'video' in part -%}
-{{ '<|vision_start|><|video_pad|><|vision_end|>' }}
-{%- elif 'text' in part -%}
-{{ part.text }}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{{ '<|im_end|>\\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{ '<|im_start|>assistant\\n' }}
-{%- endif -%}
-"""
+# ChatML with images and videos where they stand in the message, as Qwen3-VL's own template writes them
+CHAT_TEMPLATE = (Path(__file__).parent / "target" / "chat_template.jinja").read_text("utf-8")
 
 
 def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """A Qwen2Tokenizer (its normaliser, pre-tokeniser and decoder) with at most `vocab_size` tokens learnt from `corpus`.
+    """A Qwen2Tokenizer (its normaliser, pre-tokeniser and decoder) with at most `vocab_size` tokens learned from `corpus`.
 
     Tokens are at most 12 bytes, that is four Chinese characters: without a limit a template's whole phrase becomes one
     token and there is nothing left to draft.

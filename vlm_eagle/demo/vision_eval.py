@@ -1,7 +1,6 @@
-"""Does the demo target see? Its answers about held-out scenes against the truth, attribute by attribute."""
+"""Measures whether the demo target sees: its answers about held-out scenes against the truth, attribute by attribute."""
 
 import re
-from dataclasses import asdict, dataclass
 
 from vlm_eagle.data.conversation import Conversation, TextPart
 from vlm_eagle.demo import mix
@@ -19,24 +18,10 @@ _WORDS = "|".join(
 _ATTRIBUTE = re.compile(rf"{_WORDS}|\d+")
 
 
-@dataclass(frozen=True)
-class Sight:
-    """How often a task's held-out answers are right.
-
-    Attributes:
-        answers: answers asked for.
-        all_right: share of answers that name exactly the reference's attributes (colours, shapes, sizes, places, numbers),
-            in its order.
-        attributes_right: share of the reference's attributes that stand in their place.
-    """
-
-    answers: int
-    all_right: float
-    attributes_right: float
-
-
-def look(target: Target, count: int) -> dict[str, dict]:
-    """`Sight` of every task on `count` held-out conversations, as plain values; wording is free, attributes are not."""
+def measure_vision(target: Target, count: int) -> dict[str, dict[str, float]]:
+    """By task, on `count` held-out conversations, how often answers are right: `answers` asked for, the share `all_right` of
+    them that name exactly the reference's attributes (colours, shapes, sizes, places, numbers) in its order, and the share
+    `attributes_right` of the reference's attributes that stand in their place. Wording is free."""
     report = {}
     for task in mix.TASKS:
         conversations = [mix.sample(task, BENCHMARK_START + i) for i in range(count)]
@@ -48,7 +33,8 @@ def look(target: Target, count: int) -> dict[str, dict]:
         right = sum(sum(a == b for a, b in zip(truth, answer, strict=False)) for truth, answer in pairs)
         total = sum(len(truth) for truth, _ in pairs)
         all_right = sum(truth == answer for truth, answer in pairs) / count
-        report[task] = asdict(Sight(count, round(all_right, 4), round(right / max(total, 1), 4)))
+        attributes_right = right / max(total, 1)
+        report[task] = {"answers": count, "all_right": round(all_right, 4), "attributes_right": round(attributes_right, 4)}
     return report
 
 

@@ -53,8 +53,7 @@ class Eagle3Config:
         self._check_types()
         if self.draft_vocab_size > self.vocab_size:
             raise UserError(
-                f"draft_vocab_size {self.draft_vocab_size} exceeds the target's vocabulary of {self.vocab_size}. "
-                "Give at most the latter."
+                f"draft_vocab_size {self.draft_vocab_size} exceeds the target's vocabulary of {self.vocab_size}. Lower it."
             )
         if self.num_attention_heads % self.num_key_value_heads:
             raise UserError(f"{self.num_attention_heads} heads cannot share {self.num_key_value_heads} key-value heads evenly.")
@@ -62,7 +61,6 @@ class Eagle3Config:
             raise UserError(f"mrope_section {self.mrope_section} does not add up to half of head_dim {self.head_dim}.")
 
     def _check_types(self) -> None:
-        """Values come from files that others wrote."""
         kinds = {int: "a positive whole number", float: "a positive number", bool: "true or false"}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -106,60 +104,49 @@ class Eagle3Config:
         section, interleaved = sizes.pop("mrope_section"), sizes.pop("mrope_interleaved")
         scaling = {"rope_type": "default", "mrope_section": list(section or ()), "mrope_interleaved": interleaved}
         return {
-            "architectures": [architecture],
-            "model_type": model_type,
-            **sizes,
-            "num_hidden_layers": 1,
-            "hidden_act": "silu",
-            "rope_scaling": scaling if section else None,
-            "attention_bias": False,
-            "tie_word_embeddings": False,
-            "torch_dtype": dtype,
-            "num_aux_hidden_states": 3,
-            "eagle_aux_hidden_state_layer_ids": ids,
-            "eagle_config": {
-                "use_aux_hidden_state": True,
-                "eagle_aux_hidden_state_layer_ids": [i - 1 for i in ids],
-            },
-        }
+            "architectures": [architecture], "model_type": model_type, **sizes, "num_hidden_layers": 1, "hidden_act": "silu",
+            "rope_scaling": scaling if section else None, "attention_bias": False, "tie_word_embeddings": False,
+            "torch_dtype": dtype, "num_aux_hidden_states": 3, "eagle_aux_hidden_state_layer_ids": ids,
+            "eagle_config": {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": [i - 1 for i in ids]},
+        }  # fmt: skip
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> "Eagle3Config":
+    def from_json(cls, raw: dict[str, Any]) -> "Eagle3Config":
         """Reads a `config.json` of our own form.
 
         Raises:
             UserError: another architecture, a missing value, or an option that this head does not have.
         """
-        kinds = [[architecture] for _, architecture in ARCHITECTURES.values()]
-        if row.get("architectures") not in kinds:
+        known = [[architecture] for _, architecture in ARCHITECTURES.values()]
+        if raw.get("architectures") not in known:
             raise UserError(
-                f"config.json names architectures {row.get('architectures')}, expected one of {kinds}. This is not an EAGLE-3 "
+                f"config.json names architectures {raw.get('architectures')}, expected one of {known}. This is not an EAGLE-3 "
                 "draft in the native layout. If others made it, run vlm-eagle import."
             )
-        if row.get("attention_bias"):
+        if raw.get("attention_bias"):
             raise UserError("config.json sets attention_bias, which this version cannot decode correctly.")
-        section, interleaved = mrope(row)
+        section, interleaved = mrope(raw)
         given = {
-            "aux_layer_ids": _layer_ids(row),
-            "dtype": row.get("dtype") or row.get("torch_dtype"),
-            "qk_norm": row["architectures"] == [ARCHITECTURES[True][1]],
+            "aux_layer_ids": _layer_ids(raw),
+            "dtype": raw.get("dtype") or raw.get("torch_dtype"),
+            "qk_norm": raw["architectures"] == [ARCHITECTURES[True][1]],
             "mrope_section": section,
             "mrope_interleaved": interleaved,
         }
-        values = {f.name: value for f in fields(cls) if (value := (row | given).get(f.name)) is not None}
+        values = {f.name: value for f in fields(cls) if (value := (raw | given).get(f.name)) is not None}
         missing = [f.name for f in fields(cls) if (f.default is MISSING or f.name == "dtype") and f.name not in values]
         if missing:
             raise UserError(f"config.json lacks {', '.join(missing)}.")
         return cls(**values)
 
 
-def mrope(row: dict[str, Any]) -> tuple[tuple[int, int, int] | None, bool]:
+def mrope(raw: dict[str, Any]) -> tuple[tuple[int, int, int] | None, bool]:
     """`mrope_section` and `mrope_interleaved` from a config's rope_scaling or rope_parameters; (None, False) for 1-D RoPE.
 
     Raises:
         UserError: another scaling (yarn, llama3, ...), which this head does not have.
     """
-    scaling = row.get("rope_scaling") or row.get("rope_parameters") or {}
+    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     if not isinstance(scaling, dict):
         raise UserError(f"config.json: rope_scaling must be an object, found {scaling!r}.")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
@@ -180,10 +167,10 @@ def rope_theta(target: PretrainedConfig) -> float:
     return float(parameters.get("rope_theta") or target.rope_theta)
 
 
-def _layer_ids(row: dict[str, Any]) -> tuple[int, ...] | None:
+def _layer_ids(raw: dict[str, Any]) -> tuple[int, ...] | None:
     key = "eagle_aux_hidden_state_layer_ids"
     try:
-        nested = (row.get("eagle_config") or {}).get(key) or ()
-        return tuple(row.get(key) or (i + 1 for i in nested)) or None
+        nested = (raw.get("eagle_config") or {}).get(key) or ()
+        return tuple(raw.get(key) or (i + 1 for i in nested)) or None
     except (TypeError, AttributeError) as error:
         raise UserError(f"config.json: {key} must be a list of numbers, and eagle_config an object.") from error

@@ -1,7 +1,5 @@
-"""A draft on disk: `config.json` + `model.safetensors`, key set and shapes checked in both directions.
-
-SGLang skips tensor names it does not know without a word, so a misnamed tensor would only show as a poor acceptance length.
-"""
+"""A draft on disk: `config.json` + `model.safetensors`, key set and shapes checked in both directions, because SGLang silently
+skips tensor names that it does not know."""
 
 import json
 import shutil
@@ -77,13 +75,13 @@ def save(folder: Path, config: Eagle3Config, state: dict[str, Tensor]) -> None:
 def load(name: str | Path, revision: str | None = None) -> tuple[Eagle3Config, dict[str, Tensor]]:
     """Configuration and tensors from a folder or a hub id. Only safetensors are read."""
     folder = fetch(name, revision)
-    row = read_json(folder / CONFIG)
+    raw = read_json(folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise UserError(
             f"{folder} has no {WEIGHTS}, so it is not a draft in the native layout. If others made it, run vlm-eagle import."
         )
     try:
-        config = Eagle3Config.from_json(row)
+        config = Eagle3Config.from_json(raw)
         tensors = read_safetensors(folder / WEIGHTS)
         check_shapes(tensors, expected_shapes(config))
         check_dtypes(tensors)
@@ -93,30 +91,23 @@ def load(name: str | Path, revision: str | None = None) -> tuple[Eagle3Config, d
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file that others may have written.
-
-    Raises:
-        UserError: no such file, more than 1 MB (found out before it is read), or no JSON object.
-    """
+    """A JSON object from a file that others may have written. Raises UserError if it is missing, not a JSON object, or larger
+    than 1 MB (checked before it is read)."""
     if not file.is_file():
         raise UserError(f"{file.parent} has no {file.name}, so it is not a draft in the native layout.")
     if file.stat().st_size > MAX_JSON:
         raise UserError(f"{file} has {file.stat().st_size:,} bytes; more than {MAX_JSON:,} is no configuration. Not read.")
     try:
-        row = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, numbers too long, brackets too deep
         raise UserError(f"{file}: unreadable or truncated file: {error}. Copy or download the draft again.") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{file} holds no JSON object.")
-    return row
+    if not isinstance(raw, dict):
+        raise UserError(f"{file} is not a JSON object.")
+    return raw
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
-
-    Raises:
-        UserError: missing, truncated or no safetensors.
-    """
+    """All tensors of a file. Raises UserError if it is missing, truncated or not in safetensors format."""
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -124,7 +115,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def check_dtypes(tensors: dict[str, Tensor]) -> None:
-    """Raises UserError unless weights are floats that this head computes in, d2t is int64 and t2d bool."""
+    """Raises UserError unless weights have supported float types, d2t is int64 and t2d bool."""
     kinds = {"d2t": (torch.int64,), "t2d": (torch.bool,)}
     floats = tuple(getattr(torch, name) for name in DTYPES)
     wrong = [f"{name} {t.dtype}" for name, t in sorted(tensors.items()) if t.dtype not in kinds.get(name, floats)]
@@ -146,12 +137,8 @@ def check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]])
 
 
 def fetch(name: str | Path, revision: str | None = None, patterns: Sequence[str] = (CONFIG, WEIGHTS)) -> Path:
-    """The folder of a draft: the one named, or the hub's files of these patterns in Hugging Face's cache (HF_HOME, HF_TOKEN;
-    with HF_HUB_OFFLINE=1 only what is in the cache).
-
-    Raises:
-        UserError: neither a folder nor a hub id that can be had.
-    """
+    """The folder of a draft: the one named, or the hub's files of these patterns in Hugging Face's cache (HF_HOME, HF_TOKEN,
+    HF_HUB_OFFLINE). Raises UserError if there is neither."""
     if Path(name).is_dir():
         return Path(name)
     if str(name).count("/") != 1 or str(name).startswith((".", "/")):
@@ -161,8 +148,8 @@ def fetch(name: str | Path, revision: str | None = None, patterns: Sequence[str]
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
     except LocalEntryNotFoundError as error:
         raise UserError(
-            f"No draft at {str(name)!r}: it is no folder, it is not in Hugging Face's cache, and the hub cannot be reached or "
-            "HF_HUB_OFFLINE is set. Download it where there is a network, or give a folder."
+            f"No draft at {str(name)!r}: it is not a folder, it is not in Hugging Face's cache, and the hub cannot be reached "
+            "or HF_HUB_OFFLINE is set. Download it where there is a network, or give a folder."
         ) from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        raise UserError(f"No draft at {str(name)!r}: it is no folder, and the hub answered: {error}") from error
+        raise UserError(f"No draft at {str(name)!r}: it is not a folder, and the hub answered: {error}") from error

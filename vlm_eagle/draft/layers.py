@@ -1,6 +1,6 @@
 """The draft's one decoder layer. Module names are those of the tensors on disk.
 
-The layer does not know what its rows may see: it hands queries, keys and values to an `Attend`, which owns the mask and
+The layer does not know what its positions may see: it hands queries, keys and values to an `Attend`, which owns the mask and
 any cache. Training and decoding bring different ones and share everything else.
 """
 
@@ -18,8 +18,8 @@ from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.norm import RMSNorm
 from vlm_eagle.draft.rotary import mrope_coordinate, rotary_cos_sin, rotate
 
-# (queries (B, H, Q, K), keys (B, H_kv, R, K), values (B, H_kv, R, K)) of R new rows, Q of which ask -> mixed values (B, H,
-# Q, K)
+# queries (B, H, Q, K), keys (B, H_kv, R, K), values (B, H_kv, R, K) of R new positions, Q of which are queries -> mixed values
+# (B, H, Q, K)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Rows = slice | Tensor  # (n,) int64, or the slice that says the same without a copy
 Projected = tuple[Tensor, Tensor, Tensor]  # queries (B, Q, H * K), keys and values (B, R, H_kv * K), not yet cut into heads
@@ -28,7 +28,7 @@ Projected = tuple[Tensor, Tensor, Tensor]  # queries (B, Q, H * K), keys and val
 @dataclass(frozen=True)
 class Embedded:
     """R embeddings as attention takes them. A product with [embedding, hidden] is a sum of two, and training, whose steps read
-    the same tokens at other rows, makes the first of them once.
+    the same tokens at other positions, makes the first of them once.
 
     Attributes:
         projected: what the normed embeddings add to queries, keys and values.
@@ -39,7 +39,7 @@ class Embedded:
     weights: Projected
 
     def at(self, queries: Rows, rows: Rows) -> "Embedded":
-        """Of other rows: `queries` among the Q, `rows` among the R."""
+        """Of other positions: `queries` among the Q, `rows` among the R."""
         q, k, v = self.projected
         return replace(self, projected=(q[:, queries], k[:, rows], v[:, rows]))
 
@@ -59,6 +59,8 @@ class DraftAttention(nn.Module):
     """Grouped-query attention over [normed embedding, normed hidden], width 2 D; with `qk_norm`, as in Qwen3, queries and keys
     are normed head by head."""
 
+    coordinate: Tensor | None
+
     def __init__(self, config: Eagle3Config):
         super().__init__()
         self.head_dim, self.theta = config.head_dim, config.rope_theta
@@ -77,7 +79,7 @@ class DraftAttention(nn.Module):
         return self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
 
     def project(self, x: Tensor, queries: Rows | None = None) -> Projected:
-        """Of x (B, R, 2 D); `queries` are the rows that ask, by default all."""
+        """Of x (B, R, 2 D); `queries` are the positions that have queries, by default all."""
         return _project(x, self._weights, queries)
 
     def embedded(self, embedding: Tensor, queries: Rows) -> Embedded:
@@ -129,14 +131,14 @@ class DraftLayer(nn.Module):
         self.mlp = DraftMLP(config)
 
     def embedded(self, embedding: Tensor, queries: Rows) -> Embedded:
-        """Of R embeddings (B, R, D), for `forward`; `queries` are the rows that ask."""
+        """Of R embeddings (B, R, D), for `forward`; `queries` are the positions that have queries."""
         return self.self_attn.embedded(self.input_layernorm(embedding), queries)
 
     def forward(
         self, hidden: Tensor, embedding: Tensor | Embedded, positions: Tensor, attend: Attend, queries: Rows | None = None
     ) -> Tensor:
         """(B, Q, D) from hidden (B, R, D), embedding (B, R, D) and positions as `DraftAttention` takes them. Keys and
-        values are made of all R rows, the output of `queries` (Q,) alone, by default of all."""
+        values are made of all R positions, the output of `queries` (Q,) alone, by default of all."""
         normed = self.hidden_norm(hidden)
         if isinstance(embedding, Embedded):
             projected = embedding.project(normed, queries)

@@ -15,8 +15,7 @@ from vlm_eagle.draft.vocab import DraftVocab
 class Eagle3Draft(nn.Module):
     """The head of https://arxiv.org/abs/2503.01840 in the layer that SGLang and vLLM implement.
 
-    `step` takes embedded tokens. The target's own frozen table provides them, unless the draft brings its own
-    (`config.has_own_embed_tokens`: some made by others; never ours).
+    `step` takes embedded tokens: the target's embeddings, or the draft's own (`config.has_own_embed_tokens`, never ours).
     """
 
     d2t: Tensor
@@ -63,7 +62,7 @@ class Eagle3Draft(nn.Module):
     def step(
         self, hidden: Tensor, embedding: Tensor | Embedded, positions: Tensor, attend: Attend, queries: Rows | None = None
     ) -> Tensor:
-        """The next hidden state of R rows, (B, R, D), or of `queries` (Q,) among them, (B, Q, D): from the fused hidden
+        """The next hidden state of R positions, (B, R, D), or of `queries` (Q,) among them, (B, Q, D): from the fused hidden
         states at step 0, from this function's own output afterwards."""
         output = self.midlayer(hidden, embedding, positions, attend, queries)
         return self.norm(output) if self.config.norm_output else output

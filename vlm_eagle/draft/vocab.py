@@ -1,12 +1,24 @@
-"""The draft vocabulary: the target tokens that answers really use, as the two maps the engines define."""
+"""The draft vocabulary: the target tokens that answers really use, as the two maps the engines define, and as a file that many
+runs can use:
 
+    {"format": "vlm_eagle.draft_vocabulary/1", "vocab_size": 151936, "ids": [0, 1, 5, ...], ...}
+
+`vocab_size` is the target's, as its config.json states it; `ids` are target tokens. Anything else says how it was chosen.
+"""
+
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlm_eagle.errors import UserError
+from vlm_eagle.provenance import write_json
+
+FORMAT = "vlm_eagle.draft_vocabulary/1"
 
 
 @dataclass(frozen=True)
@@ -28,11 +40,10 @@ class DraftVocab:
 
     @classmethod
     def from_counts(cls, counts: Tensor, size: int, forced: Sequence[int] = ()) -> "DraftVocab":
-        """The `forced` tokens and, for the rest of `size`, the most frequent ones of (V,) counts; ties and the never seen by
-        lower id.
+        """The `forced` tokens and, for the rest of `size`, the most frequent ones of (V,) counts; ties go to the lower id.
 
         Raises:
-            UserError: not so many tokens, or more forced ones.
+            UserError: `size` exceeds the vocabulary, or is less than the forced tokens.
         """
         if not 0 < size <= len(counts):
             raise UserError(f"The draft vocabulary must have 1 to {len(counts)} tokens, asked for {size}.")
@@ -40,10 +51,10 @@ class DraftVocab:
 
     @classmethod
     def from_ids(cls, ids: Tensor | Sequence[int], vocab_size: int, at_least: int = 1) -> "DraftVocab":
-        """These target tokens, in whatever order they are given.
+        """These target tokens, in any order.
 
         Raises:
-            UserError: fewer than `at_least`, one twice, or one that the target does not have.
+            UserError: fewer than `at_least`, duplicates, or a token that the target does not have.
         """
         ids = torch.as_tensor(ids, dtype=torch.long).sort().values
         if 0 < len(ids) < at_least:
@@ -89,6 +100,32 @@ def ranked(counts: Tensor, forced: Sequence[int] = ()) -> Tensor:
 
 
 def coverage(counts: Tensor, vocab: DraftVocab) -> float:
-    """Share of the counted tokens that `vocab` holds; 1 where there are none."""
+    """Share of the counted tokens that `vocab` holds; 1 if none were counted."""
     total = int(counts.sum())
     return int(counts[vocab.t2d].sum()) / total if total else 1.0
+
+
+def write_vocabulary(file: Path, vocab: DraftVocab, **about: Any) -> None:
+    """Writes `vocab`, with `about` on how it was made."""
+    write_json(file, {"format": FORMAT, "vocab_size": len(vocab.t2d), **about, "ids": vocab.target_ids.tolist()})
+
+
+def read_vocabulary(file: Path, vocab_size: int) -> DraftVocab:
+    """The vocabulary in a file, for a target of `vocab_size` tokens.
+
+    Raises:
+        UserError: no such file, something else in it, or a vocabulary for another target.
+    """
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not a draft vocabulary: {error}. Make one with vlm-eagle vocabulary.") from error
+    ids = raw.get("ids") if isinstance(raw, dict) and raw.get("format") == FORMAT else None
+    if not isinstance(ids, list) or not all(type(i) is int and abs(i) < 2**31 for i in ids):
+        raise UserError(f'{file} is not a draft vocabulary: expected "format": "{FORMAT}" and a list of numbers under "ids".')
+    if raw.get("vocab_size") != vocab_size:
+        raise UserError(f"{file} is for a target of {raw.get('vocab_size')} tokens; this one has {vocab_size}. Choose another.")
+    try:
+        return DraftVocab.from_ids(ids, vocab_size)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None

@@ -10,24 +10,25 @@ from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.sampling import Sampler
 from vlm_eagle.decoding.speculative import verify_and_commit
 from vlm_eagle.decoding.tree import DraftTree, TreeShape
+from vlm_eagle.target.kv_cache import SeqLens
 from vlm_eagle.target.target import Target
 
 GUESSES, LONGEST_MATCH = 10, 3  # tokens copied, tokens that must match before them
 
 
 class LookupDecoder(DecodeLoop):
-    """Chains copied from the text so far. A cycle without a match verifies the root alone."""
+    """Chains copied from the text so far. A cycle without a match verifies only the root."""
 
     def __init__(self, target: Target, sampler: Sampler):
         super().__init__(target, sampler, TreeShape(GUESSES + 1))
-        self.recorded = None  # what is copied is decided by the host, anew in every cycle
+        self.recorded = None  # the host decides in every cycle what is copied
 
-    def _advance(self, longest: int) -> None:
-        verify_and_commit(self, self._copied(), longest)
+    def _advance(self, seqs: SeqLens) -> None:
+        verify_and_commit(self, self._copied(), seqs)
 
     def _copied(self) -> DraftTree:
         root = self.state.root
-        copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.cached_tokens]
+        copied = [look_up(known, GUESSES, LONGEST_MATCH) for known in self.cached.tokens]
         n = max(map(len, copied))
         padded = torch.tensor([row + [0] * (n - len(row)) for row in copied], dtype=torch.long, device=root.device)
         tokens = torch.cat([root[:, None], padded], dim=1)

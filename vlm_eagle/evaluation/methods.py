@@ -1,4 +1,5 @@
-"""Ways to write the same answers, timed alike: our loop with and without a draft, transformers' generate, prompt lookup."""
+"""Methods that write the same answers and are timed alike: our loop with and without a draft, transformers' generate,
+prompt lookup."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -49,10 +50,11 @@ class Timed:
 
 
 class Method(Protocol):
-    """A way to write B answers: prompts, one seed per prompt, and how long an answer may get."""
+    """Writes B answers: prompts, one seed per prompt, and how long an answer may get."""
 
     def __call__(self, prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
         """The answers."""
+        ...
 
 
 def our_loop(
@@ -79,7 +81,7 @@ def _in_our_loop(build: Callable[[], DecodeLoop], sampling: Sampling) -> Method:
         decoder = decoders[len(prompts)] = decoders.get(len(prompts)) or build()
         decoder.reset_cache()
         settings = Settings(sampling=sampling, max_new_tokens=max_new_tokens, seed=list(seeds))
-        clock = Clock(decoder.target.device)
+        clock = Stopwatch(decoder.target.device)
         for number, pieces in enumerate(stream_with(decoder, prompts, settings, answers)):
             clock.mark_first()
             for counts, piece in zip(committed, pieces, strict=True):
@@ -103,16 +105,13 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
     options: dict[str, Any] = asdict(sampling) if sampling.temperature else {}
 
     def timed(prompts: Batch, seeds: Sequence[int], max_new_tokens: int) -> Timed:
-        order = prompts.attention_mask.argsort(dim=1, stable=True)  # padding to the left
-        vision_inputs = dict(prompts.vision_inputs)
-        if "mm_token_type_ids" in vision_inputs:
-            vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"].gather(1, order)
+        left_padded = prompts.reordered(prompts.attention_mask.argsort(dim=1, stable=True))
         torch.manual_seed(seeds[0])
-        clock = Clock(target.device)
+        clock = Stopwatch(target.device)
         output = target.model.generate(
-            input_ids=prompts.input_ids.gather(1, order), attention_mask=prompts.attention_mask.gather(1, order),
+            input_ids=left_padded.input_ids, attention_mask=left_padded.attention_mask,
             max_new_tokens=max_new_tokens, do_sample=sampling.temperature > 0,
-            stopping_criteria=StoppingCriteriaList([clock]), **vision_inputs, **options,
+            stopping_criteria=StoppingCriteriaList([clock]), **left_padded.vision_inputs, **options,
         )  # fmt: skip
         total = clock.seconds()
         answers = output[:, prompts.input_ids.shape[1] :].tolist()
@@ -121,7 +120,7 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
     return timed
 
 
-class Clock(StoppingCriteria):
+class Stopwatch(StoppingCriteria):
     """A stopwatch that transformers' generate touches after every forward and that never stops it."""
 
     def __init__(self, device: torch.device):

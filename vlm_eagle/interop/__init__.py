@@ -1,1 +1,1 @@
-"""Drafts meet the world: layouts of others, engines that serve them, and the doctor for those that are accepted too little."""
+"""Other projects' draft layouts, the engines that serve drafts, and the model card."""

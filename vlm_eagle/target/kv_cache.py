@@ -1,37 +1,40 @@
-"""The target's key-value cache: allocated once, written by slot, left by a verification with any accepted path."""
+"""A key-value cache for trees of tokens: allocated once, written by slot, compacted to the accepted path. Target and draft
+both use it."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-def tree_mask(lengths: Tensor, block: Tensor, kv_len: int) -> Tensor:
-    """(B, R, kv_len) bool: what R new rows see of a cache in which they and their kin stand behind the committed entries.
+@dataclass(frozen=True)
+class SeqLens:
+    """How far B sequences have come.
 
-    Args:
-        lengths: (B,) int64, committed entries of every row of the batch; all of them are seen.
-        block: (B, R, M) bool, which of the M entries behind the committed ones are seen.
-        kv_len: entries looked at; those that are neither committed nor in the block are stale and not seen.
+    Attributes:
+        lengths: (B,) int64, committed entries in the cache.
+        rope_delta: (B,) int64, added to the sequence index of every token after the prompt (M-RoPE; 0 for text).
+        max: at least the largest of `lengths`, known to the host without asking the device.
     """
-    behind = torch.arange(kv_len, device=lengths.device) - lengths[:, None]  # (B, kv_len), 0 at the block's first entry
-    m = block.shape[2]
-    index = behind.clamp(0, m - 1)[:, None].expand(-1, block.shape[1], -1)
-    return (behind < 0)[:, None] | (block.gather(2, index) & (behind < m)[:, None])
+
+    lengths: Tensor
+    rope_delta: Tensor
+    max: int
 
 
 @dataclass
 class _WriteSlots:
-    """Where the next forward's keys and values go, told to all layers at once.
+    """Where the next forward's keys and values go, for all layers at once.
 
-    Layers hold this record and not the cache, which holds them: in a circle, a dropped cache would keep its memory until
-    Python's cycle collector happens to run.
+    Layers hold this record instead of the cache, which holds them: a circle of references would keep a dropped cache's memory
+    until Python's cycle collector runs.
 
     Attributes:
-        capacity: entries that there is room for.
-        slots: (B, R) int64; None for the first R entries of a prompt that is read whole.
-        first: in place of slots, the one entry from which on every sequence's R go.
+        capacity: entries allocated per sequence.
+        slots: (B, R) int64; None for R consecutive entries, the same in every sequence.
+        first: the first of these; None for a prompt that is read from its beginning.
         kv_len: entries that the forward sees, under its mask.
     """
 
@@ -44,9 +47,9 @@ class _WriteSlots:
 class TreeKVCache(Cache):
     """Keys and values of B sequences for all layers, each (B, H_kv, capacity, K).
 
-    Sequence b's committed entries lie at 0 .. lengths[b] - 1. A tree's nodes are written behind them, each sequence's at its
-    own place, and `compact` moves the accepted ones to the front of the tree. What lies beyond is stale and must be masked.
-    Lengths belong to the caller: the cache itself never needs the host to know them.
+    Entries 0 .. lengths[b] - 1 of sequence b are committed. A tree's nodes are written behind them, and `compact` moves the
+    accepted ones to the front of the tree. Everything further is stale and must be masked. Callers keep the
+    lengths (`SeqLens`); the host never needs to know them here.
     """
 
     layers: list["_TreeLayer"]
@@ -57,7 +60,7 @@ class TreeKVCache(Cache):
 
     @property
     def capacity(self) -> int:
-        """Entries of a sequence that there is room for."""
+        """Entries allocated per sequence."""
         return self.write.capacity
 
     def start_prefill(self) -> None:
@@ -88,7 +91,7 @@ class TreeKVCache(Cache):
 
 
 class _TreeLayer(CacheLayerMixin):
-    """One layer. Allocated at first use, on the device where the layer computes and with the head count it has."""
+    """One layer, allocated at first use, on the device where it computes and with the head count it has."""
 
     keys: Tensor
     values: Tensor
@@ -128,7 +131,7 @@ class _TreeLayer(CacheLayerMixin):
     def enlarge(self, capacity: int) -> None:
         if self.is_initialized:
             more = capacity - self.keys.shape[2]
-            self.keys, self.values = (torch.nn.functional.pad(t, (0, 0, 0, more)) for t in (self.keys, self.values))
+            self.keys, self.values = (F.pad(t, (0, 0, 0, more)) for t in (self.keys, self.values))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Only asked for whole prompts: verifications bring their own mask."""

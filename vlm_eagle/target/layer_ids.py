@@ -20,18 +20,14 @@ def default_layer_ids(num_layers: int, deepstack_levels: int = 0) -> tuple[int, 
     if not ids[0] < ids[1] < ids[2]:
         raise UserError(
             f"The target has {num_layers} layers and {deepstack_levels} DeepStack levels: the default aux layer ids would be "
-            f"{ids}, which are not strictly ascending. Give three ascending layer ids yourself, or use a deeper target."
+            f"{ids}, which are not strictly ascending. Set three ascending layer ids, or use a deeper target."
         )
     return ids
 
 
 def check_layer_ids(ids: Sequence[int], num_layers: int) -> tuple[int, ...]:
-    """The ids as a tuple.
-
-    Raises:
-        UserError: not three strictly ascending ids of existing layers. (vLLM sorts and de-duplicates: others would load there
-            and silently mean something else.)
-    """
+    """The ids as a tuple. Raises UserError unless they are three strictly ascending ids of existing layers (vLLM would sort and
+    de-duplicate others silently)."""
     ids = tuple(int(i) for i in ids)
     if len(ids) != 3 or list(ids) != sorted(set(ids)) or ids[0] < 0 or ids[-1] >= num_layers:
         raise UserError(f"Aux layer ids must be three ascending numbers in 0..{num_layers - 1}, found {ids}.")

@@ -1,30 +1,31 @@
-"""How much of a prompt lies in the caches already: a chat's next turn does not read its images again."""
+"""How much of a prompt the caches hold already, so that a chat's next turn does not read its images again."""
 
 import hashlib
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 
-from torch import Tensor
 from transformers import PretrainedConfig
 
 from vlm_eagle.records import Batch
 
 
 def image_spans(batch: Batch, config: PretrainedConfig) -> list[tuple[int, int]]:
-    """(first, behind the last) position of every image's tokens in a batch of one."""
+    """Half-open ranges of every image's tokens in a batch of one."""
     is_image = (batch.input_ids[0] == getattr(config, "image_token_id", -1)).tolist()
-    starts = [i for i, here in enumerate(is_image) if here and not (i and is_image[i - 1])]
-    return [(i, next((j for j in range(i, len(is_image)) if not is_image[j]), len(is_image))) for i in starts]
+    runs = [(image, len(list(run))) for image, run in groupby(is_image)]
+    ends = accumulate(length for _, length in runs)
+    return [(end - length, end) for (image, length), end in zip(runs, ends, strict=True) if image]
 
 
 def image_digests(batch: Batch) -> list[str]:
     """A hash of every image's patches and grid."""
     if "image_grid_thw" not in batch.vision_inputs:
         return []
-    patches = batch.vision_inputs["pixel_values"].split(batch.vision_inputs["image_grid_thw"].prod(-1).tolist())
+    grids = batch.vision_inputs["image_grid_thw"]
+    patches = batch.vision_inputs["pixel_values"].split(grids.prod(-1).tolist())
     return [
         hashlib.sha256(repr(grid).encode() + part.float().cpu().contiguous().numpy().tobytes()).hexdigest()
-        for grid, part in zip(batch.vision_inputs["image_grid_thw"].tolist(), patches, strict=True)
+        for grid, part in zip(grids.tolist(), patches, strict=True)
     ]
 
 
@@ -47,18 +48,9 @@ def tail(batch: Batch, start: int, config: PretrainedConfig) -> Batch:
     """The batch (B = 1) from position `start` on, with the pixels of the images that begin there or later."""
     vision_inputs = dict(batch.vision_inputs)
     if "image_grid_thw" in vision_inputs:
+        pixels, grids = vision_inputs.pop("pixel_values"), vision_inputs.pop("image_grid_thw")
         seen = sum(first < start for first, _ in image_spans(batch, config))
-        grid: Tensor = vision_inputs["image_grid_thw"]
-        patches = list(accumulate(grid.prod(-1).tolist(), initial=0))[seen]
-        vision_inputs["pixel_values"], vision_inputs["image_grid_thw"] = vision_inputs["pixel_values"][patches:], grid[seen:]
-        if seen == len(grid):
-            del vision_inputs["pixel_values"], vision_inputs["image_grid_thw"]
-    if "mm_token_type_ids" in vision_inputs:
-        vision_inputs["mm_token_type_ids"] = vision_inputs["mm_token_type_ids"][:, start:]
-    return replace(
-        batch,
-        input_ids=batch.input_ids[:, start:],
-        attention_mask=batch.attention_mask[:, start:],
-        loss_mask=batch.loss_mask[:, start:],
-        vision_inputs=vision_inputs,
-    )
+        if seen < len(grids):
+            skipped = int(grids[:seen].prod(-1).sum())
+            vision_inputs |= {"pixel_values": pixels[skipped:], "image_grid_thw": grids[seen:]}
+    return replace(batch, vision_inputs=vision_inputs).from_position(start)

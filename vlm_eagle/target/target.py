@@ -1,7 +1,7 @@
 """The frozen target: one class over Qwen3-VL, Qwen3-VL-MoE, Qwen3 and Qwen3-MoE as transformers implements them.
 
-Three forwards, all with explicit positions because Qwen3VLModel otherwise keeps rope deltas as state between calls:
-`features` (training), `prefill` and `verify` (decoding).
+All forwards get explicit positions, because Qwen3VLModel otherwise keeps rope deltas as state between calls: `features`
+(training), `prefill`, `step` and `verify` (decoding).
 """
 
 import hashlib
@@ -16,9 +16,10 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from vlm_eagle.records import Batch, TargetFeatures
 from vlm_eagle.target.capture import AuxCapture
-from vlm_eagle.target.kv_cache import TreeKVCache, tree_mask
+from vlm_eagle.target.kv_cache import SeqLens, TreeKVCache
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
 from vlm_eagle.target.prefix import tail
+from vlm_eagle.target.tree_mask import additive, tree_mask
 
 
 @dataclass
@@ -27,12 +28,12 @@ class Prefilled:
 
     Attributes:
         cache: holds `lengths` entries.
-        aux_hidden: (B, T, 3 * D_target), of the positions that were read; None where nobody asked.
+        aux_hidden: (B, T, 3 * D_target), of the positions that were read; None if not asked for.
         logits: (B, V) float32, the prediction of the first new token.
         lengths: (B,) int64, tokens of each prompt.
         rope_delta: (B,) int64, added to the sequence index of every later token (0 for text).
         positions: (3, B, T) for a vision target, (B, T) otherwise: rotary positions of those that were read.
-        embeddings: (B, T, D_target), what the first layer read at those positions, visual embeddings included; if asked for.
+        embeddings: (B, T, D_target), what the first layer read there, visual embeddings included; None if not asked for.
     """
 
     cache: TreeKVCache
@@ -43,9 +44,14 @@ class Prefilled:
     positions: Tensor
     embeddings: Tensor | None = None
 
+    @property
+    def seq_lens(self) -> SeqLens:
+        """For `Target.verify`; the host waits for the longest length."""
+        return SeqLens(self.lengths, self.rope_delta, int(self.lengths.max()))
+
 
 def fingerprint(config: PretrainedConfig, embed_tokens: Tensor, lm_head: Tensor) -> str:
-    """A digest of a text configuration and of some rows of both tables (fine-tuning moves all of them)."""
+    """A digest of a text configuration and of some rows of both tables (fine-tuning changes all of them)."""
     sizes = {key: getattr(config, key) for key in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads")}
     digest = hashlib.sha256(str(sizes).encode())
     for table in (embed_tokens, lm_head):
@@ -59,7 +65,7 @@ class Target:
     def __init__(
         self,
         model: PreTrainedModel,
-        processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,  # None where no text is read or written (hf.py)
+        processor: ProcessorMixin | PreTrainedTokenizerBase | None = None,  # None if no text is read or written (hf.py)
         layer_ids: Sequence[int] | None = None,
     ):
         self.model = model
@@ -78,7 +84,7 @@ class Target:
         self._cache_argument = "cache" if "cache" in names else "past_key_values"
 
     def freeze(self) -> "Target":
-        """Evaluation mode and no gradients, for good."""
+        """Switches to evaluation mode and turns gradients off. Returns the target itself."""
         self.model.eval().requires_grad_(False)
         return self
 
@@ -86,6 +92,11 @@ class Target:
     def device(self) -> torch.device:
         """Where inputs go."""
         return self.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights."""
+        return self.embed_tokens.weight.dtype
 
     @property
     def embed_tokens(self) -> nn.Embedding:
@@ -106,9 +117,7 @@ class Target:
     def eos_ids(self) -> frozenset[int]:
         """The token ids that end an answer."""
         generation: Any = self.model.generation_config
-        eos: Any = generation.eos_token_id
-        if eos is None:
-            eos = self.tokenizer.eos_token_id
+        eos: Any = self.tokenizer.eos_token_id if generation.eos_token_id is None else generation.eos_token_id
         return frozenset(eos if isinstance(eos, (list, tuple)) else [eos])
 
     def logits(self, last_hidden: Tensor) -> Tensor:
@@ -163,7 +172,7 @@ class Target:
         Args:
             batch: the prompts.
             cache: where keys and values go; None for a new one that just holds the prompts.
-            start: positions before it lie in `cache` already and are not read again (B = 1, and no image is cut in two).
+            start: positions before it are in `cache` already and are not read again (B = 1, and no image is cut in two).
             aux: keep the aux hidden states.
             embeddings: keep what the first layer reads.
         """
@@ -175,7 +184,7 @@ class Target:
         if start:
             slots = torch.arange(start, length, device=self.device)
             seen = torch.arange(length, device=self.device) <= slots[:, None]
-            mask = self._additive(seen[None])
+            mask = additive(seen[None], self.dtype)
             cache.set_slots(slots[None], length)
             batch, positions = tail(batch, start, self.model.config), positions[..., start:]
         else:
@@ -188,61 +197,49 @@ class Target:
         return Prefilled(cache, aux_hidden, self.logits(last), lengths, rope_delta, positions, capture.states.get(0))
 
     @torch.no_grad()
-    def step(
-        self, cache: TreeKVCache, tokens: Tensor, lengths: Tensor, max_seq_len: int, rope_delta: Tensor, *, even: bool = False
-    ) -> Tensor:
+    def step(self, cache: TreeKVCache, tokens: Tensor, seqs: SeqLens, *, even: bool = False) -> Tensor:
         """(B, V) float32 logits after one more token per sequence, written behind its committed entries.
 
         Args:
-            cache: committed entries 0 .. lengths[b] - 1.
+            cache: holds the committed entries.
             tokens: (B,) int64.
-            lengths: (B,) int64.
-            max_seq_len: at least the largest of `lengths`, known to the host.
-            rope_delta: (B,) from `prefill`.
-            even: the host knows that all `lengths` equal `max_seq_len`; nothing needs a mask then.
+            seqs: of the committed entries.
+            even: the host knows that all sequences have `seqs.max` entries, so that no mask is needed.
         """
         mask = None
         if even:
-            cache.set_next_slot(max_seq_len)
+            cache.set_next_slot(seqs.max)
         else:
-            kv_len = min(max_seq_len + 1, cache.capacity)
-            cache.set_slots(lengths[:, None], kv_len)
-            mask = self._additive((torch.arange(kv_len, device=lengths.device) <= lengths[:, None])[:, None])
-        positions = (lengths + rope_delta)[:, None]
+            kv_len = min(seqs.max + 1, cache.capacity)
+            cache.set_slots(seqs.lengths[:, None], kv_len)
+            seen = torch.arange(kv_len, device=seqs.lengths.device) <= seqs.lengths[:, None]
+            mask = additive(seen[:, None], self.dtype)
+        positions = (seqs.lengths + seqs.rope_delta)[:, None]
         hidden = self._decode(self.embed_tokens(tokens[:, None]), mask, positions, cache)
         return self.logits(hidden[:, -1])
 
     @torch.no_grad()
     def verify(
-        self,
-        cache: TreeKVCache,
-        tokens: Tensor,
-        depths: Tensor,
-        ancestors: Tensor,
-        lengths: Tensor,
-        max_seq_len: int,
-        rope_delta: Tensor,
+        self, cache: TreeKVCache, tokens: Tensor, depths: Tensor, ancestors: Tensor, seqs: SeqLens
     ) -> tuple[Tensor, Tensor]:
         """One forward over the N nodes of every sequence's tree, written behind its committed entries.
 
         Args:
-            cache: committed entries 0 .. lengths[b] - 1; the nodes follow (see `TreeKVCache.compact`).
+            cache: holds the committed entries; the nodes follow (see `TreeKVCache.compact`).
             tokens: (B, N) int64.
             depths: (B, N) int64, 0 at the root; a node's sequence index is lengths[b] + depth.
             ancestors: (B, N, N) bool, [b, i, j] true iff j is i or an ancestor of i.
-            lengths: (B,) int64.
-            max_seq_len: at least the largest of `lengths`, known to the host.
-            rope_delta: (B,) from `prefill`; all three M-RoPE rows of a text token are sequence index + delta.
+            seqs: of the committed entries; all three M-RoPE coordinates of a text token are sequence index + rope_delta.
 
         Returns:
             logits (B, N, V) float32, and aux hidden states (B, N, 3 * D_target).
         """
         n = tokens.shape[1]
-        kv_len = min(max_seq_len + n, cache.capacity)
-        cache.set_slots(lengths[:, None] + torch.arange(n, device=lengths.device), kv_len)
-        positions = lengths[:, None] + depths + rope_delta[:, None]
+        kv_len = min(seqs.max + n, cache.capacity)
+        cache.set_slots(seqs.lengths[:, None] + torch.arange(n, device=tokens.device), kv_len)
+        positions = seqs.lengths[:, None] + depths + seqs.rope_delta[:, None]
         with AuxCapture(self.decoder.layers, self.layer_ids) as capture:
-            mask = self._additive(tree_mask(lengths, ancestors, kv_len))
+            mask = additive(tree_mask(seqs.lengths, ancestors, kv_len), self.dtype)
             hidden = self._decode(self.embed_tokens(tokens), mask, positions, cache)
         return self.logits(hidden), capture.concatenated()
 
@@ -255,11 +252,6 @@ class Target:
     def _caching(self, cache: TreeKVCache) -> dict[str, object]:
         """The model's arguments for a cache, whose name changed in transformers 5.24."""
         return {"use_cache": True, self._cache_argument: cache}
-
-    def _additive(self, seen: Tensor) -> Tensor:
-        """The mask (B, 1, R, kv_len) that sdpa adds to its scores, from what is seen (B, R, kv_len)."""
-        dtype = self.embed_tokens.weight.dtype
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
     def _forward(self, batch: Batch, mask: Tensor, positions: Tensor, **cache_options: object) -> Tensor:
         """The normed final hidden state (B, T, D_target). Text goes to the decoder alone; the vision tower is not touched."""

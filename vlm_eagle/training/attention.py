@@ -14,9 +14,7 @@ from torch import Tensor
 
 from vlm_eagle.draft.layers import Rows
 from vlm_eagle.training.anchors import StepRows
-from vlm_eagle.training.products import add_product
-
-CHUNK = {"cpu": 64, "cuda": 512}  # queries whose scores exist at one time: what fits a cache; what fills a GPU
+from vlm_eagle.training.chunks import add_product, chunk_sizes
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class _Chunk:
 
 
 def _chunks(step: StepRows, query: Tensor) -> Iterator[_Chunk]:
-    size, groups = CHUNK.get(query.device.type, CHUNK["cpu"]), query.shape[1] // len(step.ends)
+    size, groups = chunk_sizes(query.device).queries, query.shape[1] // len(step.ends)
     position = step.position.repeat_interleave(groups)[:, None]
     for first, last, start in step.spans:
         for a in range(first, last, size):

@@ -13,13 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlm_eagle.devices import autocast_dtype
+from vlm_eagle.training.chunks import add_product, chunk_sizes
 from vlm_eagle.training.losses import RowLoss
-from vlm_eagle.training.products import add_product
 from vlm_eagle.training.teacher import teach
-
-# logits in a chunk, both models' together; a handful of tensors of this many elements exist at one time
-ELEMENTS = {"cpu": 2**23, "cuda": 2**25}
-CPU_POSITIONS = 64  # and no more positions than that on a CPU: enough for its matrix products, and logits may fit its cache
 
 
 @dataclass(frozen=True)
@@ -80,19 +76,19 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros(steps, dtype=torch.long, device=hidden.device)
-        d_hidden, d_weight = (torch.zeros_like(t, dtype=torch.float32) if learn else None for t in (hidden, weight))
+        grads = [torch.zeros_like(t, dtype=torch.float32) for t in (hidden, weight)] if learn else []
         order, cast = prediction.answer.argsort(stable=True), weight.to(autocast_dtype(weight))
         for positions, rows in _chunks(order, prediction.answer, teaching, len(weight), steps):
             x = hidden.index_select(0, rows).to(cast.dtype)
             part, right, d_logits = _chunk(x, cast, prediction, teaching, row_loss, positions, rows, learn)
             loss += part
             correct.index_add_(0, prediction.step[rows], right)
-            if learn:
-                d_hidden[rows] = (d_logits @ cast).float()
-                add_product(d_weight, d_logits.T, x)
+            if d_logits is not None:
+                grads[0][rows] = (d_logits @ cast).float()
+                add_product(grads[1], d_logits.T, x)
             del d_logits  # nothing of this chunk lives while the next one is made
         if learn:
-            ctx.save_for_backward(d_hidden.to(hidden.dtype), d_weight.to(weight.dtype))
+            ctx.save_for_backward(grads[0].to(hidden.dtype), grads[1].to(weight.dtype))
         ctx.mark_non_differentiable(correct)
         return loss, correct
 
@@ -123,16 +119,10 @@ def _chunk(
     return part.detach(), right.long(), d_logits.to(logits.dtype)
 
 
-def chunk_positions(device: str, vocabulary: int, width: int, steps: int) -> int:
-    """How many supervised positions a chunk takes: logits (V,) of each and (W,) of the rows of S steps that predict it."""
-    size = max(ELEMENTS.get(device, ELEMENTS["cpu"]) // (vocabulary + steps * width), 1)
-    return min(size, CPU_POSITIONS) if device == "cpu" else size
-
-
 def _chunks(order: Tensor, answer: Tensor, teaching: Teaching, width: int, steps: int) -> list[tuple[slice, Tensor]]:
-    """(positions, the rows that predict them), small enough for `ELEMENTS`."""
-    device, total = order.device, len(teaching.last_hidden)
-    size = chunk_positions(device.type, len(teaching.t2d), width, steps)
+    """(positions, the rows that predict them): a position takes logits (V,) of its own and (W,) of up to S rows."""
+    device, total, limit = order.device, len(teaching.last_hidden), chunk_sizes(order.device)
+    size = min(max(limit.logits // (len(teaching.t2d) + steps * width), 1), limit.positions)
     bounds = [*range(0, total, size), total]
     edges = torch.searchsorted(answer[order], torch.tensor(bounds, device=device)).tolist()
     pairs = zip(bounds, bounds[1:], edges, edges[1:], strict=False)

@@ -39,8 +39,10 @@ def split(features: TargetFeatures) -> list[StoredSample]:
     """The samples of a batch, on the CPU."""
     answers = features.loss_mask.sum(1).tolist()
     last_hidden = features.last_hidden.cpu().split(answers)
-    at = features.visual_mask.cpu() if features.visual_mask is not None else None
-    visual = features.visual.cpu().split(at.sum(1).tolist()) if at is not None else None
+    at = visual = None
+    if features.visual is not None and features.visual_mask is not None:
+        at = features.visual_mask.cpu()
+        visual = features.visual.cpu().split(at.sum(1).tolist())
     samples = []
     for b, mask in enumerate(features.loss_mask.cpu()):
         length = int(mask.nonzero().max()) + 1 if mask.any() else 0
@@ -50,7 +52,7 @@ def split(features: TargetFeatures) -> list[StoredSample]:
         samples.append(
             StoredSample(
                 features.ids[b], features.input_ids[b, :length].cpu(), mask[:length], aux, last_hidden[b],
-                visual[b][: int(mine.sum())] if at is not None else None, mine,
+                visual[b][: int(mine.sum())] if visual is not None and mine is not None else None, mine,
             )
         )  # fmt: skip
     return samples
@@ -69,18 +71,41 @@ def join(samples: list[StoredSample], skipped: dict[str, int]) -> TargetFeatures
     if not samples:
         empty = torch.zeros(0, 0, dtype=torch.long)
         return TargetFeatures(empty, empty, empty.bool(), empty[..., None], empty, skipped=skipped)
-    visual = any(s.visual is not None and len(s.visual) for s in samples)
+    visual = [s.visual for s in samples if s.visual is not None and len(s.visual)]
+    visual_masks = [torch.zeros_like(s.loss_mask) if s.visual_mask is None else s.visual_mask for s in samples]
     return TargetFeatures(
         input_ids=pad([s.input_ids for s in samples]),
         attention_mask=pad([torch.ones_like(s.input_ids) for s in samples]),
         loss_mask=pad([s.loss_mask for s in samples]),
         aux_hidden=pad([s.aux_hidden for s in samples]),
         last_hidden=torch.cat([s.last_hidden for s in samples]),
-        visual=torch.cat([s.visual for s in samples]) if visual else None,
-        visual_mask=pad([s.visual_mask for s in samples]) if visual else None,
+        visual=torch.cat(visual) if visual else None,
+        visual_mask=pad(visual_masks) if visual else None,
         ids=tuple(s.id for s in samples),
         skipped=skipped,
     )
+
+
+def stored_dtype(name: StoreDtype, own: torch.dtype) -> torch.dtype:
+    """What an option means for a target whose hidden states are `own`."""
+    return own if name == "auto" else FLOAT8 if name == "float8" else getattr(torch, name)
+
+
+def packed_tensors(sample: StoredSample, dtype: torch.dtype, visual: bool) -> dict[str, Tensor]:
+    """A sample as the tensors of a shard, in `dtype`; `visual` keeps visual embeddings as well."""
+    wide = torch.bfloat16 if dtype == FLOAT8 else dtype
+    tensors = {
+        "input_ids": sample.input_ids, "loss_mask": sample.loss_mask.to(torch.uint8),
+        "aux_hidden": sample.aux_hidden.to(wide), "last_hidden": sample.last_hidden.to(wide),
+    }  # fmt: skip
+    if dtype == FLOAT8:
+        tensors["aux_hidden"], tensors["aux_scales"] = to_float8(sample.aux_hidden, parts=3)
+    if visual:
+        none = torch.zeros(0, sample.aux_hidden.shape[1] // 3)
+        tensors["visual"] = (none if sample.visual is None else sample.visual).to(wide)
+        mask = torch.zeros_like(sample.loss_mask) if sample.visual_mask is None else sample.visual_mask
+        tensors["visual_mask"] = mask.to(torch.uint8)
+    return tensors
 
 
 def to_float8(values: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:

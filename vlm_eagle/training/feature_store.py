@@ -26,7 +26,7 @@ from torch import Tensor
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import write_json
-from vlm_eagle.training.feature_format import FLOAT8, StoredSample, from_float8, to_float8
+from vlm_eagle.training.feature_format import StoredSample, from_float8, packed_tensors
 
 MANIFEST, COUNTS = "manifest.json", "counts.safetensors"
 _TOKEN_FIELDS = ("input_ids", "loss_mask", "aux_hidden", "visual_mask")  # one entry per token
@@ -110,8 +110,8 @@ class FeatureStore:
 class FeatureWriter:
     """Adds shards to a store. One per rank."""
 
-    def __init__(self, folder: Path, rank: int, dtype: torch.dtype | None, visual: bool, shard_bytes: int = 2**29):
-        """`dtype` None keeps the target's; `visual` keeps visual embeddings as well."""
+    def __init__(self, folder: Path, rank: int, dtype: torch.dtype, visual: bool, shard_bytes: int = 2**29):
+        """`dtype` is that of the stored hidden states; `visual` keeps visual embeddings as well."""
         self.shards, self.rank, self.dtype, self.visual, self.shard_bytes = folder / "shards", rank, dtype, visual, shard_bytes
         self.shards.mkdir(parents=True, exist_ok=True)
         mine = [re.fullmatch(rf"{rank}-(\d+)", file.stem) for file in self.shards.glob("*.parquet")]
@@ -128,7 +128,7 @@ class FeatureWriter:
         """Keeps a sample, unless its row is in the store; writes a shard when enough has come together."""
         if row in self.known:
             return
-        tensors = self._tensors(sample)
+        tensors = packed_tensors(sample, self.dtype, self.visual)
         counts = {"token": len(sample.input_ids), "answer": len(sample.last_hidden)}
         counts["visual"] = len(sample.visual) if sample.visual is not None else 0
         entry = {"row": row, "id": sample.id, "reason": None, "crc32": checksum(tensors)}
@@ -161,22 +161,6 @@ class FeatureWriter:
         _atomically(file.with_suffix(".parquet"), lambda scratch: pq.write_table(table, scratch))
         self.number += 1
         self._clear()
-
-    def _tensors(self, sample: StoredSample) -> dict[str, Tensor]:
-        dtype = sample.aux_hidden.dtype if self.dtype is None else self.dtype
-        wide = torch.bfloat16 if dtype == FLOAT8 else dtype
-        tensors = {
-            "input_ids": sample.input_ids, "loss_mask": sample.loss_mask.to(torch.uint8),
-            "aux_hidden": sample.aux_hidden.to(wide), "last_hidden": sample.last_hidden.to(wide),
-        }  # fmt: skip
-        if dtype == FLOAT8:
-            tensors["aux_hidden"], tensors["aux_scales"] = to_float8(sample.aux_hidden, parts=3)
-        if self.visual:
-            none = torch.zeros(0, sample.aux_hidden.shape[1] // 3)
-            tensors["visual"] = (none if sample.visual is None else sample.visual).to(wide)
-            mask = torch.zeros_like(sample.loss_mask) if sample.visual_mask is None else sample.visual_mask
-            tensors["visual_mask"] = mask.to(torch.uint8)
-        return tensors
 
 
 def create(folder: Path, manifest: dict[str, Any], counts: Tensor) -> None:

@@ -49,29 +49,28 @@ def run_training(config: TrainConfig, resolve: Resolve, *, quiet: bool = False) 
     from rich.console import Console
 
     from vlm_eagle.training.launch import make_accelerator
-    from vlm_eagle.training.opening import settings_line
-    from vlm_eagle.training.setup import build_run
+    from vlm_eagle.training.setup import build_setup
     from vlm_eagle.training.trainer import Trainer
 
     config = deepcopy(config)  # the names of demo data are filled in
     accelerator = make_accelerator(config.tracker, config.out)
     set_seed(config.seed)
     console = Console(quiet=quiet or not accelerator.is_main_process, soft_wrap=True)  # a line of a log stays one line
-    if not config.data.features or config.data.fill:  # a store knows its data
+    if not config.data.features or config.data.capture_during_training:  # a store knows its data
         resolve(config.data, accelerator, console)
-    run = build_run(config, accelerator)
+    setup = build_setup(config, accelerator)
     accelerator.init_trackers("vlm_eagle")
     console.print(
-        f"{len(run.lengths):,} samples, draft of {sum(p.numel() for p in run.draft.parameters()):,} parameters, "
-        f"aux layer ids {run.target.layer_ids}"
+        f"{len(setup.lengths):,} samples, draft of {sum(p.numel() for p in setup.draft.parameters()):,} parameters, "
+        f"aux layer ids {setup.target.layer_ids}"
     )
-    trainer = Trainer(config, run, accelerator, console)
-    console.print(settings_line(config, run, trainer.steps, trainer.all_steps))
+    trainer = Trainer(config, setup, accelerator, console)
+    console.print(setup.summary(trainer.steps, trainer.all_steps, config.epochs))
     finished = trainer.train()
     if skipped := trainer.all_skipped():
         console.print("Skipped samples: " + ", ".join(f"{reason} {n}" for reason, n in skipped.most_common()))
     if finished:
-        scored = f"simulated acceptance length {trainer.best:.2f}" if run.eval else "no held-out data to score it"
+        scored = f"simulated acceptance length {trainer.best:.2f}" if setup.eval else "no held-out data to score it"
         console.print(f"Draft: {trainer.out / 'draft'} ({scored})")
     accelerator.end_training()
     return TrainResult(trainer.out, trainer.out / "draft", trainer.best or None, finished, dict(skipped))

@@ -1,9 +1,10 @@
 """From a configuration to the parts of a run: target, sources of features, draft vocabulary, draft."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -15,26 +16,24 @@ from vlm_eagle.config import TrainConfig
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.data.media import pixel_budget, set_pixel_budget
-from vlm_eagle.data.preparation import Preparation, Prepared, nothing_to_learn
+from vlm_eagle.data.preparation import Preparation, nothing_to_learn
 from vlm_eagle.data.prepared_cache import PreparedCache
 from vlm_eagle.devices import model_dtype
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.draft.vocab import DraftVocab, coverage
-from vlm_eagle.draft.vocab_file import read_vocabulary
+from vlm_eagle.draft.vocab import DraftVocab, coverage, read_vocabulary
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import sha256
-from vlm_eagle.target.embeddings import TargetEmbeddings, load_embeddings
-from vlm_eagle.target.load import load_target
+from vlm_eagle.target.load import TargetEmbeddings, load_embeddings, load_target
 from vlm_eagle.target.target import Target
 from vlm_eagle.training import sharding
-from vlm_eagle.training.feature_capture import FeatureCapturer, open_writer
-from vlm_eagle.training.feature_store import FeatureStore
-from vlm_eagle.training.sources import FillingSource, OnlineSource, Source, StoredSource
+from vlm_eagle.training.feature_format import stored_dtype
+from vlm_eagle.training.feature_store import FeatureStore, FeatureWriter, create
+from vlm_eagle.training.sources import CapturingSource, EncodedRows, OnlineSource, Source, StoredSource
 
 
-@dataclass
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetup:
     """Everything a `Trainer` needs besides its configuration.
 
     Attributes:
@@ -49,7 +48,6 @@ class Run:
         max_length: tokens that rows were cut to.
         too_long: rows left out because they are longer and cannot be cut.
         pixel_budget: min_pixels and max_pixels that images were scaled into; None for a target without images.
-        after_first_epoch: the source from the second epoch on, where that is another one.
     """
 
     target: Target | TargetEmbeddings
@@ -57,50 +55,54 @@ class Run:
     train: Source
     eval: Source | None
     data_hash: str
-    dropped: Counter
+    dropped: Counter[str]
     lengths: list[int]
     coverage: float
     max_length: int
     too_long: int
-    pixel_budget: tuple[int, int] | None = None
-    after_first_epoch: Callable[[], Source] | None = None
+    pixel_budget: tuple[int, int] | None
+
+    def summary(self, steps: int, all_steps: int, epochs: float) -> str:
+        """The settings that decide how good the draft becomes: `steps` of the `all_steps` that `epochs` would take."""
+        cut = sum(length == self.max_length for length in self.lengths)  # one that has this very length counts along
+        some = "" if steps == all_steps else f" of {all_steps:,}, by max_steps,"
+        scored = "" if self.eval else " No --data.eval: nothing will score the draft."
+        return (
+            f"Draft vocabulary {self.draft.config.draft_vocab_size:,} covers {self.coverage:.1%} of answer tokens; "
+            f"max_length {self.max_length:,} cut {cut:,} and dropped {self.too_long:,} of {len(self.lengths):,} rows; "
+            f"{steps:,} {'step' if steps == 1 else 'steps'}{some} in {epochs:g} epochs; "
+            f"target in {str(self.target.embed_tokens.weight.dtype).removeprefix('torch.')}.{scored}"
+        )
 
 
-def build_run(config: TrainConfig, accelerator: Accelerator) -> Run:
+def build_setup(config: TrainConfig, accelerator: Accelerator) -> TrainingSetup:
     """Loads and builds all parts. Data files must exist (the word `demo` was resolved by the caller).
 
     Raises:
         UserError: for anything the user can fix.
     """
-    if config.data.features and not config.data.fill:
-        return _offline(config, accelerator)
+    if config.data.features and not config.data.capture_during_training:
+        return _stored(config, accelerator, Path(config.data.features))
     data = OnlineData(config, accelerator)
-    visual = config.draft.image_inputs != "token"
-    draft, coverage = _draft(config, data.target, data.counts, accelerator)
-    together = config.shard_target and accelerator.num_processes > 1
-    train, held_out = (
-        OnlineSource(data.target, rows, data.collator, visual=visual, together=together) if rows else None
-        for rows in (data.train, data.eval)
-    )
-    run = Run(
-        data.target, draft, train, held_out, data.data_hash, data.dropped, data.lengths, coverage, config.data.max_length,
-        data.too_long, data.pixel_budget,
+    draft, covered = _draft(config, data.target, data.counts, accelerator)
+    capture = config.data.capture_during_training
+    return TrainingSetup(
+        target=data.target, draft=draft, train=data.capturing_source("train") if capture else data.source(data.train),
+        eval=data.source(data.eval) if data.eval else None, data_hash=data.data_hash, dropped=data.dropped,
+        lengths=data.lengths, coverage=covered, max_length=config.data.max_length, too_long=data.too_long,
+        pixel_budget=data.pixel_budget,
     )  # fmt: skip
-    if config.data.fill:
-        folder = Path(config.data.features) / "train"
-        filler = data.filler(config, folder, data.train, data.data_hash, visual, accelerator)
-        run.train, run.after_first_epoch = FillingSource(filler), lambda: _completed(filler, folder, config, accelerator)
-    return run
 
 
 class OnlineData:
     """The target, the conversations, and what they are cut with."""
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
-        self.train = ConversationDataset(config.data.train)
+        self.config, self.accelerator = config, accelerator
+        self.train = ConversationDataset(config.data.train or [])
         self.eval = ConversationDataset(config.data.eval) if config.data.eval else None
         self.target = _load_target(config, accelerator)
-        self.dropped: Counter = Counter()
+        self.dropped: Counter[str] = Counter()
         if config.llm_only or not self.target.is_vision:
             self.dropped += self.train.drop_media()
             if self.eval:
@@ -110,24 +112,57 @@ class OnlineData:
         self.collator = VisionCollator(
             self.target.processor, max_length=config.data.max_length, llm_only=config.llm_only, strict=config.data.strict
         )
-        prepared = _prepare(self, config, accelerator)
-        self.lengths, self.counts, self.too_long = prepared.lengths, prepared.counts, prepared.dropped["too long"]
+        self.lengths, self.counts, dropped = self._prepare()
+        self.too_long = dropped["too long"]
         if not self.counts.any():
-            raise nothing_to_learn(prepared.dropped)
-        self.data_hash = sha256(map(Path, config.data.train))
+            raise nothing_to_learn(dropped)
+        self.data_hash = sha256(map(Path, config.data.train or []))
 
-    def filler(
-        self, config: TrainConfig, folder: Path, dataset: ConversationDataset, data_hash: str, visual: bool,
-        accelerator: Accelerator,
-    ) -> FeatureCapturer:  # fmt: skip
-        """Captures `dataset` into a store in `folder`, which this begins or goes on with."""
-        with accelerator.main_process_first():
-            writer = open_writer(
-                folder, self.target, dataset, dtype=config.data.features_dtype, visual=visual, counts=self.counts,
-                data_hash=data_hash, max_length=config.data.max_length, llm_only=config.llm_only, name=config.target,
-                pixel_budget=self.pixel_budget, rank=accelerator.process_index,
+    def source(self, dataset: ConversationDataset) -> OnlineSource:
+        """The target over these conversations."""
+        visual = self.config.draft.image_inputs != "token"
+        is_shared = self.config.shard_target and self.accelerator.num_processes > 1
+        return OnlineSource(self.target, dataset, self.collator, visual=visual, is_shared=is_shared)
+
+    def capturing_source(self, part: Literal["train", "eval"]) -> CapturingSource:
+        """Captures a part of the data into `config.data.features`: a new store, or one of exactly this target and data that is
+        not complete yet."""
+        config, target = self.config.data, self.target
+        dataset, files = (self.train, config.train) if part == "train" else (self.eval, config.eval)
+        assert config.features is not None
+        assert dataset is not None
+        assert files is not None
+        folder, visual = Path(config.features) / part, self.config.draft.image_inputs != "token"
+        dtype = stored_dtype(config.features_dtype, target.embed_tokens.weight.dtype)
+        template: Any = target.processor
+        manifest = {
+            "format": 1, "target": self.config.target, "target_hash": target.fingerprint, "layer_ids": list(target.layer_ids),
+            "dtype": str(dtype).removeprefix("torch."), "visual": visual, "max_length": config.max_length,
+            "llm_only": self.config.llm_only, "data_hash": sha256(map(Path, files)), "rows": len(dataset),
+            "template_hash": hashlib.sha256(str(template.chat_template).encode()).hexdigest(),
+            "pixel_budget": list(self.pixel_budget) if self.pixel_budget else None,
+        }  # fmt: skip
+        with self.accelerator.main_process_first():
+            if self.accelerator.is_main_process:
+                create(folder, manifest, self.counts)
+            writer = FeatureWriter(folder, self.accelerator.process_index, dtype, visual)
+        rows = EncodedRows(dataset, self.collator)
+        return CapturingSource(target, rows, writer, folder, self.accelerator)
+
+    def _prepare(self) -> tuple[list[int], Tensor, Counter[str]]:
+        """Lengths, token counts and dropped rows of the training data, by all processes together where there are several."""
+        config, accelerator = self.config.data, self.accelerator
+        console = Console(stderr=True, quiet=not accelerator.is_main_process)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("Preparing data", total=len(self.train))
+            preparation = Preparation(
+                self.train, self.collator, cache=PreparedCache(config.cache, self.collator), workers=config.num_workers,
+                done=lambda rows: progress.advance(task, rows),
             )  # fmt: skip
-        return FeatureCapturer(self.target, dataset, self.collator, writer)
+            if accelerator.num_processes > 1:
+                preparation.share(accelerator.process_index, accelerator.num_processes)
+            prepared = preparation.summary(self.target.config.vocab_size)
+        return prepared.lengths, prepared.counts, prepared.dropped
 
 
 def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
@@ -146,8 +181,7 @@ def _load_target(config: TrainConfig, accelerator: Accelerator) -> Target:
     return target
 
 
-def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
-    folder = Path(config.data.features)
+def _stored(config: TrainConfig, accelerator: Accelerator, folder: Path) -> TrainingSetup:
     store = FeatureStore(folder / "train")
     if store.missing:
         raise UserError(
@@ -155,27 +189,28 @@ def _offline(config: TrainConfig, accelerator: Accelerator) -> Run:
         )
     held_out = FeatureStore(folder / "eval") if (folder / "eval" / "manifest.json").is_file() else None
     dtype = model_dtype(config.target_dtype, accelerator.device)
-    heads = load_embeddings(config.target, dtype=dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"])
+    tables = load_embeddings(config.target, dtype=dtype, device=accelerator.device, layer_ids=store.manifest["layer_ids"])
     for one in filter(None, (store, held_out)):
-        _check(config, one, heads)
-    draft, coverage = _draft(config, heads, store.counts, accelerator)
-    source = StoredSource(held_out) if held_out and config.data.eval != [] else None
-    budget = store.manifest.get("pixel_budget")
-    return Run(
-        heads, draft, StoredSource(store), source, store.manifest["data_hash"], Counter(), store.lengths, coverage,
-        store.manifest["max_length"], store.skipped.get("too long", 0), tuple(budget) if budget else None,
+        _check(config, one, tables)
+    draft, covered = _draft(config, tables, store.counts, accelerator)
+    low_high = store.manifest["pixel_budget"]
+    return TrainingSetup(
+        target=tables, draft=draft, train=StoredSource(store),
+        eval=StoredSource(held_out) if held_out and config.data.eval != [] else None, data_hash=store.manifest["data_hash"],
+        dropped=Counter(), lengths=store.lengths, coverage=covered, max_length=store.manifest["max_length"],
+        too_long=store.skipped.get("too long", 0), pixel_budget=(low_high[0], low_high[1]) if low_high else None,
     )  # fmt: skip
 
 
-def _check(config: TrainConfig, store: FeatureStore, heads: TargetEmbeddings) -> None:
+def _check(config: TrainConfig, store: FeatureStore, tables: TargetEmbeddings) -> None:
     manifest = store.manifest
-    if manifest["target_hash"] != heads.fingerprint:
+    if manifest["target_hash"] != tables.fingerprint:
         raise UserError(
             f"{store.folder} was captured from {manifest['target']}, whose weights are not those of {config.target}."
         )
     if config.draft.layer_ids and list(config.draft.layer_ids) != manifest["layer_ids"]:
         raise UserError(f"{store.folder} holds layers {manifest['layer_ids']}, asked for {config.draft.layer_ids}.")
-    asked, budget = (config.data.min_pixels, config.data.max_pixels), manifest.get("pixel_budget") or [None, None]
+    asked, budget = (config.data.min_pixels, config.data.max_pixels), manifest["pixel_budget"] or [None, None]
     if any(one is not None and one != held for one, held in zip(asked, budget, strict=True)):
         raise UserError(
             f"{store.folder} was captured with images of {budget[0]} to {budget[1]} pixels, asked for {asked[0]} to "
@@ -188,47 +223,20 @@ def _check(config: TrainConfig, store: FeatureStore, heads: TargetEmbeddings) ->
         )
 
 
-def _completed(filler: FeatureCapturer, folder: Path, config: TrainConfig, accelerator: Accelerator) -> Source:
-    """After the first epoch: captures the rows that it left out (an epoch ends on a full step), then reads."""
-    filler.writer.flush()
-    accelerator.wait_for_everyone()
-    missing = FeatureStore(folder).missing[accelerator.process_index :: accelerator.num_processes]
-    filler.fill(missing, config.batch_size)
-    accelerator.wait_for_everyone()
-    return StoredSource(FeatureStore(folder))
-
-
 def _draft(
     config: TrainConfig, target: Target | TargetEmbeddings, counts: Tensor, accelerator: Accelerator
 ) -> tuple[Eagle3Draft, float]:
     """A fresh draft and its vocabulary's coverage."""
-    vocab = _vocabulary(config, counts)
+    if config.draft.vocab_file:
+        vocab = read_vocabulary(Path(config.draft.vocab_file), len(counts))
+    else:
+        vocab = DraftVocab.from_counts(counts, min(config.draft.vocab_size, len(counts)))
     sizes = Eagle3Config.for_target(target.config, target.layer_ids, len(vocab.d2t))
     torch.manual_seed(config.seed)
-    options = {name: getattr(config.draft, name) for name in ("dtype", "fc_norm", "norm_output")}
-    draft = Eagle3Draft(replace(sizes, **options), vocab).to(accelerator.device)
+    options = config.draft
+    sizes = replace(sizes, dtype=options.dtype, fc_norm=options.fc_norm, norm_output=options.norm_output)
+    draft = Eagle3Draft(sizes, vocab).to(accelerator.device)
     with torch.no_grad():  # the draft speaks the target's language from the first step
         rows = draft.target_ids.to(target.lm_head_weight.device)
         draft.lm_head.weight.copy_(target.lm_head_weight[rows])
     return draft, coverage(counts, vocab)
-
-
-def _vocabulary(config: TrainConfig, counts: Tensor) -> DraftVocab:
-    if config.draft.vocab_file:
-        return read_vocabulary(Path(config.draft.vocab_file), len(counts))
-    return DraftVocab.from_counts(counts, min(config.draft.vocab_size, len(counts)))
-
-
-def _prepare(data: OnlineData, config: TrainConfig, accelerator: Accelerator) -> Prepared:
-    """Counts of the training rows, by all processes together where there are several."""
-    cache = PreparedCache(config.data.cache, data.collator)
-    console = Console(stderr=True, quiet=not accelerator.is_main_process)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Preparing data", total=len(data.train))
-        preparation = Preparation(
-            data.train, data.collator, cache=cache, workers=config.data.workers,
-            done=lambda rows: progress.advance(task, rows),
-        )  # fmt: skip
-        if accelerator.num_processes > 1:
-            preparation.share(accelerator.process_index, accelerator.num_processes)
-        return preparation.summary(data.target.config.vocab_size)

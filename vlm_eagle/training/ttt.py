@@ -88,7 +88,8 @@ def ttt_loss(
     anchors = Anchors.of(features.loss_mask, ttt_length)
     own_rows = supervised_rows(features.loss_mask, ttt_length)
     if not anchors.steps:  # nothing to learn, but every parameter takes part, as data parallelism expects
-        return TTTResult(sum(p.sum() * 0.0 for p in draft.parameters()), torch.zeros_like(own_rows), own_rows)
+        zero = torch.stack([p.sum() * 0.0 for p in draft.parameters()]).sum()
+        return TTTResult(zero, torch.zeros_like(own_rows), own_rows)
     anchors = anchors.to(features.input_ids.device)
     inputs = DraftInputs(features, embed_tokens, visual_samples)
     embedded = draft.embedded(inputs.embedding(anchors.packed + 1)[None], anchors.steps[0].keep)
@@ -112,12 +113,14 @@ def _unroll(
 ) -> tuple[Tensor, KVContext]:
     """One step: (1, A_k, D) from the step before's (1, A_{k-1}, D), at step 0 from the fused (1, R, D) of all packed rows."""
     step = anchors.steps[k]
+    attend = AnchorAttention(step, seen.kept(step.keep) if seen is not None else None)
     if k == 0:
-        attend = AnchorAttention(step, None)
-        return draft.step(hidden, embedded, anchors.position[None], attend, queries=step.keep), attend.seen
-    attend = AnchorAttention(step, seen.kept(step.keep))
-    embedded = embedded.at(step.asks, step.reads)
-    return draft.step(hidden[:, step.keep], embedded, step.position[None] + k, attend), attend.seen
+        hidden = draft.step(hidden, embedded, anchors.position[None], attend, queries=step.keep)
+    else:
+        embedded = embedded.at(step.asks, step.reads)
+        hidden = draft.step(hidden[:, step.keep], embedded, step.position[None] + k, attend)
+    assert attend.seen is not None
+    return hidden, attend.seen
 
 
 def _prediction(steps: tuple[StepRows, ...], decay: float, rows: Tensor) -> Prediction:

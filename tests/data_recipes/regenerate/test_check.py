@@ -1,11 +1,9 @@
 """scripts/dev/regenerate_check.py notices what it is there to notice."""
 
-import io
 import json
 
 import pytest
 from own_chats import write
-from rich.console import Console
 
 from scripts.dev import regenerate_check as check
 from vlm_eagle.data.conversation import Conversation, Message, TextPart, user_message
@@ -66,19 +64,6 @@ def test_the_prompts_are_what_the_check_is_for():
     assert 160 <= described["with_images"] <= 172
     assert described["several_turns"] >= 200
     assert len({check.conversation(i).id for i in range(500)}) == 500
-
-
-def test_what_is_shown(folder):
-    result = {
-        "prompts": check._described(PROMPTS), "killed_after_conversations": [5, 7],
-        "server": check._sound(folder("s"), PROMPTS),
-        "compared": {"alone": check._compared(folder("a"), folder("b"))}, "tokens_per_second": {"server": 9.0, "alone": 8.0},
-    }  # fmt: skip
-    console = Console(file=io.StringIO(), width=120)
-    check._show(console, result)
-    shown = console.file.getvalue()
-    assert "3 conversations, 0 with images, 0 of several turns, 3 questions; killed after 5, 7" in shown
-    assert "0 missing, 0 doubled, in the order of the data" in shown
 
 
 def test_results_are_json(folder):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from data_recipes.regenerate.dialogue import Dialogue, Outcome, Reply, text_of, with_answers
-from data_recipes.regenerate.thoughts import with_thoughts
+from data_recipes.regenerate.dialogue import Dialogue, DialogueResult, Reply, text_of, with_answers, with_thoughts
 from vlm_eagle.data.conversation import Conversation, Message, TextPart
 
 SYSTEM, Q1, A1, Q2, A2 = (
@@ -31,8 +30,8 @@ def test_each_question_follows_the_new_answers():
     assert talk.prompt().source == "file:1"
     talk.take(Reply("newer", 3))
     assert talk.is_over
-    assert talk.outcome == Outcome((3, 1), "two", [Reply("new", 2), Reply("newer", 3)], written=5)
-    assert talk.outcome.is_kept
+    assert talk.result == DialogueResult((3, 1), "two", [Reply("new", 2), Reply("newer", 3)], written=5)
+    assert talk.result.is_kept
 
 
 def test_every_turn_has_a_seed_of_31_bits():
@@ -66,32 +65,32 @@ def test_what_cannot_be_kept_ends_the_conversation_before_it(reply, reason):
     second.take(reply)
     assert first.is_over
     assert second.is_over
-    assert (first.outcome.reason, second.outcome.reason) == (reason, reason)
-    assert (first.outcome.is_kept, second.outcome.is_kept) == (False, True)
-    assert second.outcome.replies == [Reply("new", 1)]
-    assert "question 2" in second.outcome.detail
-    assert second.outcome.written == 1 + reply.count
+    assert (first.result.reason, second.result.reason) == (reason, reason)
+    assert (first.result.is_kept, second.result.is_kept) == (False, True)
+    assert second.result.replies == [Reply("new", 1)]
+    assert "question 2" in second.result.detail
+    assert second.result.written == 1 + reply.count
 
 
 def test_cut_answers_are_kept_when_asked_to():
-    talk = dialogue(keep_cut=True)
+    talk = dialogue(keep_truncated=True)
     talk.take(Reply("long", 9, cut=True))
     assert not talk.is_over
-    assert talk.outcome.replies[0].cut
+    assert talk.result.replies[0].cut
     talk.take(Reply("<think>\nstill thin", 9, cut=True))
-    assert (talk.outcome.reason, len(talk.outcome.replies)) == ("answer cut", 1)
+    assert (talk.result.reason, len(talk.result.replies)) == ("answer cut", 1)
 
 
 def test_what_may_pass_keeps_nothing():
     talk = dialogue()
     talk.take(Reply("new", 1))
     talk.end("no answer from a server", "it broke", again=True)
-    assert (talk.outcome.replies, talk.outcome.is_kept, talk.is_over) == ([], False, True)
+    assert (talk.result.replies, talk.result.is_kept, talk.is_over) == ([], False, True)
 
 
 def test_outcomes_survive_json():
-    outcome = Outcome((1, 2), "id", [Reply("a", 3, True, [4, 5])], 7, "answer cut", "why", False)
-    assert Outcome.from_row(outcome.row()) == outcome
+    result = DialogueResult((1, 2), "id", [Reply("a", 3, True, [4, 5])], 7, "answer cut", "why", False)
+    assert DialogueResult.from_json(result.to_json()) == result
 
 
 def test_answers_take_their_places():

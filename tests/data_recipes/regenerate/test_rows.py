@@ -10,7 +10,7 @@ from own_chats import picture, read, turns, write
 from data_recipes.regenerate import run
 from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dialogue import Reply
-from data_recipes.regenerate.media import Media
+from data_recipes.regenerate.media import place_media
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.data.conversation_rows import parse_conversation, read_conversations
 from vlm_eagle.errors import UserError
@@ -94,17 +94,17 @@ def test_the_order_is_that_of_the_data(through, tmp_path):
 def test_pictures_come_along(tmp_path):
     for name in ("a/x.png", "b/x.png", "out/images/x.png"):
         picture(tmp_path / name, {"a": "red", "b": "green", "o": "blue"}[name[0]])
-    media, placed = Media(tmp_path / "out"), []
+    out, placed = tmp_path / "out", []
     for folder in ("a", "b", "out/images"):
         row = {"messages": [{"role": "user", "content": [
             {"type": "image", "image": "x.png"}, {"type": "video", "video": ["x.png", "x.png"]}]}]}  # fmt: skip
-        conversation = media.placed(parse_conversation(row, "here", tmp_path / folder))
+        conversation = place_media(parse_conversation(row, "here", tmp_path / folder), out)
         image, video = conversation.messages[0].content
         assert video.video == (image.image, image.image)
         assert image.image.read_bytes() == (tmp_path / folder / "x.png").read_bytes()
         assert image.image.is_relative_to(tmp_path / "out")
         placed.append(image.image)
-        assert media.placed(conversation) == conversation
+        assert place_media(conversation, out) == conversation
     assert len(set(placed)) == 3
     assert placed[2] == tmp_path / "out/images/x.png"
 
@@ -118,7 +118,7 @@ def test_what_is_no_file_costs_nothing(tmp_path, name):
         {"messages": [{"role": "user", "content": [{"type": "image", "image": name}]}]}, "here", tmp_path / "a"
     )
     for conversation in (row, odd):
-        place = Media(tmp_path / "out").placed(conversation).messages[0].content[0].image
+        place = place_media(conversation, tmp_path / "out").messages[0].content[0].image
         assert place.is_relative_to(tmp_path / "out")
         assert not place.exists()
 
@@ -130,7 +130,7 @@ def test_copies_where_links_are_not_possible(tmp_path, monkeypatch):
     monkeypatch.setattr("os.link", no_links)
     picture(tmp_path / "a" / "x.png")
     row = parse_conversation({"messages": turns("q", image="x.png")}, "here", tmp_path / "a")
-    place = Media(tmp_path / "out").placed(row).messages[0].content[0].image
+    place = place_media(row, tmp_path / "out").messages[0].content[0].image
     assert place.read_bytes() == (tmp_path / "a" / "x.png").read_bytes()
     assert [file.name for file in place.parent.iterdir()] == ["x.png"]
 

@@ -12,7 +12,7 @@ from vlm_eagle.commands.serve_check import Config, main
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.decoding.decode_loop import DecodeLoop
-from vlm_eagle.decoding.generate import Generation, Settings, generate, stream
+from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate, stream_with
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.demo import mix
@@ -54,7 +54,9 @@ def test_accepted_tokens_are_counted_before_the_cut(target, limit):
     ours = answer_here(target, draft, batch, Like("vllm", 8, 1, 7), limit)
     (cut,) = generate(target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=limit))
     assert (ours.tokens, ours.stats.forwards) == (cut.tokens, cut.stats.forwards)
-    pieces = [piece for (piece,) in stream(target, batch, draft, Settings(shape=TreeShape(8), max_new_tokens=60))]
+    settings = Settings(shape=TreeShape(8), max_new_tokens=60)
+    decoder = build_decoder(target, draft, settings)
+    pieces = [piece for (piece,) in stream_with(decoder, batch, settings)]
     accepted = [len(piece) - 1 for piece in pieces[1 : 1 + ours.stats.forwards]]
     assert ours.stats.accepted_at == [sum(n > i for n in accepted) for i in range(7)]
     assert answer_here(target, draft, batch, Like("sglang", 8, 1, 7), limit).stats.forwards > 0

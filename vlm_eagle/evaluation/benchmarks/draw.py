@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vlm_eagle.data.benchmark import Prompt
 
-from .question import Question
+from .entry import Question
 
 
-class Draw:
+class PromptDraw:
     """Keeps, of all questions seen, those that belong to the draw.
 
     What is kept is `count` at most (in each category, where `by_category`), the first ones in an order that is a hash of seed

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,16 +14,11 @@ from vlm_eagle.data.benchmark import Benchmark
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.demo import benchmarks as demo
 from vlm_eagle.demo import mix
-from vlm_eagle.demo.benchmarks import default_names
 from vlm_eagle.errors import UserError
 
-from .draw import Draw
+from .draw import PromptDraw
 from .entries import ENTRIES, GROUPS
-from .entry import Entry
-from .row import Row
-from .skipped import in_words
-
-__all__ = ["IMAGES", "default_names", "expand", "load_benchmark", "load_benchmarks"]
+from .entry import Entry, Row
 
 IMAGES = Path("outputs/benchmarks/images")  # where pictures embedded in rows become files
 
@@ -103,10 +98,10 @@ def _plain_name(name: str) -> str:
 
 
 def _load(entry: Entry, source: str | Path | None, limit: int | None, seed: int, images: Path) -> Benchmark:
-    if source is None and entry.hub is None:
-        raise UserError(f"{entry.name} is on no hub. {entry.obtain} (--benchmarks {entry.name}=FOLDER)")
     where = source if source is not None else entry.hub
-    draw = Draw(seed, entry.per_category or _least(entry.count, limit), bool(entry.per_category), images)
+    if where is None:
+        raise UserError(f"{entry.name} is on no hub. {entry.obtain} (--benchmarks {entry.name}=FOLDER)")
+    draw = PromptDraw(seed, entry.per_category or _least(entry.count, limit), bool(entry.per_category), images)
     skipped, examples, read, others = Counter(), {}, 0, 0
     for row in _rows(entry, where, source is None):
         read += 1
@@ -148,6 +143,11 @@ def _row(values: Any, source: str, root: Path | None, language: str) -> Row | Ba
     if not isinstance(values, dict):
         return BadRow(source, "not an object", f"expected a JSON object, found {type(values).__name__}")
     return Row(values, source, root, language)
+
+
+def in_words(skipped: Mapping[str, int]) -> str:
+    """Reasons for which prompts were skipped: `3 x image missing, 1 x too long`, the most frequent first."""
+    return ", ".join(f"{count} x {reason}" for reason, count in Counter(skipped).most_common())
 
 
 def _least(*numbers: int | None) -> int | None:

@@ -3,7 +3,6 @@ pixels not."""
 
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from PIL import Image
 from data_recipes.pictures import checked_format
 from vlm_eagle.data.conversation import BadRow
 from vlm_eagle.data.images import upright_size
+from vlm_eagle.provenance import write_bytes
 
 
 @dataclass(frozen=True)
-class Picture:
+class RowPicture:
     """An image within our limits.
 
     Attributes:
@@ -35,20 +35,17 @@ class Picture:
             return self.content
         file = folder / f"{self.key}{self.suffix}"
         if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch = file.with_name(f".{file.name}.{os.getpid()}")
-            scratch.write_bytes(self.content)
-            scratch.replace(file)
+            write_bytes(file, self.content)
         return file
 
 
-def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> Picture:
+def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> RowPicture:
     """The image in a row's field: `{"bytes", "path"}`, bytes, a PIL image, or the name of a file.
 
     Args:
         value: what the field holds.
         source: `file:row`, for errors.
-        folders: where a named file may lie; the first is the one that no name may leave. Empty for rows from the Hub.
+        folders: where a named file may be; the first is the one that no name may leave. Empty for rows from the Hub.
 
     Raises:
         BadRow: no image, not readable as one, beyond our limits, or outside of the folder.
@@ -62,9 +59,9 @@ def read_picture(value: Any, source: str, folders: tuple[Path, ...]) -> Picture:
     if isinstance(value, str) and value:
         file = _inside(value, source, folders)
         upright_size(file, source)  # for what it raises
-        return Picture(file, file.name, file.suffix)
+        return RowPicture(file, file.name, file.suffix)
     if isinstance(value, bytes) and value:
-        return Picture(value, hashlib.sha256(value).hexdigest()[:24], checked_format(value, source))
+        return RowPicture(value, hashlib.sha256(value).hexdigest()[:24], checked_format(value, source))
     if value in (None, "", b""):
         raise BadRow(source, "image missing", "the field is empty")
     raise BadRow(source, "bad image", f"expected an embedded image or a file name, found {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The report: result files in, one HTML page and its figures out.
+"""The report: result files in, one HTML page out, and a PNG of one sample.
 
-read -> records -> (tables, figures -> svg | png, samples) -> page
+inputs -> (labels, figures -> charts -> svg, misses, samples -> thumbnails) -> page
 """

@@ -1,4 +1,4 @@
-"""A chart as data. `svg.py` and `png.py` draw the same one."""
+"""A chart as data, which `svg.py` draws."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Chart:
     """Categories against values.
 
     Attributes:
-        key: short name, of the file too.
+        key: short name.
         title: what is shown.
         caption: how to read it.
         categories: along the axis, in order.

@@ -4,51 +4,57 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_eagle.evaluation.reporting.records import Kind
+from vlm_eagle.evaluation.result_schema import DecodingSetup
 from vlm_eagle.evaluation.scores.names import short_names
 
 
-def shape_name(kind: Kind) -> str | None:
+def shape_name(setup: DecodingSetup) -> str | None:
     """Form and size of the tree, with vLLM's way of counting."""
-    n = kind.num_draft_tokens
-    if n is None:
-        return kind.shape
-    if n == 1:
-        return "target alone"
-    vllm = f"vLLM: {n - 1}"
-    if kind.topk == 1:
-        return f"chain of {n} ({vllm})"
-    form = "fixed tree" if kind.fixed else "tree"
-    return f"{form} of {n} ({vllm}" + (f"; {kind.num_steps} steps, topk {kind.topk})" if kind.topk and kind.num_steps else ")")
+    n = setup.num_draft_tokens
+    if n is None or n == 1:
+        return n and "target alone"
+    if setup.topk == 1:
+        return f"chain of {n} (vLLM: {n - 1})"
+    form = "fixed tree" if setup.paths else "tree"
+    return f"{form} of {n} (vLLM: {n - 1}; {setup.num_steps} steps, topk {setup.topk})"
 
 
-def facts(kind: Kind) -> dict[str, str]:
+def sampling_name(sampling: dict[str, float]) -> str:
+    """greedy, or the temperature and all filters that are on."""
+    temperature = sampling.get("temperature", 0.0)
+    filters = (("top-p", "top_p", 1), ("top-k", "top_k", 0), ("min-p", "min_p", 0))
+    on = [f"{name} {sampling[key]:g}" for name, key, off in filters if sampling.get(key, off) != off]
+    return ", ".join([f"T={temperature:g}", *on]) if temperature else "greedy"
+
+
+def facts(setup: DecodingSetup) -> dict[str, str]:
     """Everything that is known of a setting, in words."""
+    engine = setup.engine or {}
     known = {
-        "Target": kind.target,
-        "Draft": kind.draft,
-        "Engine": kind.engine,
-        "Draft tokens": shape_name(kind),
-        "Sampling": kind.sampling,
-        "Concurrency": None if kind.concurrency is None else f"{kind.concurrency} at a time",
-        "Read at image tokens": kind.image_inputs and f"{kind.image_inputs} embeddings",
-        "Thinking": None if kind.thinking is None else "thinking" if kind.thinking else "no thinking",
+        "Target": setup.target,
+        "Draft": setup.draft,
+        "Engine": " ".join(filter(None, (engine.get("kind"), engine.get("version")))),
+        "Draft tokens": shape_name(setup),
+        "Sampling": sampling_name(setup.sampling),
+        "Concurrency": f"{setup.concurrency} at a time",
+        "Read at image tokens": setup.image_inputs and f"{setup.image_inputs} embeddings",
+        "Thinking": {True: "thinking", False: "no thinking", None: None}[setup.thinking],
     }
     return {name: value for name, value in known.items() if value}
 
 
-def shared_facts(kinds: Sequence[Kind]) -> dict[str, str]:
+def shared_facts(setups: Sequence[DecodingSetup]) -> dict[str, str]:
     """Facts that all settings have in common."""
-    rows = [facts(kind) for kind in kinds]
+    rows = [facts(setup) for setup in setups]
     return {name: value for name, value in rows[0].items() if all(row.get(name) == value for row in rows)} if rows else {}
 
 
-def labels(kinds: Sequence[Kind], files: Sequence[Path]) -> list[str]:
+def labels(setups: Sequence[DecodingSetup], files: Sequence[Path]) -> list[str]:
     """One name per setting: the tree, and whatever else differs. The file where nothing does; a number as the last resort."""
-    same, names = shared_facts(kinds), []
-    short = {"Draft": short_names(kind.draft for kind in kinds), "Target": short_names(kind.target for kind in kinds)}
-    for kind in kinds:
-        known = facts(kind)
+    same, names = shared_facts(setups), []
+    short = {"Draft": short_names(s.draft for s in setups), "Target": short_names(s.target for s in setups)}
+    for setup in setups:
+        known = facts(setup)
         shape = known.pop("Draft tokens", None)
         others = [short.get(name, {}).get(value, value) for name, value in known.items() if same.get(name) != value]
         names.append(", ".join(filter(None, [*others, shape])) or "unknown tree")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlm_eagle.evaluation.reporting.records import Answer, Setting
+from vlm_eagle.evaluation.reporting.inputs import ReportInput, is_shown
 from vlm_eagle.evaluation.reporting.text import shorten, visible
 from vlm_eagle.evaluation.reporting.thumbnails import Thumbnails
+from vlm_eagle.evaluation.result_schema import TurnResult
 
 QUESTION_LIMIT, PIECE_LIMIT = 2000, 400  # characters
 TOKEN_LIMITS = (4096, 2048, 1024, 512, 256, 128, 64, 32)  # shown of an answer, the largest that fits
@@ -16,27 +17,31 @@ TOKEN_LIMITS = (4096, 2048, 1024, 512, 256, 128, 64, 32)  # shown of an answer, 
 
 @dataclass
 class Sample:
-    """One question and its answers: (number of the setting, answer)."""
+    """One question and its answers: (number of the setting, turn)."""
 
-    key: tuple[str, str, int, int]
+    benchmark: str
     folder: Path
-    answers: list[tuple[int, Answer]] = field(default_factory=list)
+    answers: list[tuple[int, TurnResult]] = field(default_factory=list)
 
 
-def collect(settings: Sequence[Setting], limit: int) -> tuple[list[Sample], int]:
+def collect(found: ReportInput, limit: int) -> tuple[list[Sample], int]:
     """At most `limit` samples to show, equally many of each benchmark as far as there are; and how many there were."""
     samples: dict[tuple[Any, ...], Sample] = {}
-    for number, setting in enumerate(settings):
-        for answer in (answer for benchmark in setting.benchmarks for answer in benchmark.answers):
-            if answer.pieces is not None and answer.committed is not None:
-                sample = samples.setdefault((*answer.key, answer.question), Sample(answer.key, setting.file.parent))
-                sample.answers.append((number, answer))
+    for number, (setting, file) in enumerate(zip(found.settings, found.setting_files, strict=True)):
+        for benchmark in setting.benchmarks:
+            times: Counter[tuple[str, int]] = Counter()
+            for turn in benchmark.prompts:
+                place = turn.id, turn.turn
+                times[place] += 1
+                if is_shown(turn):
+                    key = (benchmark.name, *place, times[place], turn.question)
+                    samples.setdefault(key, Sample(benchmark.name, file.parent)).answers.append((number, turn))
     by_benchmark: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples.values():
-        by_benchmark[sample.key[0]].append(sample)
-    share = _shares([len(rows) for rows in by_benchmark.values()], limit)
+        by_benchmark[sample.benchmark].append(sample)
+    shares = _shares([len(rows) for rows in by_benchmark.values()], limit)
     chosen = [
-        rows[i * len(rows) // count] for rows, count in zip(by_benchmark.values(), share, strict=True) for i in range(count)
+        rows[i * len(rows) // count] for rows, count in zip(by_benchmark.values(), shares, strict=True) for i in range(count)
     ]
     return chosen, len(samples)
 
@@ -67,17 +72,16 @@ def page_data(samples: Sequence[Sample], thumbnails: Thumbnails, budget: int) ->
 
 
 def _row(sample: Sample, thumbnails: Thumbnails) -> dict[str, Any]:
-    benchmark, name, turn, _ = sample.key
     first, distinct, results = sample.answers[0][1], {}, []
     pictures = [thumbnails.add(image, sample.folder) for image in first.images]
-    for setting, answer in sample.answers:
-        pieces = tuple(shorten(visible(piece), PIECE_LIMIT) for piece in answer.pieces or ())
+    for setting, turn in sample.answers:
+        pieces = tuple(shorten(visible(piece), PIECE_LIMIT) for piece in turn.pieces or ())
         number = distinct.setdefault(pieces, len(distinct))
-        results.append([setting, number, answer.committed, answer.accepted, answer.num_tokens])
+        results.append([setting, number, turn.committed, turn.accepted, 1 + turn.num_committed])
     return {
-        "b": visible(benchmark), "id": visible(shorten(name, 200)), "turn": turn,
-        "q": visible(shorten(first.question or "", QUESTION_LIMIT)),
+        "b": visible(sample.benchmark), "id": visible(shorten(first.id, 200)), "turn": first.turn,
+        "q": visible(shorten(first.question, QUESTION_LIMIT)),
         "im": [number for number in pictures if isinstance(number, int)],
-        "no": sorted(Counter(reason for reason in pictures if isinstance(reason, str))),
+        "no": sorted({reason for reason in pictures if isinstance(reason, str)}),
         "a": list(distinct), "r": results,
     }  # fmt: skip

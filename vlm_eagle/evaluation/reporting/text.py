@@ -5,12 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from data_recipes.report.text import HIDDEN
-
-
-def visible(text: str) -> str:
-    """The same text with controls, direction marks and half surrogates written out as ⟨U+202E⟩."""
-    return HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+from vlm_eagle.safe_text import visible as visible
 
 
 def shorten(text: str, limit: int) -> str:

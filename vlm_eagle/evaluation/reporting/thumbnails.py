@@ -36,7 +36,7 @@ class Thumbnails:
     """Collects pictures, then encodes them all at the largest size that fits."""
 
     def __init__(self, folders: Sequence[Path]):
-        """`folders`: where pictures may lie, besides that of the file that names them."""
+        """`folders`: where pictures may be, besides the folder of the file that names them."""
         self.folders = [folder.resolve() for folder in folders]
         self.refused: Counter[str] = Counter()
         self._kept: list[bytes] = []  # JPEG, at the largest size
@@ -44,7 +44,7 @@ class Thumbnails:
 
     def add(self, name: str, beside: Path) -> int | str:
         """The number of a picture, or the reason why there is none. `beside` is the folder relative names start from."""
-        found = self._find(name, beside)
+        found = self.find(name, beside)
         if isinstance(found, str):
             number: int | str = found
         elif (known := self._known.get(found)) is not None:
@@ -71,7 +71,8 @@ class Thumbnails:
             thumbnails.append(_thumbnail(data) if budget >= 0 else None)
         return thumbnails
 
-    def _find(self, name: str, beside: Path) -> Path | str:
+    def find(self, name: str, beside: Path) -> Path | str:
+        """The file of a picture, or the reason why it is not opened."""
         if _ADDRESS.match(name):
             return "an address, not a file"
         try:

@@ -1,1 +1,1 @@
-"""Acceptance measured and summed: what acc_length.py and the comparison are made of."""
+"""Acceptance measured and summed: what vlm-eagle score and the comparison are made of."""

@@ -1,8 +1,8 @@
-"""What changed from one file of results to another: `acc_length.py --compare a.json b.json`, and the same of `speedup.py`.
+"""What changed from one file of results to another: `vlm-eagle score --compare a.json b.json`, or speedup.
 
 Settings that draft and sample alike are compared on the prompts both files have, in pairs: a prompt's sums of both sides are
-drawn together. A change is significant when it would hardly come of prompts drawn anew: its one-sided p-value, the share of
-resamples without it, stays below 2.5 % after Holm's correction for the number of lines looked at. n prompts alone cannot give
+drawn together. A change is significant when another draw of prompts would hardly produce it: its one-sided p-value, the share
+of resamples without it, stays below 2.5 % after Holm's correction for the number of lines. n prompts alone cannot give
 less than 2^-n (all of them worse by chance), so that a handful proves nothing.
 """
 
@@ -10,14 +10,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from vlm_eagle.errors import UserError
-from vlm_eagle.evaluation.scores.choices import sampling_label
+from vlm_eagle.evaluation.result_schema import (
+    AcceptanceResult,
+    BenchmarkResult,
+    DecodingSetup,
+    Interval,
+    SpeedResult,
+    TurnResult,
+    read_results,
+)
+from vlm_eagle.evaluation.scores.acceptance_tables import numbers_table, tree_kind
 from vlm_eagle.evaluation.scores.intervals import (
     Units,
     bounds,
@@ -30,13 +39,13 @@ from vlm_eagle.evaluation.scores.intervals import (
     resample_groups,
 )
 from vlm_eagle.evaluation.scores.names import PLAIN, short_names
-from vlm_eagle.evaluation.scores.results import read_document
-from vlm_eagle.evaluation.scores.table import numbers_table, tree_kind
+from vlm_eagle.evaluation.scores.option_words import sampling_label
 
 ALPHA = 0.025  # one-sided
 RESAMPLES = 10_000
 ALL = "All"
 
+Compared = TypeVar("Compared", AcceptanceResult, SpeedResult)
 Statistic = Callable[[np.ndarray], np.ndarray]  # (G, R, k) sums -> (R,), the figure in one of the files
 
 
@@ -62,7 +71,7 @@ class Change:
     prompts: int
     before: float
     after: float
-    interval: list[float] | None
+    interval: Interval | None
     loss: float
     gain: float
 
@@ -71,18 +80,14 @@ def compare(files: Sequence[str], console: Console) -> int:
     """Prints what changed from the first file to the second. 1 if anything became significantly worse, else 0.
 
     Raises:
-        UserError: not two files, files of another form or damaged ones, or nothing in them that can be compared.
+        UserError: not two files, foreign or damaged ones, or nothing in them that can be compared.
     """
     if len(files) != 2:
         raise UserError(f"--compare takes two files of results, found {len(files)}.")
-    before, after = (read_document(Path(file)) for file in files)
+    before, after = (read_results(Path(file)) for file in files)
     notes: list[str] = []
-    try:
-        changes, lost = _settings(before["settings"], after["settings"], notes)
-        changes += _speeds(before.get("speed", []), after.get("speed", []), notes)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise UserError(f"{files[0]} or {files[1]} is damaged ({said}). Score again, or compare another file.") from error
+    changes, lost = _settings(before.settings, after.settings, notes)
+    changes += _speeds(before.speed, after.speed, notes)
     if not changes:
         raise UserError(f"{files[0]} and {files[1]} cannot be compared: {' '.join(notes) or 'one of them measured nothing'}")
     worse = significant([change.loss for change in changes])
@@ -117,12 +122,13 @@ def change(title: str, figure: str, benchmark: str, groups: Sequence[Units], sta
     floor = 0.5**units
     p = lambda hits: max(float((hits.sum() + 1) / (len(values) + 1)), floor) if len(values) else 1.0
     low_high = bounds(values - 1) if units > 1 else None
-    figures = both(np.stack([np.asarray(group, dtype=float).sum(0, keepdims=True) for group in groups]))
-    return Change(title, figure, benchmark, units, *(float(x[0]) for x in figures), low_high, p(values >= 1), p(values <= 1))
+    first, second = both(np.stack([np.asarray(group, dtype=float).sum(0, keepdims=True) for group in groups]))
+    figures = float(first[0]), float(second[0])
+    return Change(title, figure, benchmark, units, *figures, low_high, p(values >= 1), p(values <= 1))
 
 
 def _settings(
-    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], notes: list[str]
+    before: Sequence[AcceptanceResult], after: Sequence[AcceptanceResult], notes: list[str]
 ) -> tuple[list[Change], list[str]]:
     """(changes of the acceptance length, settings whose answers no longer are the target's)."""
     changes, lost = [], []
@@ -134,13 +140,13 @@ def _settings(
     return changes, lost
 
 
-def _speeds(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], notes: list[str]) -> list[Change]:
+def _speeds(before: Sequence[SpeedResult], after: Sequence[SpeedResult], notes: list[str]) -> list[Change]:
     """Changes of the end-to-end speedup."""
     changes = []
-    for title, a, b in _pairs([s for s in before if s["draft"]], [s for s in after if s["draft"]], notes, "concurrency"):
-        groups, bases = {}, [speed["baselines"].get("end_to_end", PLAIN) for speed in (a, b)]
+    for title, a, b in _pairs([s for s in before if s.draft], [s for s in after if s.draft], notes, "concurrency"):
+        groups, bases = {}, [speed.baselines.get("end_to_end", PLAIN) for speed in (a, b)]
         for name, x, y in _common(a, b, notes):
-            one, other = (paired_batches(row["batches"], base) for row, base in ((x, bases[0]), (y, bases[1])))
+            one, other = (paired_batches(row.batches, base) for row, base in ((x, bases[0]), (y, bases[1])))
             if units := [(*one[key], *other[key]) for key in one.keys() & other.keys()]:
                 groups[name] = units
         changes += _lines(title, "speedup", groups, quotient)
@@ -155,13 +161,17 @@ def _lines(title: str, figure: str, groups: dict[str, Units], statistic: Statist
 
 
 def _pairs(
-    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], notes: list[str], *also: str
-) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
+    before: Sequence[Compared], after: Sequence[Compared], notes: list[str], *also: str
+) -> Iterable[tuple[str, Compared, Compared]]:
     """(title, setting, setting) that draft and sample alike, and are equal in `also`. Drafts may differ where each file has
     one: that is what is compared."""
-    names = short_names(s["draft"] for s in (*before, *after))
-    one_each = all(len({s["draft"] for s in settings}) == 1 for settings in (before, after) if settings)
-    key = lambda s: (_kind(s), None if one_each else s["draft"], *(s[name] for name in also))
+    names = short_names(s.draft for s in (*before, *after))
+    one_each = all(len({s.draft for s in settings}) == 1 for settings in (before, after) if settings)
+
+    def key(s: Compared) -> tuple[Any, ...]:
+        draft = None if one_each else s.draft
+        return (*s.shape_key, tuple(sorted(s.sampling.items())), s.thinking, draft, *(getattr(s, name) for name in also))
+
     first, second = ({key(s): s for s in settings} for settings in (before, after))
     for here, there, which in ((first, second, "first"), (second, first, "second")):
         if missing := [_title(names, here[k]) for k in here if k not in there]:
@@ -169,61 +179,56 @@ def _pairs(
     for k in first:
         if k in second:
             a, b = first[k], second[k]
-            if a["target"] != b["target"]:
-                notes.append(f"The targets differ ({a['target']}, {b['target']}): not compared.")
+            if a.target != b.target:
+                notes.append(f"The targets differ ({a.target}, {b.target}): not compared.")
                 continue
             yield _title(names, a, b), a, b
 
 
-def _common(a: dict[str, Any], b: dict[str, Any], notes: list[str]) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
+def _common(a: Any, b: Any, notes: list[str]) -> Iterable[tuple[str, Any, Any]]:
     """Benchmarks of both, with answers of one length at most."""
-    first, second = ({row["name"]: row for row in s["benchmarks"]} for s in (a, b))
+    first, second = ({row.name: row for row in s.benchmarks} for s in (a, b))
     if missing := sorted(first.keys() ^ second.keys()):
         notes.append(f"In one of the files only: benchmark {', '.join(missing)}.")
     for name in first:
         if name in second:
-            lengths = [row.get("max_new_tokens") for row in (first[name], second[name])]
+            lengths = [getattr(row, "max_new_tokens", None) for row in (first[name], second[name])]
             if lengths[0] != lengths[1]:
                 notes.append(f"{name}: max_new_tokens {lengths[0]} and {lengths[1]}: not compared.")
                 continue
             yield name, first[name], second[name]
 
 
-def _prompt_pairs(name: str, a: dict[str, Any], b: dict[str, Any], notes: list[str]) -> Units:
+def _prompt_pairs(name: str, a: BenchmarkResult, b: BenchmarkResult, notes: list[str]) -> Units:
     """(tokens, forwards) before and after, of prompts that both files have and that ask the same."""
-    first, second = (_by_prompt(row["prompts"]) for row in (a, b))
+    first, second = (_by_prompt(row.prompts) for row in (a, b))
     same = [id_ for id_ in first if id_ in second and _questions(first[id_]) == _questions(second[id_])]
     if left := len(first.keys() | second.keys()) - len(same):
         notes.append(f"{name}: {len(same)} prompts compared; {left} are in one file only, or ask something else.")
     return [(*prompt_units(first[id_])[0], *prompt_units(second[id_])[0]) for id_ in same]
 
 
-def _by_prompt(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["id"], []).append(row)
+def _by_prompt(turns: Iterable[TurnResult]) -> dict[str, list[TurnResult]]:
+    found: dict[str, list[TurnResult]] = {}
+    for turn in turns:
+        found.setdefault(turn.id, []).append(turn)
     return found
 
 
-def _questions(rows: Iterable[dict[str, Any]]) -> list[tuple[int, str]]:
-    return [(row["turn"], row["question"]) for row in rows]
+def _questions(turns: Iterable[TurnResult]) -> list[tuple[int, str]]:
+    return [(turn.turn, turn.question) for turn in turns]
 
 
-def _kind(s: dict[str, Any]) -> tuple[Any, ...]:
-    shape = (s["num_draft_tokens"], s["topk"], s["num_steps"], tuple(s.get("paths", ())))
-    return (*shape, tuple(sorted(s["sampling"].items())), s.get("thinking"))
-
-
-def _title(names: dict[str | None, str], *settings: dict[str, Any]) -> str:
+def _title(names: dict[str | None, str], *settings: DecodingSetup) -> str:
     """Of one setting, or of two that differ in their drafts at most."""
-    drafts = dict.fromkeys(names[s["draft"]] or s.get("engine", {}).get("model", "") for s in settings)
+    drafts = dict.fromkeys(names[s.draft] or (s.engine or {}).get("model") or "" for s in settings)
     s = settings[0]
-    return f"{' -> '.join(drafts)}, {s['num_draft_tokens']} draft tokens ({tree_kind(s)}), {sampling_label(s['sampling'])}"
+    return f"{' -> '.join(drafts)}, {s.num_draft_tokens} draft tokens ({tree_kind(s)}), {sampling_label(s.sampling)}"
 
 
-def _lossless(s: dict[str, Any]) -> bool | None:
-    totals = s["totals"]
-    return totals["equal_to_target_alone"] == totals["answers"] if "answers" in totals else None
+def _lossless(setting: AcceptanceResult) -> bool | None:
+    totals = setting.totals
+    return None if totals.answers is None else totals.equal_to_target_alone == totals.answers
 
 
 def _tables(changes: Sequence[Change], worse: Sequence[bool], better: Sequence[bool]) -> Iterable[Table]:

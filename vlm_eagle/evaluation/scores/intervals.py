@@ -1,4 +1,4 @@
-"""How sure a measured ratio is: bootstrap over prompts, which are what another run would have drawn anew.
+"""How sure a measured ratio is: bootstrap over prompts, because another run would have drawn others.
 
 A unit is what one prompt contributed to some sums, such as (tokens, forwards); its turns stay together because they depend on
 each other. Units are drawn with replacement, benchmark by benchmark, and the ratio of the sums is taken again: percentiles of
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_eagle.evaluation.result_schema import Interval, TimedBatch, TurnResult
 from vlm_eagle.evaluation.scores.names import DRAFTED
 
 LEVEL = 0.95
@@ -20,26 +21,26 @@ _CELLS = 4_000_000  # random numbers held at a time
 Units = Sequence[Sequence[float]]
 
 
-def prompt_units(rows: Iterable[dict[str, Any]]) -> list[tuple[int, int]]:
-    """(tokens, forwards) of each prompt among a benchmark's rows (`results.PromptRow`), its turns together."""
+def prompt_units(turns: Iterable[TurnResult]) -> list[tuple[int, int]]:
+    """(tokens, forwards) of each prompt of a benchmark, its turns together."""
     sums: dict[str, list[int]] = {}
-    for row in rows:
-        unit = sums.setdefault(row["id"], [0, 0])
-        unit[0] += row["num_committed"]
-        unit[1] += row["num_forwards"]
+    for turn in turns:
+        unit = sums.setdefault(turn.id, [0, 0])
+        unit[0] += turn.num_committed
+        unit[1] += turn.num_forwards
     return [(tokens, forwards) for tokens, forwards in sums.values()]
 
 
-def paired_batches(rows: Sequence[dict[str, Any]], base: str, *, decode: bool = False) -> dict[Any, tuple[float, ...]]:
-    """Turns of a batch -> (tokens, seconds) with the draft and (tokens, seconds) by the method `base`, repeats together, from
-    a benchmark's "batches". In all, or after each answer's first token. Batches not timed both ways are left out."""
+def paired_batches(batches: Sequence[TimedBatch], base: str, *, decode: bool = False) -> dict[Any, tuple[float, ...]]:
+    """Turns of a batch -> (tokens, seconds) with the draft and (tokens, seconds) by the method `base`, repeats together. In
+    all, or after each answer's first token. Batches not timed both ways are left out."""
     units: dict[Any, list[float]] = {}
-    for row in rows:
-        if row["method"] in (DRAFTED, base):
-            unit = units.setdefault(tuple(map(tuple, row["turns"])), [0.0] * 4)
-            at = 0 if row["method"] == DRAFTED else 2
-            unit[at] += sum(row["tokens"]) - (len(row["tokens"]) if decode else 0)
-            unit[at + 1] += row["seconds"] - (row["first"] if decode else 0.0)
+    for batch in batches:
+        if batch.method in (DRAFTED, base):
+            unit = units.setdefault(tuple(batch.turns), [0.0] * 4)
+            at = 0 if batch.method == DRAFTED else 2
+            unit[at] += sum(batch.tokens) - (len(batch.tokens) if decode else 0)
+            unit[at + 1] += batch.seconds - (batch.first if decode else 0.0)
     return {turns: tuple(unit) for turns, unit in units.items() if unit[1] and unit[3]}
 
 
@@ -66,7 +67,7 @@ def grouped(groups: Sequence[Units]) -> list[Units]:
     return [units for units in groups if len(units) > 1] + ([single] if single else [])
 
 
-def interval(groups: Sequence[Units], statistic: Callable[[np.ndarray], np.ndarray]) -> list[float] | None:
+def interval(groups: Sequence[Units], statistic: Callable[[np.ndarray], np.ndarray]) -> Interval | None:
     """[low, high] at `LEVEL` of statistic((G, R, k) sums) -> (R,), a ratio of sums over all groups; None where fewer than two
     units tell nothing."""
     if sum(map(len, groups)) < 2:
@@ -74,7 +75,7 @@ def interval(groups: Sequence[Units], statistic: Callable[[np.ndarray], np.ndarr
     return bounds(statistic(resample_groups(grouped(groups))))
 
 
-def mean_interval(groups: Sequence[Units]) -> list[float] | None:
+def mean_interval(groups: Sequence[Units]) -> Interval | None:
     """[low, high] of the mean over groups of their ratios, a model card's "Average"; None where a group has but one unit."""
     if min(map(len, groups)) < 2:
         return None
@@ -82,12 +83,13 @@ def mean_interval(groups: Sequence[Units]) -> list[float] | None:
     return bounds(divide(sums[..., 0], sums[..., 1]).mean(0))
 
 
-def bounds(values: np.ndarray) -> list[float] | None:
+def bounds(values: np.ndarray) -> Interval | None:
     """[low, high] at `LEVEL` of resampled values (R,); those without a meaning (0 / 0) are left out."""
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    return [float(x) for x in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:

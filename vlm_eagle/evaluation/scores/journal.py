@@ -14,11 +14,11 @@ from typing import Any
 from vlm_eagle.errors import UserError
 
 
-class Journal:
+class EvaluationJournal:
     """Finished work under keys. `found` is what earlier, interrupted runs left.
 
     Raises:
-        UserError: nothing can be written where the results shall lie; better said before they are measured.
+        UserError: the results' folder cannot be written, which is better known before they are measured.
     """
 
     def __init__(self, results: Path, rank: int = 0):

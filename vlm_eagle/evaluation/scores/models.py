@@ -5,18 +5,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from accelerate import PartialState
+from huggingface_hub import snapshot_download
 
-from vlm_eagle.config import DEMO
+from vlm_eagle.config import resolve_target
 from vlm_eagle.decoding.pair import load_pair, pair_up
 from vlm_eagle.devices import default_device
 from vlm_eagle.draft.model import Eagle3Draft
-from vlm_eagle.evaluation.scores.columns import model_digest
-from vlm_eagle.target.load import DEMO_TARGET
+from vlm_eagle.provenance import sha256
 from vlm_eagle.target.target import Target
 
 
 @dataclass(frozen=True)
-class Pair:
+class MeasuredPair:
     """A draft and the target as it sees it: all pairs share one model, each captures the layers its draft was trained on.
 
     Attributes:
@@ -33,11 +33,6 @@ class Pair:
     digests: tuple[str, str | None]
     target_name: str
 
-    @property
-    def names(self) -> tuple[str, str | None]:
-        """Target and draft."""
-        return self.target_name, self.name
-
 
 def processes() -> PartialState:
     """This process among those of `accelerate launch`, or alone. Some may wait long for the slowest."""
@@ -46,7 +41,7 @@ def processes() -> PartialState:
 
 def load_pairs(
     target: str, drafts: list[str], *, dtype: str, device: str, llm_only: bool, state: PartialState
-) -> tuple[Target, list[Pair]]:
+) -> tuple[MeasuredPair, list[MeasuredPair]]:
     """(the target alone, a pair for each draft).
 
     Args:
@@ -62,9 +57,19 @@ def load_pairs(
     """
     loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
     whole = load_pair(target, device=state.device if device == "auto" else device, dtype=dtype, llm_only=llm_only).target
-    digest = model_digest(target, DEMO_TARGET if target == DEMO else Path(target))
+    digest = model_digest(target, Path(resolve_target(target)))
     pairs = []
     for name, draft in zip(drafts, loaded, strict=True):
         pair = pair_up(whole, draft)
-        pairs.append(Pair(pair.target, pair.draft, name, (digest, model_digest(name, Path(name))), target))
-    return whole, pairs
+        pairs.append(MeasuredPair(pair.target, pair.draft, name, (digest, model_digest(name, Path(name))), target))
+    return MeasuredPair(whole, None, None, (digest, None), target), pairs
+
+
+def model_digest(name: str, folder: Path) -> str:
+    """Of a model's weights and configuration if `folder` is one, else the commit of its copy from the hub."""
+    if folder.is_dir():
+        return sha256(sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]))
+    try:
+        return Path(snapshot_download(name, local_files_only=True, allow_patterns=["config.json"])).name
+    except (OSError, ValueError):  # not cached after all: the name alone
+        return name

@@ -1,7 +1,7 @@
 """What identifies a prompt, wherever it stands in its file: its content. Seeds and the journal hang on it."""
 
 import hashlib
-import os
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.conversation import Conversation, ImagePart, Part, TextPart
 from vlm_eagle.errors import UserError
 from vlm_eagle.evaluation.scores.journal import digest
+from vlm_eagle.provenance import write_bytes
 
 DEFAULT_LENGTH = 160  # tokens of an answer at most, where neither the user nor the benchmark says
 QUESTION = 2000  # characters of a question that results keep
@@ -24,7 +25,7 @@ def answer_length(given: int | None, benchmark: Benchmark) -> int:
 
 
 def check_length(given: int | None) -> None:
-    """Raises UserError where the user allows answers no token at all."""
+    """Raises UserError if answers may have no token at all."""
     if given is not None and given < 1:
         raise UserError(f"max_new_tokens must be at least 1, found {given}.")
 
@@ -73,12 +74,10 @@ def _named(files: Iterable[Path], folder: Path) -> Iterable[str]:
 def _written(picture: Image.Image, results: Path) -> Path:
     file = results.with_name(f"{results.stem}_images") / f"{_digest(picture)[:20]}.jpg"
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        small = picture.convert("RGB")
+        small, data = picture.convert("RGB"), io.BytesIO()
         small.thumbnail((_PICTURE, _PICTURE))
-        scratch = file.with_name(f".{file.name}.{os.getpid()}")
-        small.save(scratch, format="JPEG", quality=85)
-        scratch.replace(file)
+        small.save(data, format="JPEG", quality=85)
+        write_bytes(file, data.getvalue())
     return file
 
 

@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.conversation import Conversation
-from vlm_eagle.evaluation.scores.journal import Journal, digest
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal, digest
 from vlm_eagle.evaluation.scores.prompts import content, seed_of
 
 LATER_TURN = "later turn: "  # begins the reason for which a conversation was ended early
 
 
 @dataclass(frozen=True)
-class Question:
+class TurnRequest:
     """One turn to answer."""
 
     conversation: Conversation
@@ -31,8 +31,8 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One turn's answer: `text` goes into the next turn, `row` holds what decoding decides of a `results.PromptRow`."""
+class TurnAnswer:
+    """One turn's answer: `text` goes into the next turn, `row` holds what decoding decides of a `TurnResult`."""
 
     text: str
     row: dict[str, Any]
@@ -51,12 +51,13 @@ class Column(Protocol):
     identity: dict[str, Any]
     batch_size: int
 
-    def answer(self, questions: Sequence[Question]) -> list[Answer | Skip]:
+    def answer(self, questions: Sequence[TurnRequest]) -> list[TurnAnswer | Skip]:
         """As many answers as questions; none may depend on the others."""
+        ...
 
 
 @dataclass
-class Outcome:
+class PromptOutcome:
     """What became of a prompt: a row per answered turn, and why it ended early if it did."""
 
     turns: list[dict[str, Any]] = field(default_factory=list)
@@ -85,9 +86,9 @@ def tasks_of(column: Column, benchmark: Benchmark, max_new_tokens: int, seed: in
     return [Task(column, prompt, content(prompt), max_new_tokens, seed) for prompt in benchmark.prompts]
 
 
-def work(tasks: Sequence[Task], journal: Journal, done: Callable[[int], None]) -> dict[str, Outcome]:
+def work(tasks: Sequence[Task], journal: EvaluationJournal, done: Callable[[int], None]) -> dict[str, PromptOutcome]:
     """Outcomes by key of all tasks, those in the journal taken from there. `done(tokens)` is called for each prompt."""
-    known = {task.key: Outcome(**journal.found[task.key]) for task in tasks if task.key in journal.found}
+    known = {task.key: PromptOutcome(**journal.found[task.key]) for task in tasks if task.key in journal.found}
     unique = {task.key: task for task in tasks}  # prompts that stand in a file twice have one outcome
     waiting = [task for key, task in unique.items() if key not in known]
     for _ in range(len(tasks) - len(waiting)):
@@ -115,15 +116,15 @@ def _groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
         yield group
 
 
-def _converse(group: Sequence[Task]) -> list[Outcome]:
+def _converse(group: Sequence[Task]) -> list[PromptOutcome]:
     """All turns of some prompts of one column: each later question is asked after the answer to the one before."""
-    outcomes = [Outcome() for _ in group]
+    outcomes = [PromptOutcome() for _ in group]
     asked = [task.prompt.conversation for task in group]
     going = list(range(len(group)))
     turn = 0
     while going:
         questions = [
-            Question(asked[i], seed_of(group[i].seed, group[i].identity, turn), group[i].max_new_tokens) for i in going
+            TurnRequest(asked[i], seed_of(group[i].seed, group[i].identity, turn), group[i].max_new_tokens) for i in going
         ]
         answers = group[0].column.answer(questions)
         more = []

@@ -1,1 +1,1 @@
-"""Time and memory measured: what speedup.py, overhead.py and train_speed.py are made of."""
+"""Time measured: what vlm-eagle speedup is made of."""

@@ -1,4 +1,4 @@
-"""Several ways to write the same answers, timed one after the other on each batch, so that a machine's moods meet all alike."""
+"""Methods timed one after the other on each batch, so that all of them meet the machine in the same state."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +10,14 @@ from vlm_eagle.data.benchmark import Benchmark, Prompt
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.evaluation.methods import Method, Timed
-from vlm_eagle.evaluation.scores.journal import Journal, digest
+from vlm_eagle.evaluation.scores.journal import EvaluationJournal, digest
 from vlm_eagle.evaluation.scores.prompts import content, seed_of
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
 
 
 @dataclass(frozen=True)
-class Turn:
+class BenchmarkTurn:
     """One turn of a prompt, ready to be answered by every method."""
 
     benchmark: str
@@ -39,7 +39,7 @@ class Timing:
     timed: Timed
 
 
-class Workload:
+class TimedWorkload:
     """Prompts as batches. Later turns are asked after one and the same answer, `answer`'s, whichever method is timed.
 
     Attributes:
@@ -51,13 +51,15 @@ class Workload:
         self.collator = VisionCollator(target.processor, for_generation=True, llm_only=llm_only, thinking=thinking)
         self.skipped: dict[str, Counter[str]] = {}
 
-    def turns(self, benchmark: Benchmark, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Turn]:
+    def turns(self, benchmark: Benchmark, prompts: Sequence[Prompt], max_new_tokens: int) -> list[BenchmarkTurn]:
         """All turns of some of a benchmark's prompts that can be asked."""
         found = []
         for prompt in prompts:
             asked, identity = prompt.conversation, content(prompt)
             for number in range(len(prompt.follow_ups) + 1):
-                turn = Turn(benchmark.name, prompt, number, asked, seed_of(self.seed, identity, number), max_new_tokens)
+                turn = BenchmarkTurn(
+                    benchmark.name, prompt, number, asked, seed_of(self.seed, identity, number), max_new_tokens
+                )
                 try:
                     batch = self.batch([turn])
                 except BadRow as error:
@@ -67,11 +69,11 @@ class Workload:
                 found.append(turn)
                 if number < len(prompt.follow_ups):
                     tokens = self.answer(batch, [turn.seed], max_new_tokens).tokens[0]
-                    text = self.target.tokenizer.decode(tokens, skip_special_tokens=True)
+                    text = str(self.target.tokenizer.decode(tokens, skip_special_tokens=True))
                     asked = asked.answered(text).asked(prompt.follow_ups[number])
         return found
 
-    def batch(self, turns: Sequence[Turn]) -> Batch:
+    def batch(self, turns: Sequence[BenchmarkTurn]) -> Batch:
         """Some turns side by side.
 
         Raises:
@@ -82,7 +84,7 @@ class Workload:
         return self.collator.stack(samples, {}).to(self.target.device)
 
 
-def groups_of(turns: Sequence[Turn], size: int) -> list[list[Turn]]:
+def groups_of(turns: Sequence[BenchmarkTurn], size: int) -> list[list[BenchmarkTurn]]:
     """Neighbours of one benchmark, `size` side by side."""
     found = []
     for _, same in groupby(turns, key=lambda turn: turn.benchmark):
@@ -92,11 +94,11 @@ def groups_of(turns: Sequence[Turn], size: int) -> list[list[Turn]]:
 
 
 def run_benchmark(
-    methods: Mapping[str, Method], workload: Workload, groups: Sequence[list[Turn]], repeats: int, done: Callable[[], None],
-    journal: Journal, identity: Any,
+    methods: Mapping[str, Method], workload: TimedWorkload, groups: Sequence[list[BenchmarkTurn]], repeats: int,
+    done: Callable[[], None], journal: EvaluationJournal, identity: Any,
 ) -> list[Timing]:  # fmt: skip
     """Every group by every method in turn, in an order that changes from group to group. Before, every method runs once on a
-    group of each size, untimed. Groups that the journal holds under `identity` (all that laps depend on besides the prompts)
+    group of each size, untimed. Groups that the journal holds under `identity` (all that timings depend on besides the prompts)
     are not run again: a group is timed by all methods in one go, or not at all."""
     names, timings = list(methods), []
     keys = [[digest([identity, repeat, *map(_identity, group)]) for group in groups] for repeat in range(repeats)]
@@ -118,9 +120,9 @@ def run_benchmark(
     return timings
 
 
-def _identity(turn: Turn) -> list[Any]:
+def _identity(turn: BenchmarkTurn) -> list[Any]:
     return [turn.benchmark, content(turn.prompt), turn.number, turn.seed, turn.max_new_tokens]
 
 
-def _run(method: Method, workload: Workload, group: Sequence[Turn]) -> Timed:
+def _run(method: Method, workload: TimedWorkload, group: Sequence[BenchmarkTurn]) -> Timed:
     return method(workload.batch(group), [turn.seed for turn in group], group[0].max_new_tokens)

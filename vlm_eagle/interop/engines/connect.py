@@ -39,7 +39,7 @@ def connect(
         backoff: seconds before the second try, doubled from then on.
 
     Raises:
-        UserError: no server, no engine we know, or one that does not draft.
+        UserError: no server, an unknown engine, or one that does not draft.
     """
     http = EngineHttp(url, timeout=timeout, tries=tries, backoff=backoff)
     model, owner = _served_model(http)

@@ -39,7 +39,7 @@ class EngineAnswer:
         prompt_tokens: token ids of the prompt as the engine saw it; None when it does not say.
         drafts: drafts verified.
         stats: as ours: tokens committed after the first, over verification forwards. Acceptance by position is the engine's
-            own count, which includes what lies behind an end token.
+            own count, which includes tokens after an end token.
     """
 
     text: str
@@ -83,7 +83,7 @@ class Engine(Protocol):
         kind: vllm or sglang.
         model: the name it serves the target under.
         version: of the engine, if it says.
-        shape: what it drafts; None before it has told.
+        shape: what it drafts.
     """
 
     kind: str

@@ -26,7 +26,7 @@ class Refused(UserError):
 
 class Unanswered(UserError):
     """No usable answer this time: no connection, a timeout, a server error, a body cut short. Asking again may help, but not
-    before `wait` seconds, if the server said so; at most `LONGEST_PAUSE`."""
+    before `wait` seconds, if the server asked for that; at most `LONGEST_PAUSE`."""
 
     def __init__(self, message: str, wait: float = 0.0):
         super().__init__(message)
@@ -34,7 +34,7 @@ class Unanswered(UserError):
 
 
 class EngineHttp:
-    """One server.
+    """A client of one server.
 
     Args:
         url: its address, with or without /v1.

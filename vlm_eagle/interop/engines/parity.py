@@ -1,7 +1,7 @@
-"""One draft, the same prompts, an engine and our own loop: what differs.
+"""Compares an engine with our own loop: one draft, the same prompts.
 
 In float32 an engine that computes what we compute needs exactly our number of verification forwards, prompt by prompt, and
-writes the same tokens. An acceptance length alone shows far less: engines count what lies behind an end token.
+writes the same tokens. An acceptance length alone shows far less: engines count tokens after an end token.
 
 Images are judged for chains of one drafted token only, within 1 %. vLLM's runner for CPUs gives the draft another position
 scheme after an image than its runner for GPUs (and we) do, and from the second drafted token on derives a wrong cache slot
@@ -12,13 +12,11 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_eagle.decoding.generate import Generation, Settings, stream_with
-from vlm_eagle.decoding.pair import check_fit
-from vlm_eagle.decoding.sampling import Sampler
-from vlm_eagle.decoding.speculative import SpeculativeDecoder
+from vlm_eagle.decoding.generate import Generation, Settings, generate
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape
 from vlm_eagle.draft.model import Eagle3Draft
+from vlm_eagle.interop.conventions import IMAGE_INPUTS
 from vlm_eagle.interop.engines.engine import Engine, EngineAnswer, EngineShape
 from vlm_eagle.records import Batch
 from vlm_eagle.target.target import Target
@@ -32,7 +30,7 @@ class PromptParity:
 
     Attributes:
         id: the conversation's.
-        same_prompt: whether both read the same token ids; None when the engine does not say.
+        same_prompt: whether both read the same token ids; None when the engine does not return them.
         parts_at: tokens until the answers differ; None when they are identical.
         drafts: verified there.
         forwards: verification forwards here.
@@ -117,31 +115,13 @@ class Parity:
         }  # fmt: skip
 
 
-class _Uncut(SpeculativeDecoder):
-    """Counts accepted tokens as vLLM does: before the answer is cut at an end token or at its limit."""
-
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
-        self.accepted_at = [0] * self.shape.depth
-
-    def note(self, committed: list[list[int]]) -> None:
-        for i in range(len(committed[0]) - 1):  # the last one is the target's own
-            self.accepted_at[i] += 1
-        super().note(committed)
-
-
 def answer_here(target: Target, draft: Eagle3Draft, batch: Batch, engine: Engine, max_new_tokens: int) -> Generation:
     """Our greedy answer to one prompt, drafted as the engine drafts; its acceptance by position is counted as there."""
-    check_fit(target, draft)
     shape = TreeShape(engine.shape.num_draft_tokens, engine.shape.topk, engine.shape.num_steps)
-    image_inputs = "visual_embeds" if engine.kind == "sglang" else "token"
-    settings = Settings(shape=shape, max_new_tokens=max_new_tokens, image_inputs=image_inputs)
-    answer = Generation()
-    decoder = _Uncut(target, draft, shape, Sampler(settings.sampling), image_inputs=image_inputs)
-    for _ in stream_with(decoder, batch, settings, [answer]):
-        pass
-    if engine.kind == "vllm":
-        answer.stats.accepted_at = decoder.accepted_at
+    settings = Settings(shape=shape, max_new_tokens=max_new_tokens, image_inputs=IMAGE_INPUTS[engine.kind])
+    (answer,) = generate(target, batch, draft, settings)
+    if engine.kind == "vllm":  # counts before the answer is cut at an end token or at its limit
+        answer.stats.accepted_at = answer.stats.uncut_accepted_at
     return answer
 
 

@@ -61,7 +61,7 @@ class Counters:
         """What was counted after `before`, in which one request ended.
 
         Raises:
-            UserError: the server was restarted, or somebody else uses it.
+            UserError: the server was restarted, or another client uses it.
         """
         finished = None if self.finished is None or before.finished is None else self.finished - before.finished
         if self.drafts < before.drafts or (finished is not None and finished < 1):
@@ -102,7 +102,7 @@ class VllmEngine:
         return self.http.retry(lambda: self._ask(body))
 
     def _ask(self, body: dict[str, Any]) -> EngineAnswer:
-        """One attempt. The counters are read anew: a failed one may have moved them."""
+        """One attempt. It reads the counters itself, because a failed attempt may have moved them."""
         before = self._counters()
         answer = self.http.json("/v1/chat/completions", body)
         count = self._counters().since(before)

@@ -1,5 +1,5 @@
-"""Others' `config.json` in our terms. What one leaves out means what the engines take (SGLang 0.5.23, vLLM 0.32.0), or, for
-plain sizes, what transformers' LlamaConfig takes."""
+"""Converts other projects' `config.json`. Values that one leaves out are those that the engines take (`conventions.py`) or, for
+plain sizes, those of transformers' LlamaConfig."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vlm_eagle.draft.config import ARCHITECTURES
 from vlm_eagle.errors import UserError
+from vlm_eagle.interop.conventions import DEFAULT_ROPE_THETA, LAYER_IDS, default_engine_layer_ids, inputs_of
 
 LAYOUTS = {  # architecture -> whose it is
     "LlamaForCausalLMEagle3": "SpecForge / SGLang",
@@ -16,8 +17,7 @@ LAYOUTS = {  # architecture -> whose it is
     "Eagle3Qwen3ForCausalLM": "vLLM, Qwen3 layer",
     "LlamaForCausalLM": "SafeAILab",
 }
-IDS = "eagle_aux_hidden_state_layer_ids"
-_LARGEST = 2**24  # no size of a draft is above it; memory is taken by what the files say
+_LARGEST = 2**24  # sizes above it are refused, because memory is allocated by them
 FLAGS = ("fc_norm", "norm_output", "norm_before_fc", "norm_before_residual")
 
 
@@ -60,7 +60,7 @@ def native_row(row: dict[str, Any], tensors: dict[str, Tensor], num_layers: int 
         "rms_norm_eps": row.get("rms_norm_eps") or 1e-6,
         "rope_scaling": row.get("rope_scaling") or row.get("rope_parameters"),
         "has_own_embed_tokens": "embed_tokens.weight" in tensors,
-        IDS: _layer_ids(row, num_layers, notes),
+        LAYER_IDS: _layer_ids(row, num_layers, notes),
         **{flag: row[flag] for flag in FLAGS if row.get(flag) is not None},
     }
     if nested.get("norm_before_fc") is not None:  # which vLLM prefers
@@ -104,29 +104,29 @@ def _rope_theta(row: dict[str, Any], notes: list[str]) -> Any:
         if place.get("rope_theta") is not None:
             return place["rope_theta"]
     notes.append("rope_theta is not given: taken as 10000, as the engines do")
-    return 10_000.0
+    return DEFAULT_ROPE_THETA
 
 
 def _layer_ids(row: dict[str, Any], num_layers: int | None, notes: list[str]) -> list[int]:
     """Ids in the input convention: vLLM's top-level key as it is, SGLang's nested one plus one, else the engines' default."""
-    inputs, outputs = row.get(IDS), (row.get("eagle_config") or {}).get(IDS)
+    inputs, outputs = row.get(LAYER_IDS), (row.get("eagle_config") or {}).get(LAYER_IDS)
     for ids in (inputs, outputs):
         if ids is not None and not (isinstance(ids, list) and all(type(i) is int for i in ids)):
-            raise UserError(f"config.json: {IDS} must be a list of numbers, found {ids!r}.")
+            raise UserError(f"config.json: {LAYER_IDS} must be a list of numbers, found {ids!r}.")
     if inputs:
-        if outputs and [i + 1 for i in outputs] != inputs:
+        if outputs and list(inputs_of(outputs)) != inputs:
             notes.append(
-                f"layer ids: vLLM reads {inputs}, SGLang reads {[i + 1 for i in outputs]} (inputs); took vLLM's. If acceptance "
+                f"layer ids: vLLM reads {inputs}, SGLang reads {list(inputs_of(outputs))} (inputs); took vLLM's. If acceptance "
                 "is near 1, the other was meant"
             )
         return inputs
     if outputs:
-        return [i + 1 for i in outputs]
+        return list(inputs_of(outputs))
     if num_layers is None:
         raise UserError(
             "config.json names no aux layers, so the engines take (2, L // 2, L - 3) for a target of L layers. Give the target "
             "(--target) so that L is known."
         )
-    ids = [2, num_layers // 2, num_layers - 3]
+    ids = list(default_engine_layer_ids(num_layers))
     notes.append(f"config.json names no aux layers: the engines' default for {num_layers} layers, {ids}")
     return ids

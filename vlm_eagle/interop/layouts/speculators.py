@@ -2,19 +2,28 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlm_eagle.config import resolve_target
 from vlm_eagle.draft import files
 from vlm_eagle.draft.config import Eagle3Config
 from vlm_eagle.errors import UserError
-from vlm_eagle.interop.layouts.flat import FLAGS, IDS
+from vlm_eagle.interop.conventions import LAYER_IDS
+from vlm_eagle.interop.layouts.flat import FLAGS
+from vlm_eagle.target.load import load_embeddings
 
 VERSION = "0.9.0"  # the one whose form is written
+_LAYER_FIELDS = (
+    "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size",
+    "max_position_embeddings", "rms_norm_eps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,12 @@ class Verifier:
     architectures: list[str]
     embeddings: Tensor
 
+    @classmethod
+    def load(cls, name: str, architectures: list[str] | None, layer_ids: Sequence[int]) -> "Verifier":
+        """That of a folder, a hub id or demo; of its weights only the embeddings are read."""
+        embeddings = load_embeddings(name, dtype="auto", device=torch.device("cpu"), layer_ids=layer_ids).embed_tokens.weight
+        return cls(resolve_target(name), architectures or [], embeddings.detach())
+
 
 def from_speculators(row: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """The flat configuration inside a `speculators` one.
@@ -47,7 +62,7 @@ def from_speculators(row: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     if row.get("norm_before_residual") is None:
         notes.append("norm_before_residual is not given: taken as true, as vLLM does (the speculators package takes false)")
         row = {**row, "norm_before_residual": True}
-    kept = {key: row[key] for key in (*FLAGS, IDS, "draft_vocab_size", "target_hidden_size") if key in row}
+    kept = {key: row[key] for key in (*FLAGS, LAYER_IDS, "draft_vocab_size", "target_hidden_size") if key in row}
     return {**layer, **kept, "tie_word_embeddings": False}
 
 
@@ -55,15 +70,8 @@ def speculators_json(config: Eagle3Config, verifier: Verifier, speculative_token
     """The `config.json` of the speculators package 0.9.0, which vLLM reads too. Layer ids are in the input convention."""
     layer = {
         "model_type": "qwen3" if config.qk_norm else "llama",
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
+        **{name: getattr(config, name) for name in _LAYER_FIELDS},
         "num_hidden_layers": 1,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.max_position_embeddings,
-        "rms_norm_eps": config.rms_norm_eps,
         "hidden_act": "silu",
         "attention_bias": False,
         "tie_word_embeddings": False,
@@ -84,11 +92,8 @@ def speculators_json(config: Eagle3Config, verifier: Verifier, speculative_token
         "transformer_layer_config": layer,
         "draft_vocab_size": config.draft_vocab_size,
         "target_hidden_size": config.target_hidden_size,
-        "eagle_aux_hidden_state_layer_ids": list(config.aux_layer_ids),
-        "norm_before_residual": config.norm_before_residual,
-        "norm_before_fc": config.norm_before_fc,
-        "fc_norm": config.fc_norm,
-        "norm_output": config.norm_output,
+        LAYER_IDS: list(config.aux_layer_ids),
+        **{flag: getattr(config, flag) for flag in FLAGS},
         "embed_requires_grad": False,
         "tie_word_embeddings": False,
         "dtype": config.dtype,

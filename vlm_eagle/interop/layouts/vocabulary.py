@@ -24,7 +24,7 @@ def settle_vocabulary(tensors: dict[str, Tensor], draft_vocab_size: int, vocab_s
         t2d = _checked(t2d, "t2d", vocab_size)
         if t2d.dtype != torch.bool:
             if not bool(((t2d == 0) | (t2d == 1)).all()):
-                raise UserError("t2d must say yes or no for every target token.")
+                raise UserError("t2d must hold 0 or 1 for every target token.")
             t2d, notes = t2d.bool(), ["t2d held numbers, now booleans"]
     if d2t is None:
         if t2d is None:

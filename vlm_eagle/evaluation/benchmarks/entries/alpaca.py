@@ -1,9 +1,7 @@
 """Alpaca: instructions, some with an input. EAGLE and AngelSlim ask 80 of them, whose choice was not published; so do
 we, by seed. Their `question.jsonl`, given as the source, is read as it is."""
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 from .mt_bench import turns_or
 
 

@@ -12,10 +12,8 @@ import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from ..choices import with_options
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
+from ..multiple_choice import with_options
 
 OPENING = "以下是单项选择题,请选出其中的正确答案。"
 _SPLIT = r"(val|validation|test|dev)"

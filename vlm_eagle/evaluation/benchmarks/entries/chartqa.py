@@ -1,9 +1,7 @@
 """ChartQA: questions about charts, the test split. The question alone, as MMSpec asks (`mmspec.py`): benchmarks that score
 answers add "answer with a single word", after which there is nothing to draft."""
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 
 def _question(row: Row) -> Question:

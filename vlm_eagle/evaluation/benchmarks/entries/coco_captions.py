@@ -4,9 +4,7 @@ Read from lmms-lab's form (the image embedded; its `question` is not asked, so t
 from COCO's own `captions_val2014.json` with `val2014/` beside `annotations/`, or from Karpathy's split.
 """
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 REQUEST = "Describe this image in detail."  # MMSpec's
 

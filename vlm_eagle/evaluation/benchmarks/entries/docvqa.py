@@ -1,8 +1,6 @@
 """DocVQA: questions about scanned pages, the validation split. The question alone, as MMSpec asks (`mmspec.py`)."""
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 
 def _question(row: Row) -> Question:

@@ -7,9 +7,7 @@ drawn by seed.
 
 from dataclasses import replace
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 from .mt_bench import turns_or
 
 

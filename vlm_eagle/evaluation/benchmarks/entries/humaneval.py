@@ -1,8 +1,6 @@
 """HumanEval: Python functions to complete from signature and docstring. The code alone, as EAGLE's benchmark asks it."""
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 from .mt_bench import turns_or
 
 

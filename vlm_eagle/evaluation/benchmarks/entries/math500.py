@@ -1,9 +1,7 @@
 """MATH-500: the 500 competition problems of "Let's Verify Step by Step", the problem alone, as SpecForge's benchmark
 asks it."""
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 
 def _question(row: Row) -> Question:

@@ -1,10 +1,8 @@
 """MathVista: mathematics in pictures, the testmini split. `query` is the benchmark's own zero-shot prompt: a hint, the
 question, its unit and its choices. Rows without it get question and choices."""
 
-from ..choices import with_options
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
+from ..multiple_choice import with_options
 
 LANGUAGES = {"english": "en", "chinese": "zh", "persian": "fa"}
 

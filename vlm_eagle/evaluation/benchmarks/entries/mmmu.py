@@ -6,11 +6,9 @@ ones have none. Which prompt AngelSlim's table used was not published.
 
 import re
 
-from ..choices import interleaved, parse_options, with_options
-from ..entry import Entry
-from ..pictures import Picture
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
+from ..multiple_choice import interleaved, parse_options, with_options
+from ..pictures import RowPicture
 
 IMAGES = 7
 
@@ -24,7 +22,7 @@ def _question(row: Row) -> Question:
     names = {number: f"image_{number}" for number in range(1, IMAGES + 1)}
     used: set[int] = set()
 
-    def picture(number: int) -> Picture:
+    def picture(number: int) -> RowPicture:
         used.add(number)
         return row.picture(names.get(number, f"image_{number}"))
 

@@ -10,9 +10,7 @@ generated annotations of other images; what is read here is `test/` (600 rows) o
 chart task "chart understanding", as do its rows; the code's comment says "chart qa", which is read as well.
 """
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 from .mt_bench import turns
 
 TOPICS = {

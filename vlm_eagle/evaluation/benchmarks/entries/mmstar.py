@@ -4,10 +4,8 @@ The Parquet file's `question` ends with `Options: A: ..., B: ...`; a peer cuts i
 TSV's rows have the options in columns. A row with neither is refused.
 """
 
-from ..choices import with_options
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
+from ..multiple_choice import with_options
 
 
 def _question(row: Row) -> Question:

@@ -11,9 +11,7 @@ same form.
 
 from collections.abc import Callable
 
-from ..entry import Entry
-from ..question import Question
-from ..row import Row
+from ..entry import Entry, Question, Row
 
 
 def turns(row: Row) -> Question:

@@ -1,1 +1,0 @@
-"""Readers: a row in some common schema to turns. Each raises BadRow for what it cannot read, and nothing else."""
