@@ -135,7 +135,7 @@ def test_a_chat_remembers(pairs, picture):
         ([{"role": "robot", "content": "?"}], "bad role"),
         ([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "End with the user's"),
         ([{"role": "user", "content": "?"}, {"role": "user", "content": "?"}], "roles out of order"),
-        (asked({"type": "audio", "audio": "a"}), "expected type text, image, image_url or video"),
+        (asked({"type": "audio", "audio": "a"}), "expected type text, image or video"),
         (asked({"type": "text", "text": 3}), "expected text"),
         (asked({"type": "image", "image": "https://example.com/a.png"}), "is not fetched. Download it"),
         (asked({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}), "is not fetched. Download it"),

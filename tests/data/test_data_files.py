@@ -114,7 +114,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("a.json", b'[{"instruction": 1}, ', "the array breaks off"),
         ("a.json", b"<html></html>", "neither JSON, CSV nor Parquet"),
         ("a.json.gz", gzip.compress(LINES.encode())[:-20], "cannot be read as data"),
-        ("a.jsonl", b"", "hold no rows"),
+        ("a.jsonl", b"", "have no rows"),
     ],
 )
 def test_what_is_no_data(tmp_path, name, content, said):

@@ -21,6 +21,7 @@ from transformers import (
 
 from vlm_eagle.errors import UserError
 from vlm_eagle.target import probe
+from vlm_eagle.target import target as target_module
 from vlm_eagle.target.target import Target
 
 SIZES = {
@@ -75,7 +76,7 @@ def test_other_layouts_are_refused_by_their_parts():
 def test_a_target_that_verifies_wrongly_is_noticed(monkeypatch, fault):
     target = Target(made(LlamaConfig), None, (1, 2, 3))
     if fault == "mask":  # siblings see each other
-        monkeypatch.setattr(Target, "_additive", lambda self, seen: torch.zeros(seen.shape)[:, None])
+        monkeypatch.setattr(target_module, "additive", lambda seen, dtype: torch.zeros(seen.shape)[:, None])
     elif fault == "positions":  # every node one further
         decode = Target._decode
         monkeypatch.setattr(Target, "_decode", lambda self, e, m, positions, cache: decode(self, e, m, positions + 1, cache))

@@ -6,7 +6,7 @@ fails is skipped and counted without losing its batch.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,9 +63,16 @@ class VisionCollator:
         self.chat_template = processor.chat_template
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
         self.template_options = {} if thinking is None else {"enable_thinking": thinking}
+        if self.chat_template is None:
+            raise UserError(
+                "The target's tokenizer has no chat template. Put the chat_template.jinja of its instruct version beside it."
+            )
         self.loss_mask = LossMask(markers_of(self.tokenizer, self.chat_template, **self.template_options))
         # Qwen3-VL's processor writes the time of every frame; how others lay out videos is not known here
         self.timestamps = hasattr(type(self.vision), "_calculate_timestamps")
+        special = {str(token): i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        around = {*self.loss_mask.markers.header, *self.loss_mask.markers.ends}
+        self.typed = {token: "role marker in text" for token, i in special.items() if i in around} | _TYPED
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
@@ -142,7 +149,7 @@ class VisionCollator:
         parts = [part for message in conversation.messages for part in message.content]
         if not self.timestamps and any(isinstance(part, VideoPart) for part in parts):
             raise BadRow(conversation.source, "video not supported", "videos are read for Qwen3-VL targets only")
-        _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation)
+        _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation, self.typed)
 
     def _with_loss_mask(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
         ids = encoded["input_ids"][0].tolist()
@@ -265,10 +272,10 @@ def _frames(part: VideoPart, source: str) -> tuple[list[Image.Image], float]:
         raise BadRow(source, "video broken", f"{part.video}: {error}") from error
 
 
-def _refuse_typed_tokens(conversation: Conversation) -> None:
+def _refuse_typed_tokens(conversation: Conversation, typed: Mapping[str, str]) -> None:
     """Typed media tokens would shift every image after them, and typed role markers would forge or cut answers."""
     for message in conversation.messages:
-        text = "".join(part.text for part in message.content if isinstance(part, TextPart))
-        for token, reason in _TYPED.items():
-            if token in text:
-                raise BadRow(conversation.source, reason, f"text may not contain {token}")
+        for text in (message.text, message.reasoning):
+            for token, reason in typed.items():
+                if token in text:
+                    raise BadRow(conversation.source, reason, f"text may not contain {token}")

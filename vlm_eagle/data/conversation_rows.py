@@ -188,7 +188,7 @@ def parse_part(part: Any, source: str, read_media: Callable[[Any], Path | Image.
     if isinstance(value, (list, tuple)) and value:
         return VideoPart(tuple(map(read_media, value)), float(fps))
     if isinstance(value, (list, tuple, Image.Image, bytes)) or value is None:
-        raise BadRow(source, "bad content part", f"expected a video file or a list of frames, found {type(value).__name__}")
+        raise BadRow(source, "bad content part", f"expected a file or a list of frames, found {type(value).__name__}")
     video = read_media(value)
     if not isinstance(video, Path):
         raise BadRow(source, "bad video", "a video must be a file or a list of frames, found a data URL")

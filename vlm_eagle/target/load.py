@@ -1,5 +1,6 @@
 """Loads a target frozen, or only its configuration, its processor, or its two embedding tables; no remote code is ever run."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -19,11 +21,12 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.utils.hub import cached_file
 
 from vlm_eagle.config import DEMO_TARGET, resolve_target
 from vlm_eagle.errors import UserError
 from vlm_eagle.target.probe import check_config, check_decoding, check_parts
-from vlm_eagle.target.target import Target
+from vlm_eagle.target.target import Target, fingerprint
 
 VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl")
 _EMBEDDINGS = (
@@ -111,3 +114,57 @@ def _check_complete(report: Mapping[str, Any], name: str) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(f"The checkpoint {name!r} lacks the tensor {missing[0]}{more}. Copy or download it again.")
+
+
+class TargetEmbeddings:
+    """Replaces a `Target` where only token embeddings and logits are needed: when training reads features from a store."""
+
+    def __init__(self, config, embed_tokens: Tensor, lm_head: Tensor, layer_ids: Sequence[int], processor, is_vision: bool):
+        self.config, self.layer_ids, self.processor, self.is_vision = config, tuple(layer_ids), processor, is_vision
+        self.embed_tokens = nn.Embedding.from_pretrained(embed_tokens, freeze=True)
+        self.lm_head_weight = lm_head
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal to that of the whole `Target`."""
+        return fingerprint(self.config, self.embed_tokens.weight, self.lm_head_weight)
+
+    def logits(self, last_hidden: Tensor) -> Tensor:
+        """(..., V) float32 from the normed final hidden state (..., D_target)."""
+        return (last_hidden.to(self.lm_head_weight.dtype) @ self.lm_head_weight.T).float()
+
+
+def load_embeddings(name: str, *, dtype: str, device: torch.device, layer_ids: Sequence[int]) -> TargetEmbeddings:
+    """Reads only the embedding and lm_head out of a target's safetensors files; `dtype` as in `load_target`."""
+    config, processor, name = read_config(name), load_processor(name), resolve_target(name)
+    try:
+        files = _files_by_tensor(name)
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+    key = next((key for key in _EMBEDDINGS if key in files), None)
+    if key is None:
+        raise UserError(f"{name!r} has none of the tensors {', '.join(_EMBEDDINGS)}. Is it a Qwen3 or Qwen3-VL model?")
+    embed_tokens = _read_tensor(name, files, key)
+    embed_tokens = embed_tokens.to(device, embed_tokens.dtype if dtype == "auto" else getattr(torch, dtype))
+    lm_head = embed_tokens  # tied, unless the files have one
+    if "lm_head.weight" in files:
+        lm_head = _read_tensor(name, files, "lm_head.weight").to(device, embed_tokens.dtype)
+    is_vision = config.model_type in VISION_TYPES
+    return TargetEmbeddings(config.get_text_config(), embed_tokens, lm_head, layer_ids, processor, is_vision)
+
+
+def _files_by_tensor(name: str) -> dict[str, str]:
+    index = cached_file(name, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
+    if index is not None:
+        return json.loads(Path(index).read_text())["weight_map"]
+    with safe_open(cached_file(name, "model.safetensors"), "pt") as tensors:
+        return dict.fromkeys(tensors.keys(), "model.safetensors")
+
+
+def _read_tensor(name: str, files: dict[str, str], key: str) -> Tensor:
+    with safe_open(cached_file(name, files[key]), "pt") as tensors:
+        return tensors.get_tensor(key)
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    return UserError(f"Cannot read a target at {name!r}: {str(error).rstrip('.')}. Give a model folder or a hub id.")

@@ -88,9 +88,7 @@ def _tree(target: Target) -> tuple[Tensor, Tensor]:
     paths = [_path(node) for node in range(n)]
     ancestors = torch.tensor([[node in path for node in range(n)] for path in paths], device=target.device)
     depths = torch.tensor([len(path) - 1 for path in paths], device=target.device)
-    logits, aux = target.verify(
-        read.cache, tokens[None, _PROMPT:], depths[None], ancestors[None], read.lengths, _PROMPT, read.rope_delta
-    )
+    logits, aux = target.verify(read.cache, tokens[None, _PROMPT:], depths[None], ancestors[None], read.seq_lens)
     return logits[0].float(), aux[0].float()
 
 
