@@ -8,7 +8,7 @@ from typing import Any
 
 from data_recipes.pictures import PictureShelf
 from data_recipes.readers import MessageDict
-from vlm_eagle.data.conversation import parse_conversation
+from vlm_eagle.data.conversation_rows import parse_conversation
 
 _NOT_WORD = re.compile(r"[\W_]+")
 

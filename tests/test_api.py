@@ -135,7 +135,7 @@ def test_a_chat_remembers(pairs, picture):
         ([{"role": "robot", "content": "?"}], "bad role"),
         ([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "End with the user's"),
         ([{"role": "user", "content": "?"}, {"role": "user", "content": "?"}], "roles out of order"),
-        (asked({"type": "audio", "audio": "a"}), "expected type text, image, image_url or video"),
+        (asked({"type": "audio", "audio": "a"}), "expected type text, image or video"),
         (asked({"type": "text", "text": 3}), "expected text"),
         (asked({"type": "image", "image": "https://example.com/a.png"}), "is not fetched. Download it"),
         (asked({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}), "is not fetched. Download it"),
@@ -162,7 +162,7 @@ def test_pictures_have_limits(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="image too large: image has 40 x 40 pixels"):
         prompts.read_picture(url, "prompt")
-    monkeypatch.setattr(prompts, "MAX_BYTES", 10)
+    monkeypatch.setattr(images, "MAX_BYTES", 10)
     with pytest.raises(UserError, match="image too large: a data URL"):
         prompts.read_picture(url, "prompt")
     monkeypatch.setattr(images, "MAX_BYTES", 10)

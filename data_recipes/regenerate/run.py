@@ -22,7 +22,7 @@ from data_recipes.regenerate.journal import AnswerJournal
 from data_recipes.regenerate.media import place_media
 from data_recipes.regenerate.progress import RegenerateProgress
 from vlm_eagle.atomic import atomic_path
-from vlm_eagle.data.conversation import to_row
+from vlm_eagle.data.conversation_rows import to_row
 from vlm_eagle.errors import UserError
 from vlm_eagle.provenance import describe_run, sha256, write_json
 

@@ -10,19 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_eagle.data import conversation as module
-from vlm_eagle.data.conversation import (
-    BadRow,
-    Conversation,
-    ImagePart,
-    Message,
-    TextPart,
-    VideoPart,
-    parse_conversation,
-    parse_line,
-    read_conversations,
-    to_row,
-)
+from vlm_eagle.data import conversation
+from vlm_eagle.data import conversation_rows as module
+from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, TextPart, VideoPart
+from vlm_eagle.data.conversation_rows import parse_conversation, parse_line, read_conversations, to_row
 from vlm_eagle.errors import UserError
 
 SOURCE, FOLDER = "rows.jsonl:3", Path("/data")
@@ -66,7 +57,18 @@ def video(**fields) -> dict:
 BAD_ROWS = {
     "not an object": [[1], "x", None, 3],
     "no messages": [{}, {"messages": []}, {"messages": {"role": "user"}}, {"messages": None}],
-    "bad role": [{"messages": ["hi"]}, {"messages": [{"content": "hi"}]}, {"messages": [{**USER, "role": ["user"]}]}],
+    "bad message": [
+        {"messages": ["hi"]}, {"messages": [{**USER, "tool_calls": [{"name": "f"}]}, ANSWER]},
+        {"messages": [{**USER, "reasoning": "Hm."}, ANSWER]},
+    ],
+    "bad tool call": [
+        {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": calls}]}
+        for calls in (["f"], [{}], [{"name": ""}], [{"name": "f", "arguments": "{"}], [{"name": "f", "arguments": "[1]"}],
+                      [{"function": None}], [{"function": {"name": 3}}], [{"name": "f", "arguments": 5}])
+    ],
+    "address": [image("https://example.org/1.png"), video(video="s3://bucket/1.mp4")],
+    "size of its own": [asked({"type": "image", "image": "1.png", "max_pixels": 99}), video(nframes=8)],
+    "bad role": [{"messages": [{"content": "hi"}]}, {"messages": [{**USER, "role": ["user"]}]}],
     "empty content": [{"messages": [{**USER, "content": content}, ANSWER]} for content in (None, [], {}, 5)],
     "media in answer": [said([{"type": "image", "image": "1.png"}]), said([{"type": "video", "video": "1.mp4"}])],
     "empty answer": [said(""), said(" \n"), said([{"type": "text", "text": "\t"}])],
@@ -125,7 +127,7 @@ def test_short_forms_and_defaults():
 
 
 def test_the_example_in_the_docstring_parses():
-    example = re.search(r"^    (\{.*?\}\]\})$", module.__doc__, re.DOTALL | re.MULTILINE)[1]
+    example = re.search(r"^    (\{.*?\}\]\})$", conversation.__doc__, re.DOTALL | re.MULTILINE)[1]
     assert parse_conversation(json.loads(example), SOURCE, FOLDER).has_media
 
 
@@ -133,16 +135,22 @@ def test_to_row_is_the_inverse_of_parsing():
     assert to_row(parse_conversation(RICH, SOURCE, FOLDER), FOLDER) == RICH
 
 
-def test_symlinks_may_not_lead_out_of_the_folder(tmp_path):
+def test_links_that_the_user_made_are_followed(tmp_path):
+    """A link in the folder leads where its maker wants; only the names in a data file must stay in it."""
     folder = tmp_path / "data"
     folder.mkdir()
-    (tmp_path / "secret.png").touch()
-    (folder / "inside.png").touch()
-    (folder / "out.png").symlink_to(tmp_path / "secret.png")
-    (folder / "up").symlink_to(tmp_path)
-    (folder / "in.png").symlink_to(folder / "inside.png")
-    assert reason(image("out.png"), folder) == reason(image("up/secret.png"), folder) == "path leaves folder"
-    assert parse_conversation(image("in.png"), SOURCE, folder).messages[0].content == (ImagePart(folder / "inside.png"),)
+    (tmp_path / "pics").mkdir()
+    (folder / "images").symlink_to(tmp_path / "pics")
+    (folder / "one.png").symlink_to(tmp_path / "pics" / "1.png")
+    for name in ("images/1.png", "one.png", f"{folder}/images/1.png", f"file://{folder}/one.png"):
+        (part,) = parse_conversation(image(name), SOURCE, folder).messages[0].content
+        assert part == ImagePart(folder / Path(name.removeprefix("file://").removeprefix(f"{folder}/")))
+    assert reason(image("images/../../pics/1.png"), folder) == "path leaves folder"
+    through = tmp_path / "link to data"
+    through.symlink_to(folder)
+    assert parse_conversation(image("one.png"), SOURCE, through).messages[0].content == (ImagePart(through / "one.png"),)
+    conversation = parse_conversation(image("images/1.png"), SOURCE, folder)
+    assert parse_conversation(to_row(conversation, folder), SOURCE, folder).messages == conversation.messages
 
 
 def test_a_symlink_to_itself_is_a_bad_row(tmp_path):

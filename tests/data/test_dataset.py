@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vlm_eagle.data.conversation import BadRow, read_conversations
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.data.dataset import ConversationDataset
 from vlm_eagle.errors import UserError
 

@@ -17,7 +17,8 @@ from data_recipes.pictures import PictureShelf
 from data_recipes.readers import tidy
 from data_recipes.recipe import RECIPES
 from data_recipes.stream import rows
-from vlm_eagle.data.conversation import BadRow, parse_conversation, read_conversations
+from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.data.conversation_rows import parse_conversation, read_conversations
 
 WORDS = st.sampled_from(
     ["", " ", "human", "gpt", "user", "assistant", "system", "<image>", "<image>\n<image>", "../x.png", "a\0b"]

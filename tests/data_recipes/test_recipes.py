@@ -10,7 +10,8 @@ from data_recipes.coco import read_coco
 from data_recipes.mix import make_mix
 from data_recipes.readers import read_llava
 from data_recipes.recipe import RECIPES
-from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart, read_conversations
+from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart
+from vlm_eagle.data.conversation_rows import read_conversations
 
 ALONE = BuildOptions(workers=1)
 

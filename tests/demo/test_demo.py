@@ -12,7 +12,7 @@ from rich.console import Console
 
 from vlm_eagle.config import DataConfig, DraftConfig, TrainConfig
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import read_conversations
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.stats import AcceptanceStats
 from vlm_eagle.decoding.tree import TreeShape

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from vlm_eagle.data.collator import VisionCollator
 from vlm_eagle.decoding.tree import DraftTree
@@ -13,7 +15,7 @@ from vlm_eagle.errors import UserError
 from vlm_eagle.records import Batch
 from vlm_eagle.target.kv_cache import SeqLens, TreeKVCache
 from vlm_eagle.target.layer_ids import check_layer_ids, default_layer_ids
-from vlm_eagle.target.load import load_target
+from vlm_eagle.target.load import DEMO_TARGET, load_target
 from vlm_eagle.target.prefix import common_prefix, image_digests, image_spans
 from vlm_eagle.target.target import fingerprint
 
@@ -238,6 +240,46 @@ def test_llm_only_never_has_a_vision_tower(processor, target, tmp_path):
 def test_unknown_targets_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         load_target(str(tmp_path / "nowhere"))
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(UserError, match="Supported targets: qwen3_vl"):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(UserError, match=r"is a 'clip' model. Supported: qwen3_vl, .*text models of the Llama layout"):
         load_target(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "mistral", "sliding_window": 4096}')
+    with pytest.raises(UserError, match="sliding_attention"):
+        load_target(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("missing", r"lacks the tensor model\.layers\.2\.mlp\.down_proj\.weight and 1 more"),
+        ("truncated", "Cannot load the target's weights"),
+        ("pointer", "Cannot load the target's weights"),
+        ("shape", "Cannot load the target's weights"),
+        ("no template", "has no chat template"),
+    ],
+)
+def test_damaged_checkpoints_are_refused_before_anything_is_spent(tmp_path, damage, said):
+    """transformers fills what is missing with random numbers, and a draft would be trained for them."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "num_attention_heads": 4, "vocab_size": 1280}
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / file).write_bytes((DEMO_TARGET / file).read_bytes())
+    assert load_target(str(tmp_path)).config.num_hidden_layers == 8
+    weights = tmp_path / "model.safetensors"
+    if damage in ("missing", "shape"):
+        tensors = load_file(weights)
+        for name in ("model.layers.2.mlp.down_proj.weight", "model.layers.3.mlp.down_proj.weight"):
+            tensors[name] = torch.zeros(3, 3)
+            if damage == "missing":
+                del tensors[name]
+        save_file(tensors, weights, metadata={"format": "pt"})
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "pointer":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    else:
+        (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match=said) as caught:
+        VisionCollator(load_target(str(tmp_path)).processor)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 260 + len(str(tmp_path))

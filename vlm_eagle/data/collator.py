@@ -6,7 +6,7 @@ fails is skipped and counted without losing its batch.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_eagle.data.conversation import BadRow, Conversation, ImagePart, Message, Part, TextPart, VideoPart
+from vlm_eagle.data.conversation_rows import tool_calls
 from vlm_eagle.data.images import open_image
-from vlm_eagle.data.loss_mask import LossMask
+from vlm_eagle.data.loss_mask import LossMask, markers_of, mask_of
 from vlm_eagle.data.media import Header, clip_tokens, image_budget, image_tokens, read_headers
 from vlm_eagle.data.token_layout import layout_ids
 from vlm_eagle.data.videos import Clip, read_frames
@@ -60,15 +61,23 @@ class VisionCollator:
         self.vision: Any = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer: Any = getattr(processor, "tokenizer", processor)
         self.chat_template = processor.chat_template
-        self.loss_mask = LossMask(self.tokenizer)
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
         self.template_options = {} if thinking is None else {"enable_thinking": thinking}
+        if self.chat_template is None:
+            raise UserError(
+                "The target's tokenizer has no chat template. Put the chat_template.jinja of its instruct version beside it."
+            )
+        self.loss_mask = LossMask(markers_of(self.tokenizer, self.chat_template, **self.template_options))
+        # Qwen3-VL's processor writes the time of every frame; how others lay out videos is not known here
+        self.timestamps = hasattr(type(self.vision), "_calculate_timestamps")
+        special = {str(token): i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        around = {*self.loss_mask.markers.header, *self.loss_mask.markers.ends}
+        self.typed = {token: "role marker in text" for token, i in special.items() if i in around} | _TYPED
         media = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
         vocabulary = self.tokenizer.get_vocab()
         self.media_ids = torch.tensor([vocabulary[token] for token in media if token in vocabulary])
-        self.pad_id = self.tokenizer.pad_token_id
-        if self.pad_id is None:
-            raise UserError("The tokenizer has no pad token. Set tokenizer.pad_token (Qwen uses <|endoftext|>).")
+        # padding is never seen, so any id will do where the tokenizer has none of its own
+        self.pad_id = 0 if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
 
     def __call__(self, conversations: Sequence[Conversation | BadRow]) -> Batch | None:
         """A batch of the usable samples. When there is none: None, unless something was skipped (then an empty batch).
@@ -121,23 +130,36 @@ class VisionCollator:
     def render(self, conversation: Conversation) -> str:
         """The conversation as text, by the target's own chat template."""
         messages = [template_message(message) for message in conversation.messages]
-        return self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.chat_template,
-            tokenize=False,
-            add_generation_prompt=self.for_generation,
-            **self.template_options,
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tools=list(conversation.tools) or None, chat_template=self.chat_template, tokenize=False,
+                add_generation_prompt=self.for_generation, **self.template_options,
+            )  # fmt: skip
+        except Exception as error:  # templates raise what they like
+            raise BadRow(conversation.source, "refused by the chat template", str(error).splitlines()[0][:120]) from None
+        for what, word in _must_show(conversation):
+            if word not in text:
+                raise BadRow(conversation.source, f"{what} not in the chat template", f"the target's template shows no {what}")
+        return text
 
     def check(self, conversation: Conversation) -> None:
         """Raises BadRow for a sample that no media could make usable."""
         if conversation.has_media and self.vision is None:
             raise BadRow(conversation.source, "has media", "images and videos need a vision target without llm_only")
-        _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation)
+        parts = [part for message in conversation.messages for part in message.content]
+        if not self.timestamps and any(isinstance(part, VideoPart) for part in parts):
+            raise BadRow(conversation.source, "video not supported", "videos are read for Qwen3-VL targets only")
+        _refuse_typed_tokens(conversation.prompt() if self.for_generation else conversation, self.typed)
 
     def _with_loss_mask(self, encoded: dict[str, Tensor], conversation: Conversation) -> dict[str, Tensor]:
         ids = encoded["input_ids"][0].tolist()
-        encoded["loss_mask"] = self.loss_mask.mask(ids)[None]
+        learned = [message.learned for message in conversation.messages if message.role == "assistant"]
+        spans = list(self.loss_mask.answer_spans(ids))
+        if len(spans) != len(learned):
+            raise BadRow(
+                conversation.source, "answers not found", f"{len(learned)} answers, and {len(spans)} in the rendered text"
+            )
+        encoded["loss_mask"] = mask_of([span for span, kept in zip(spans, learned, strict=True) if kept], len(ids))[None]
         if len(ids) > self.max_length:
             encoded = self._truncate(encoded, conversation)
         if not self.for_generation and not encoded["loss_mask"].any():
@@ -196,20 +218,32 @@ class VisionCollator:
         return Batch(*own, vision_inputs=stacked, ids=tuple(id_ for id_, _ in samples), skipped=skipped)
 
 
+def _must_show(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """(what, text that a template must show) of all that templates are known to drop in silence."""
+    for tool in conversation.tools:
+        yield "tools", str(tool.get("function", tool).get("name", ""))
+    for message in conversation.messages:
+        for call in message.tool_calls:
+            yield "tool calls", call.name
+    if conversation.messages[-1].reasoning:  # those of earlier turns are left out by templates on purpose
+        yield "thoughts", conversation.messages[-1].reasoning.strip()
+
+
 def template_message(message: Message) -> dict[str, Any]:
     """A message as chat templates expect it. Text alone becomes a plain string, which text-only templates require."""
-    texts = [part.text for part in message.content if isinstance(part, TextPart)]
-    if len(texts) == len(message.content):
-        text = "".join(texts)
-        if message.role == "assistant":  # newlines that open it would fuse with the marker's into one token, such as "\n\n"
-            text = re.sub(r"^\s*[\r\n]+", "", text)
-        return {"role": message.role, "content": text}
     kinds = {ImagePart: "image", VideoPart: "video"}
-    content = [
-        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": kinds[type(part)]}
-        for part in message.content
-    ]
-    return {"role": message.role, "content": content}
+    content: Any = message.text
+    if any(not isinstance(part, TextPart) for part in message.content):
+        content = [
+            {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": kinds[type(part)]}
+            for part in message.content
+        ]
+    elif message.role == "assistant":  # newlines that open it would fuse with the marker's into one token, such as "\n\n"
+        content = re.sub(r"^\s*[\r\n]+", "", content)
+    made = {"role": message.role, "content": content}
+    made |= {"reasoning_content": message.reasoning} if message.reasoning else {}
+    made |= {"tool_calls": tool_calls(message)} if message.tool_calls else {}
+    return made | {key: value for key in ("name", "tool_call_id") if (value := getattr(message, key))}
 
 
 def _opened(part: Part, source: str, processor: ProcessorMixin) -> dict[str, Any]:
@@ -238,10 +272,10 @@ def _frames(part: VideoPart, source: str) -> tuple[list[Image.Image], float]:
         raise BadRow(source, "video broken", f"{part.video}: {error}") from error
 
 
-def _refuse_typed_tokens(conversation: Conversation) -> None:
+def _refuse_typed_tokens(conversation: Conversation, typed: Mapping[str, str]) -> None:
     """Typed media tokens would shift every image after them, and typed role markers would forge or cut answers."""
     for message in conversation.messages:
-        text = "".join(part.text for part in message.content if isinstance(part, TextPart))
-        for token, reason in _TYPED.items():
-            if token in text:
-                raise BadRow(conversation.source, reason, f"text may not contain {token}")
+        for text in (message.text, message.reasoning):
+            for token, reason in typed.items():
+                if token in text:
+                    raise BadRow(conversation.source, reason, f"text may not contain {token}")

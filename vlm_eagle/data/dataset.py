@@ -1,16 +1,18 @@
-"""JSONL files as a map-style dataset: rows are found by byte offset and parsed on demand, so memory stays flat.
+"""Data files as a map-style dataset: rows are found by byte offset and parsed when asked for, so memory stays flat.
 
 (An Arrow table would need one type per field; `content` is a string in one row and a list in the next.)
 """
 
 import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from vlm_eagle.data.conversation import BadRow, Conversation, parse_line
+from vlm_eagle.data.conversation import BadRow, Conversation
+from vlm_eagle.data.conversation_rows import parse_line
+from vlm_eagle.data.data_files import as_json_lines
 from vlm_eagle.errors import UserError
 
 
@@ -18,12 +20,11 @@ class ConversationDataset(Dataset):
     """All non-blank rows of some files. A bad row is an item too: the `BadRow` that describes it."""
 
     def __init__(self, files: Iterable[str | Path]):
-        self.rows: list[tuple[Path, int, int]] = []  # file, row number from 1, byte offset
+        self.rows: list[tuple[Path, int, int]] = []  # file, row number from 1, byte offset in its lines
+        self._lines: dict[Path, Path] = {}  # of every file, its rows as JSON lines
         for file in map(Path, files):
-            if not file.is_file():
-                wrong = "is a folder, not a data file" if file.is_dir() else "no such data file"
-                raise UserError(f"{file}: {wrong}. Give a JSONL file of conversations, one object per line.")
-            self.rows += _index(file)
+            self._lines[file] = as_json_lines(file)
+            self.rows += [(file, number, offset) for number, offset in _index(self._lines[file])]
         if not self.rows:
             raise UserError("The data files have no rows.")
 
@@ -36,7 +37,7 @@ class ConversationDataset(Dataset):
     def line(self, index: int) -> bytes:
         """The bytes of a row."""
         file, _, offset = self.rows[index]
-        with file.open("rb") as stream:
+        with self._lines[file].open("rb") as stream:
             stream.seek(offset)
             return stream.readline()
 
@@ -60,11 +61,11 @@ def ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _index(file: Path) -> list[tuple[Path, int, int]]:
-    rows, offset = [], 0
-    with file.open("rb") as stream:
+def _index(lines: Path) -> Iterator[tuple[int, int]]:
+    """(number from 1, byte offset) of every line that is not blank."""
+    offset = 0
+    with lines.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
-                rows.append((file, number, offset))
+                yield number, offset
             offset += len(line)
-    return rows

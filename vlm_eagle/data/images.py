@@ -1,6 +1,9 @@
 """Image files to RGB pictures, within limits; and their sizes without decoding a pixel."""
 
+import base64
+import binascii
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ MAX_PIXELS = 64_000_000  # refuse to decode more: a small file can claim a pictu
 MAX_BYTES = 4 * MAX_PIXELS  # of an encoded image in memory: as many as its pixels need with alpha and uncompressed
 MAX_ASPECT = 200  # Qwen's processors refuse longer strips
 _TELLING = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "PPM", "JPEG2000", "TGA")
+_DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _PNG_START, _PNG_PIXELS, _PNG_END = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT"), b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -39,6 +43,24 @@ def picture_from_bytes(data: bytes, source: str) -> Image.Image:
         picture = Image.open(io.BytesIO(data))
         _check_limits(picture, picture.size, source)
         return picture
+
+
+def picture_from_data_url(url: str, source: str) -> Image.Image:
+    """The picture in a base64 data URL, likewise.
+
+    Raises:
+        BadRow: broken base64, no image, or too large.
+    """
+    head = _DATA_URL.match(url)
+    if head is None:
+        raise BadRow(source, "bad data URL", f"expected data:image/...;base64,..., found {url[:40]!r}")
+    if (len(url) - head.end()) * 3 // 4 > MAX_BYTES:
+        raise BadRow(source, "image too large", f"a data URL of {len(url):,} characters, limit {MAX_BYTES:,} bytes")
+    try:
+        data = base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRow(source, "bad data URL", str(error)) from None
+    return picture_from_bytes(data, source)
 
 
 def upright_size(image: Path | Image.Image, source: str) -> tuple[int, int]:

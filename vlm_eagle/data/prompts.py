@@ -1,23 +1,15 @@
 """Prompts as users give them: a string, OpenAI-style messages, or a conversation, with pictures in any common form."""
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from vlm_eagle.data.conversation import (
-    BadRow,
-    Conversation,
-    ImagePart,
-    Part,
-    parse_messages,
-    parse_part,
-    user_message,
-)
-from vlm_eagle.data.images import MAX_BYTES, picture_from_bytes
+from vlm_eagle.data.conversation import BadRow, Conversation, user_message
+from vlm_eagle.data.conversation_rows import parse_messages, parse_part
+from vlm_eagle.data.images import picture_from_bytes, picture_from_data_url
+from vlm_eagle.data.row_formats import read_message
 from vlm_eagle.errors import UserError
 
 Picture = str | Path | Image.Image | bytes  # a path, a data URL, a picture in memory, or an image file's bytes
@@ -26,7 +18,6 @@ Prompt = str | Messages | Conversation
 Prompts = Prompt | Sequence[Prompt]
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 
 
 def read_prompts(prompts: Prompts) -> list[Conversation]:
@@ -56,7 +47,9 @@ def read_prompt(prompt: Prompt, source: str = "prompt") -> Conversation:
         return Conversation(source, (user_message(prompt),), source)
     if not isinstance(prompt, Sequence) or not prompt:
         raise BadRow(source, "no prompt", f"expected a string or a list of messages, found {_short(prompt)}")
-    messages = parse_messages(prompt, source, lambda part: _part(part, source))
+    read_media = lambda value: read_picture(value, source)
+    told = [read_message(message, source) for message in prompt]
+    messages = parse_messages(told, source, lambda part: parse_part(part, source, read_media))
     if messages[-1].role == "assistant":
         raise BadRow(source, "nothing to answer", "the last message is the assistant's. End with the user's")
     return Conversation(source, messages, source)
@@ -73,26 +66,10 @@ def read_picture(value: object, source: str) -> Path | Image.Image:
     if isinstance(value, bytes):
         return picture_from_bytes(value, source)
     if isinstance(value, str) and value[:5].lower() == "data:":
-        return picture_from_bytes(_decoded(value, source), source)
+        return picture_from_data_url(value, source)
     if isinstance(value, str) and value:
         return _path(value, source)
     raise BadRow(source, "bad image", f"expected a path, a PIL picture, bytes or a data URL, found {_short(value)}")
-
-
-def _part(part: object, source: str) -> Part:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind not in ("text", "image", "image_url", "video"):
-        raise BadRow(source, "bad content part", f"expected type text, image, image_url or video, found {_short(part)}")
-    if isinstance(part, Mapping) and kind == "image_url":
-        url = part.get("image_url")
-        return ImagePart(read_picture(url.get("url") if isinstance(url, Mapping) else url, source))
-    return parse_part(part, source, lambda image: read_picture(image, source), lambda video: _video_path(video, source))
-
-
-def _video_path(video: object, source: str) -> Path:
-    if isinstance(video, Path) or (isinstance(video, str) and video):
-        return _path(str(video), source)
-    raise BadRow(source, "bad video", f"expected a file or a list of frames, found {_short(video)}")
 
 
 def _path(name: str, source: str) -> Path:
@@ -103,18 +80,6 @@ def _path(name: str, source: str) -> Path:
     if "\0" in name:
         raise BadRow(source, "bad path", f"{name[:80]!r} is not a file name")
     return Path(name).expanduser()
-
-
-def _decoded(url: str, source: str) -> bytes:
-    head = _DATA_URL.match(url)
-    if head is None:
-        raise BadRow(source, "bad data URL", f"expected data:image/...;base64,..., found {url[:40]!r}")
-    if (len(url) - head.end()) * 3 // 4 > MAX_BYTES:
-        raise BadRow(source, "image too large", f"a data URL of {len(url):,} characters, limit {MAX_BYTES:,} bytes")
-    try:
-        return base64.b64decode(url[head.end() :], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRow(source, "bad data URL", str(error)) from None
 
 
 def _short(value: object) -> str:

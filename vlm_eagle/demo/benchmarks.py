@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from vlm_eagle.data.benchmark import Benchmark, Prompt, chinese_or_english
-from vlm_eagle.data.conversation import BadRow, Conversation, Message, TextPart, read_conversations
+from vlm_eagle.data.conversation import BadRow, Conversation, Message, TextPart
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.demo import mix
 from vlm_eagle.demo.data import write_benchmarks
 from vlm_eagle.errors import UserError

@@ -10,7 +10,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from vlm_eagle.data.conversation import Conversation, ImagePart, to_row
+from vlm_eagle.data.conversation import Conversation, ImagePart
+from vlm_eagle.data.conversation_rows import to_row
 from vlm_eagle.demo import mix
 from vlm_eagle.provenance import sha256, write_json
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_eagle.data.conversation import BadRow, Conversation, read_conversations, user_message
+from vlm_eagle.data.conversation import BadRow, Conversation, user_message
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.errors import UserError
 
 QUESTIONS = (

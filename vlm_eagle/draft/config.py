@@ -85,7 +85,7 @@ class Eagle3Config:
             intermediate_size=target.intermediate_size,
             num_attention_heads=target.num_attention_heads,
             num_key_value_heads=target.num_key_value_heads,
-            head_dim=target.head_dim,
+            head_dim=getattr(target, "head_dim", None) or target.hidden_size // target.num_attention_heads,
             vocab_size=target.vocab_size,
             draft_vocab_size=min(draft_vocab_size, target.vocab_size),
             target_hidden_size=target.hidden_size,

@@ -2,15 +2,16 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -24,10 +25,10 @@ from transformers.utils.hub import cached_file
 
 from vlm_eagle.config import DEMO_TARGET, resolve_target
 from vlm_eagle.errors import UserError
+from vlm_eagle.target.probe import check_config, check_decoding, check_parts
 from vlm_eagle.target.target import Target, fingerprint
 
-VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe")
-TEXT_TYPES = ("qwen3", "qwen3_moe")
+VISION_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl")
 _EMBEDDINGS = (
     "model.embed_tokens.weight",
     "model.language_model.embed_tokens.weight",
@@ -65,15 +66,19 @@ def load_target(
     device_map = {"device_map": "auto"} if device == "balanced" else {}
     try:
         # sdpa: flash attention cannot take the mask of a token tree
-        model: Any = auto.from_pretrained(
-            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, revision=revision, trust_remote_code=False,
-            **device_map,
+        model, report = auto.from_pretrained(
+            name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, revision=revision,
+            trust_remote_code=False, **device_map,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot load the target's weights from {name!r}: {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"Cannot load the target's weights from {name!r}: {str(error).splitlines()[0]}") from error
+    _check_complete(report, name)
+    check_parts(model, name)
     if vision and llm_only:
         model.model.visual = None
-    return Target(model if device_map else model.to(device), load_processor(name, revision), layer_ids).freeze()
+    target = Target(model if device_map else model.to(device), load_processor(name, revision), layer_ids).freeze()
+    check_decoding(target, name)
+    return target
 
 
 def load_processor(name: str, revision: str | None = None) -> ProcessorMixin | PreTrainedTokenizerBase:
@@ -94,10 +99,21 @@ def read_config(name: str, revision: str | None = None) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unreadable(name, error) from error
-    if config.model_type not in VISION_TYPES + TEXT_TYPES:
-        supported = ", ".join(VISION_TYPES + TEXT_TYPES)
-        raise UserError(f"{name!r} is a {config.model_type!r} model. Supported targets: {supported}.")
+    if config.model_type not in VISION_TYPES and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        supported = ", ".join(VISION_TYPES)
+        raise UserError(
+            f"{name!r} is a {config.model_type!r} model. Supported: {supported}, and text models of the Llama layout."
+        )
+    check_config(config, name)
     return config
+
+
+def _check_complete(report: Mapping[str, Any], name: str) -> None:
+    """Refuses a checkpoint without all of the model's tensors: transformers would fill them with random numbers."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"The checkpoint {name!r} lacks the tensor {missing[0]}{more}. Copy or download it again.")
 
 
 class TargetEmbeddings:

@@ -76,7 +76,7 @@ class Target:
         self.is_vision = hasattr(model.model, "language_model")
         self.config = model.config.get_text_config()
         vision = getattr(model.config, "vision_config", None)
-        self.deepstack_levels = len(vision.deepstack_visual_indexes) if vision is not None else 0
+        self.deepstack_levels = len(getattr(vision, "deepstack_visual_indexes", ()))  # Qwen2.5-VL has none
         if layer_ids is None:
             layer_ids = default_layer_ids(self.config.num_hidden_layers, self.deepstack_levels)
         self.layer_ids = check_layer_ids(layer_ids, self.config.num_hidden_layers)

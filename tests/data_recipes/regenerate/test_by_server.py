@@ -11,7 +11,8 @@ from PIL import Image
 from server_runs import clock_of_pool, rows_of_every_kind, run
 
 from data_recipes.regenerate import target_files
-from vlm_eagle.data.conversation import Conversation, read_conversations
+from vlm_eagle.data.conversation import Conversation
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.errors import UserError
 
 

@@ -7,7 +7,7 @@ from data_recipes.regenerate.config import RegenerateConfig
 from data_recipes.regenerate.dataset import DialogueDataset
 from data_recipes.regenerate.dialogue import text_of
 from data_recipes.regenerate.long_answers import ask_for_long_answers
-from vlm_eagle.data.conversation import parse_conversation
+from vlm_eagle.data.conversation_rows import parse_conversation
 from vlm_eagle.errors import UserError
 
 

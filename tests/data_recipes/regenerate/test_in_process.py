@@ -13,7 +13,8 @@ from data_recipes.regenerate.dialogue import Reply
 from data_recipes.regenerate.in_process import InProcess
 from data_recipes.regenerate.run import regenerate
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import Message, TextPart, parse_conversation
+from vlm_eagle.data.conversation import Message, TextPart
+from vlm_eagle.data.conversation_rows import parse_conversation
 from vlm_eagle.decoding.generate import Settings, generate
 from vlm_eagle.decoding.sampling import Sampling
 from vlm_eagle.demo import mix

@@ -10,7 +10,7 @@ from fake_engines import Canned, FakeSglang, FakeVllm, serving
 from vlm_eagle.cli import run_cli
 from vlm_eagle.commands.serve_check import Config, main
 from vlm_eagle.data.collator import VisionCollator
-from vlm_eagle.data.conversation import read_conversations
+from vlm_eagle.data.conversation_rows import read_conversations
 from vlm_eagle.decoding.decode_loop import DecodeLoop
 from vlm_eagle.decoding.generate import Generation, Settings, build_decoder, generate, stream_with
 from vlm_eagle.decoding.stats import AcceptanceStats
