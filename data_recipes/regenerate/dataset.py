@@ -10,6 +10,7 @@ from data_recipes.regenerate.dialogue import Dialogue, Key
 from data_recipes.regenerate.long_answers import ask_for_long_answers
 from vlm_eagle.data.conversation import BadRow, Conversation
 from vlm_eagle.data.dataset import ConversationDataset
+from vlm_eagle.data.row_formats import FIELDS
 
 
 class DialogueDataset:
@@ -35,6 +36,10 @@ class DialogueDataset:
             dialogue = Dialogue(key, Conversation(self.source(key), ()))
             dialogue.end(conversation.reason, str(conversation))
             return dialogue
+        if any(message.tool_calls or message.role == "tool" for message in conversation.messages):
+            dialogue = Dialogue(key, Conversation(conversation.id, ()))
+            dialogue.end("tool calls", f"{self.source(key)}: calls of tools and their results cannot be written anew yet")
+            return dialogue
         asked = conversation
         if seed_of(self.config.seed, key, "long answer") < self.config.long_answers * 2**31:
             asked = ask_for_long_answers(conversation, seed_of(self.config.seed, key, "wording"))
@@ -50,7 +55,7 @@ class DialogueDataset:
     def extras(self, key: Key) -> dict[str, Any]:
         """What else the row says besides its id and its messages, such as where it comes from."""
         row = json.loads(self.data.line(key[0]))
-        return {name: value for name, value in row.items() if name not in ("id", "messages", "regenerated")}
+        return {name: value for name, value in row.items() if name not in {"id", "regenerated", *FIELDS}}
 
 
 def seed_of(seed: int, key: Key, purpose: str = "answer") -> int:

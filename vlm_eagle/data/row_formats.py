@@ -42,6 +42,8 @@ _CONTENT = re.compile(  # names of fields that may hold something the target wou
     r"audios?|media|pictures?|photos?|frames|objects|tools?|functions?|(tool|function)_calls?|reason(ing)?(_content)?|think(ing)?|"
     r"thoughts?|rationale|documents?|attachments?|files?|system(_prompt)?|history|chosen|rejected(_.+)?|images?|videos?"
 )
+# every field of a row that is read; all others are the user's own
+FIELDS = {*_LISTS, *MEDIA, *QUESTIONS, *ANSWERS, "instruction", "input", "history", "system", "tools"}
 _EMPTY = (None, "", [], {}, "[]", "null")
 
 

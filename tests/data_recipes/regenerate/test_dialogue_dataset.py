@@ -43,6 +43,31 @@ def test_bad_rows_are_over_before_they_begin(tmp_path):
     assert first.result.id == f"{tmp_path}/data.jsonl:1"
 
 
+def test_rows_of_other_forms_are_asked_and_keep_only_what_is_the_users(tmp_path):
+    (tmp_path / "a.png").touch()
+    rows = [
+        {"conversations": [{"from": "human", "value": "<image>Colour?"}, {"from": "gpt", "value": "Red."}], "images": ["a.png"],
+         "source": "web"},
+        {"instruction": "Say it.", "input": "", "output": "It.", "category": "talk"},
+    ]  # fmt: skip
+    all_ = asks(tmp_path, rows)
+    assert [questions(all_[key]) for key in all_] == [["Colour?"], ["Say it."]]
+    assert all_[0, 0].asked.has_media
+    assert [all_.extras(key) for key in all_] == [{"source": "web"}, {"category": "talk"}]
+
+
+def test_calls_of_tools_are_not_asked_again(tmp_path):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "f", "arguments": {}}]}
+    talk = [
+        {"role": "user", "content": "hi"},
+        call,
+        {"role": "tool", "content": "4"},
+        {"role": "assistant", "content": "Four."},
+    ]
+    all_ = asks(tmp_path, [{"messages": talk}])
+    assert (all_[0, 0].is_over, all_[0, 0].result.reason) == (True, "tool calls")
+
+
 def test_the_limit_takes_the_first_rows(tmp_path):
     assert list(asks(tmp_path, mixed_rows(tmp_path), limit=2)) == [(0, 0), (1, 0)]
 
