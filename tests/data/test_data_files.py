@@ -48,7 +48,7 @@ FILES = {
     "held.json": json.dumps({"version": 1, "data": ROWS}),
     "mark.json": "\ufeff" + json.dumps(ROWS),
     "mark.jsonl": "\ufeff" + LINES,
-    "packed.jsonl.gz": gzip.compress(LINES.encode()),
+    "packed.jsonl.gz": gzip.compress(LINES.encode(), mtime=0),
     "packed.json.bz2": bz2.compress(json.dumps(ROWS).encode()),
     "packed.jsonl.xz": lzma.compress(LINES.encode()),
     "table.parquet": table(),
@@ -113,9 +113,10 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("a.parquet", b"PAR1 and then nothing", "cannot be read as data"),
         ("a.json", b'[{"instruction": 1}, ', "the array breaks off"),
         ("a.json", b"<html></html>", "neither JSON, CSV nor Parquet"),
-        ("a.json.gz", gzip.compress(LINES.encode())[:-20], "cannot be read as data"),
+        ("a.json.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], "cannot be read as data"),
         ("a.jsonl", b"", "have no rows"),
     ],
+    ids=["LFS", "Parquet", "cut", "HTML", "packed", "empty"],
 )
 def test_what_is_no_data(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
