@@ -60,7 +60,8 @@ class VisionCollator:
         # Any: what transformers' processors and tokenizers can do is decided while they run
         self.vision: Any = None if llm_only or isinstance(processor, PreTrainedTokenizerBase) else processor
         self.tokenizer: Any = getattr(processor, "tokenizer", processor)
-        self.chat_template = processor.chat_template
+        template: Any = processor.chat_template
+        self.chat_template: Any = template.get("default") if isinstance(template, dict) else template  # some have several
         self.max_length, self.for_generation, self.strict = max_length, for_generation, strict
         self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         if self.chat_template is None:

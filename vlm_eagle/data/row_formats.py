@@ -217,7 +217,7 @@ def _places(content: Any) -> Iterator[str]:
             yield from _PLACE.findall(part["text"])
 
 
-def _filled(content: Any, waiting: Mapping[str, Iterator[Any]], source: str) -> Iterator[dict[str, Any]]:
+def _filled(content: Any, waiting: Mapping[str, Iterator[Any]], source: str) -> Iterator[Mapping[str, Any]]:
     for part in _as_parts(content):
         if _is_place(part):
             yield _part(part["type"], next(waiting[part["type"]]), source)

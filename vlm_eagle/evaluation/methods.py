@@ -108,7 +108,8 @@ def transformers_generate(target: Target, sampling: Sampling = GREEDY) -> Method
         left_padded = prompts.reordered(prompts.attention_mask.argsort(dim=1, stable=True))
         torch.manual_seed(seeds[0])
         clock = Stopwatch(target.device)
-        output = target.model.generate(
+        generate: Any = target.model.generate
+        output = generate(
             input_ids=left_padded.input_ids, attention_mask=left_padded.attention_mask,
             max_new_tokens=max_new_tokens, do_sample=sampling.temperature > 0,
             stopping_criteria=StoppingCriteriaList([clock]), **left_padded.vision_inputs, **options,

@@ -66,12 +66,13 @@ def load_target(
     device_map = {"device_map": "auto"} if device == "balanced" else {}
     try:
         # sdpa: flash attention cannot take the mask of a token tree
-        model, report = auto.from_pretrained(
+        loaded: Any = auto.from_pretrained(
             name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, revision=revision,
             trust_remote_code=False, **device_map,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"Cannot load the target's weights from {name!r}: {str(error).splitlines()[0]}") from error
+    model, report = loaded
     _check_complete(report, name)
     check_parts(model, name)
     if vision and llm_only:

@@ -103,7 +103,7 @@ def tree_size(found: ReportInput) -> Chart:
         predicted += [(f.num_draft_tokens, f.speedup, None) for s in rows for f in s.forecasts]
         for kind, points, dashed in (("seen", seen, False), ("predicted", predicted, True)):
             best = [max((p for p in points if p[0] == n and p[1]), key=lambda p: p[1] or 0.0, default=None) for n in axis]
-            line = tuple(point and Point(point[1] or 0.0, *(point[2] or ())) for point in best)
+            line = tuple(point and Point(point[1] or 0.0, *(point[2] or (None, None))) for point in best)
             series.append(Series(", ".join(filter(None, (name, kind))), line, 2 * number + dashed, dashed))
     return Chart(
         "tree-size", "Tree size against speedup",

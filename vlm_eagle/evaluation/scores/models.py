@@ -56,7 +56,8 @@ def load_pairs(
         UserError: a model or a device that is not there, or a draft made for another target.
     """
     loaded = [Eagle3Draft.from_pretrained(name) for name in drafts]  # first: quick, and wrong names show at once
-    whole = load_pair(target, device=state.device if device == "auto" else device, dtype=dtype, llm_only=llm_only).target
+    place = str(state.device) if device == "auto" else device
+    whole = load_pair(target, device=place, dtype=dtype, llm_only=llm_only).target
     digest = model_digest(target, Path(resolve_target(target)))
     pairs = []
     for name, draft in zip(drafts, loaded, strict=True):
