@@ -5,10 +5,11 @@ URL, bytes or `{"bytes": ..., "path": ...}`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 from vlm_eagle.data.conversation import BadRow
+from vlm_eagle.data.row_formats import refuse_unread
 
 MessageDict = dict[str, Any]
 
@@ -18,6 +19,7 @@ ROLES = {
     "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "claude": "assistant",
     "assistant": "assistant", "model": "assistant", "bot": "assistant",
 }  # fmt: skip
+_LISTS = ("messages", "conversations", "conversation")
 _MEDIA_KEYS = ("image", "images", "video", "videos")
 # How answers open and close in dumps of the web page that were never turned into Markdown, e.g. RyokoAI/ShareGPT52K.
 _WEB_PAGE = re.compile(r'\s*<(div|p|ol|ul|pre)(\s+class="[^"]*")?>.*</(div|p|ol|ul|pre)>\s*', re.DOTALL)
@@ -30,10 +32,9 @@ def read_sharegpt(row: Any, source: str) -> list[MessageDict]:
     Its relatives are read too: `messages` or `conversation` for the list, `role` and `content` (EagleChat) or `text` for
     fields, a system prompt beside the list (LLaMA-Factory).
     """
-    messages = _sharegpt_messages(row, source)
-    if any(row.get(key) for key in _MEDIA_KEYS):
+    if isinstance(row, dict) and any(row.get(key) for key in _MEDIA_KEYS):
         raise BadRow(source, "has media", "only text is read here; format-llava reads pictures")
-    return messages
+    return _sharegpt_messages(row, source)
 
 
 def read_llava(row: Any, source: str) -> list[MessageDict]:
@@ -41,38 +42,26 @@ def read_llava(row: Any, source: str) -> list[MessageDict]:
 
     Without any `<image>`, pictures go before the first question. Text-only rows have no `image`, or null.
     """
-    messages = _sharegpt_messages(row, source)
-    given = next((row[key] for key in ("image", "images") if row.get(key) is not None), [])
-    pictures = [image_part(one) for one in (given if isinstance(given, list) else [given])]
-    questions = [message for message in messages if message["role"] == "user"]
-    places = sum(len(_PLACEHOLDER.findall(question["content"][0]["text"])) for question in questions)
-    if places == 0 and pictures:
-        if not questions:
-            raise BadRow(source, "no answered question", "pictures, but no question about them")
-        questions[0]["content"][:0] = pictures
-        return messages
-    if places != len(pictures):
-        raise BadRow(source, "pictures and places differ", f"{len(pictures)} pictures, {places} times <image>")
-    waiting = iter(pictures)
-    for question in questions:
-        question["content"] = list(_with_pictures(question["content"][0]["text"], waiting))
-    return messages
+    return _with_pictures(_sharegpt_messages(row, source, read={"image", "images"}), row, source)
 
 
 def read_openai(row: Any, source: str) -> list[MessageDict]:
     """OpenAI messages: `{"messages": [{"role": "user", "content": "..." or [parts]}, ...]}`, the form of our own data files.
 
     Parts are text, `{"type": "image_url", "image_url": {"url": data URL or path}}`, or Qwen's
-    `{"type": "image", "image": path}`. Tool calls and other parts are refused.
+    `{"type": "image", "image": path}`. Pictures may also stand beside the messages in `images`, as in LLaVA's schema. Tool
+    calls and other parts are refused.
     """
     messages = []
-    for item in message_items(row, ("messages", "conversations", "conversation"), source):
+    for item in message_items(row, _LISTS, source):
         if item.get("tool_calls"):
             raise BadRow(source, "tool call", "a message calls tools")
+        refuse_unread(item, set(), source)
         role, content = _role(item.get("role"), source), item.get("content")
         parts = content if isinstance(content, list) and content else [{"type": "text", "text": content}]
         messages.append({"role": role, "content": [_openai_part(part, source) for part in parts]})
-    return messages
+    refuse_unread(row, {*_LISTS, "image", "images"}, source)
+    return _with_pictures(messages, row, source) if row.get("image") or row.get("images") else messages
 
 
 def read_pairs(row: Any, source: str) -> list[MessageDict]:
@@ -158,9 +147,32 @@ def message_items(row: Any, keys: Sequence[str], source: str) -> list[dict]:
     return items
 
 
-def _sharegpt_messages(row: Any, source: str) -> list[MessageDict]:
+def _with_pictures(messages: list[MessageDict], row: dict[str, Any], source: str) -> list[MessageDict]:
+    """The messages with the pictures beside them where `<image>` stands, or else before the first question."""
+    given = next((row[key] for key in ("image", "images") if row.get(key) is not None), [])
+    pictures = [image_part(one) for one in (given if isinstance(given, list) else [given])]
+    questions = [message for message in messages if message["role"] == "user"]
+    texts = [part["text"] for question in questions for part in question["content"] if part["type"] == "text"]
+    places = sum(len(_PLACEHOLDER.findall(text)) for text in texts)
+    if places == 0 and pictures:
+        if not questions:
+            raise BadRow(source, "no answered question", "pictures, but no question about them")
+        questions[0]["content"][:0] = pictures
+        return messages
+    if places != len(pictures):
+        raise BadRow(source, "pictures and places differ", f"{len(pictures)} pictures, {places} times <image>")
+    waiting = iter(pictures)
+    for question in questions:
+        question["content"] = [placed for part in question["content"] for placed in _placed(part, waiting)]
+    return messages
+
+
+def _sharegpt_messages(row: Any, source: str, read: Set[str] = frozenset()) -> list[MessageDict]:
     messages = []
-    for item in message_items(row, ("conversations", "messages", "conversation"), source):
+    items = message_items(row, ("conversations", "messages", "conversation"), source)
+    refuse_unread(row, {*_LISTS, "system", *read}, source)
+    for item in items:
+        refuse_unread(item, set(), source)
         text = next((item[key] for key in ("value", "content", "text") if key in item), None)
         messages.append({"role": _role(item.get("from", item.get("role")), source), "content": [text_part(text, source)]})
     if isinstance(row.get("system"), str):
@@ -190,8 +202,11 @@ def _openai_part(part: Any, source: str) -> dict[str, Any]:
     raise BadRow(source, "bad content part", f"expected text, image or image_url{found}")
 
 
-def _with_pictures(text: str, waiting: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    pieces = _PLACEHOLDER.split(text)
+def _placed(part: dict[str, Any], waiting: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    if part["type"] != "text":
+        yield part
+        return
+    pieces = _PLACEHOLDER.split(part["text"])
     for i, piece in enumerate(pieces):
         if piece.strip():
             yield {"type": "text", "text": piece}

@@ -8,7 +8,7 @@ from samples import WRITERS, answer, chinese, question
 from data_recipes.build import BuildOptions, build
 from data_recipes.coco import read_coco
 from data_recipes.mix import make_mix
-from data_recipes.readers import read_llava
+from data_recipes.readers import read_llava, read_openai, read_sharegpt
 from data_recipes.recipe import RECIPES
 from vlm_eagle.data.conversation import BadRow, ImagePart, TextPart
 from vlm_eagle.data.conversation_rows import read_conversations
@@ -171,3 +171,34 @@ def test_what_is_written_is_a_source_again(tmp_path):
 
 def hashes(file):
     return {json.loads(line)["id"].rsplit("-", 1)[1] for line in file.open()}
+
+
+ASKED, SAID = {"role": "user", "content": "<image>What colour?"}, {"role": "assistant", "content": "Red."}
+
+
+def test_pictures_beside_openais_messages():
+    row = {"messages": [ASKED, SAID], "images": [{"bytes": b"x", "path": "a.png"}]}
+    picture, text = read_openai(row, "f:1")[0]["content"]
+    assert (picture["image"]["path"], text["text"]) == ("a.png", "What colour?")
+    plain = {"messages": [{"role": "user", "content": "What is <image>?"}, SAID]}
+    assert read_openai(plain, "f:1")[0]["content"][0]["text"] == "What is <image>?"
+
+
+@pytest.mark.parametrize(
+    ("read", "row", "reason"),
+    [
+        (read_openai, {"messages": [ASKED, SAID], "images": ["a.png", "b.png"]}, "pictures and places differ"),
+        (read_openai, {"messages": [ASKED, SAID], "videos": ["a.mp4"]}, "content not read"),
+        (read_openai, {"messages": [ASKED, SAID], "tools": [{"name": "f"}]}, "content not read"),
+        (read_openai, {"messages": [ASKED, {**SAID, "reasoning_content": "Hm."}]}, "content not read"),
+        (read_llava, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Y"}], "video": "a.mp4"},
+         "content not read"),
+        (read_sharegpt, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes", "tool_calls": [1]}]},
+         "content not read"),
+        (read_sharegpt, {"conversations": [{"from": "human", "value": "Hi"}], "image": "a.png"}, "has media"),
+    ],
+)  # fmt: skip
+def test_content_that_is_not_read_is_not_lost_in_silence(read, row, reason):
+    with pytest.raises(BadRow) as caught:
+        read(row, "f:1")
+    assert caught.value.reason == reason

@@ -60,7 +60,7 @@ def read_row(row: Any, source: str) -> tuple[list[dict[str, Any]], list[dict[str
     for name, kind in MEDIA.items():
         given = row.get(name)
         media[kind] += given if isinstance(given, list) else [] if given in _EMPTY else [given]
-    _refuse_unread(row, {*read, *MEDIA, "tools"}, source)
+    refuse_unread(row, {*read, *MEDIA, "tools"}, source)
     return _placed(messages, media, source) if any(media.values()) else messages, _tools(row.get("tools"), source)
 
 
@@ -99,7 +99,7 @@ def read_message(item: Any, source: str) -> dict[str, Any]:
     if role is None:
         known = ", ".join(sorted(set(ROLES.values()) - {"call"}))
         raise BadRow(source, "bad role", f"a message's role is {str(name)[:40]!r}; roles that are read: {known}")
-    _refuse_unread(item, {"tool_calls", "function_call", *_THOUGHTS}, source)
+    refuse_unread(item, {"tool_calls", "function_call", *_THOUGHTS}, source)
     content = next((item[key] for key in _TEXTS if item.get(key) is not None), None)
     if role == "call":  # ShareGPT's way: the calls are the message's text
         return _said("assistant", "") | {"tool_calls": _parsed_calls(content, source)}
@@ -161,7 +161,8 @@ def _text(value: Any, source: str) -> str:
     return value
 
 
-def _refuse_unread(fields: Mapping[str, Any], read: set[str], source: str) -> None:
+def refuse_unread(fields: Mapping[str, Any], read: set[str], source: str) -> None:
+    """Raises BadRow for a field that may hold content and is not among those that were read."""
     for name, value in fields.items():
         if name not in read and _CONTENT.fullmatch(str(name).lower()) and value not in _EMPTY:
             raise BadRow(source, "content not read", f"the field {str(name)[:40]!r} may hold content, and is not supported")
