@@ -193,7 +193,7 @@ def test_pictures_beside_openais_messages():
         (read_openai, {"messages": [ASKED, {**SAID, "reasoning_content": "Hm."}]}, "content not read"),
         (read_llava, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Y"}], "video": "a.mp4"},
          "content not read"),
-        (read_sharegpt, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes", "tool_calls": [1]}]},
+        (read_sharegpt, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Y", "tool_calls": [1]}]},
          "content not read"),
         (read_sharegpt, {"conversations": [{"from": "human", "value": "Hi"}], "image": "a.png"}, "has media"),
     ],
