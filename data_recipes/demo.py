@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from vlm_eagle.config import DEMO, DEMO_TARGET, DataConfig
+from vlm_eagle.data.data_files import as_json_lines
 from vlm_eagle.demo.data import DemoSizes, ensure_demo_data
 from vlm_eagle.errors import UserError
 
@@ -31,13 +32,15 @@ def resolve(data: DataConfig, accelerator: "Accelerator", console: Console) -> N
     """Replaces the word `demo` by files, which the main process makes unless they exist.
 
     Raises:
-        UserError: no training data is named.
+        UserError: no training data is named, or a file that is missing or holds no data; before the demo's are made.
     """
     if data.train is None:
         raise UserError(
             "No training data is given, and only the demo target has its own. Give --data.train mine.jsonl and "
             "--data.eval others.jsonl (docs/data.md says where from), or the word demo to train on the demo's."
         )
+    for name in {*data.train, *(data.eval or [])} - {DEMO}:
+        as_json_lines(Path(name))
     if DEMO in data.train + (data.eval or []):
         with accelerator.main_process_first():
             folder = make(console=console)

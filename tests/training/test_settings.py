@@ -87,6 +87,13 @@ def test_another_target_needs_data_but_may_name_the_demos(monkeypatch, other, tm
     assert (data.train, data.eval) == ([str(tmp_path / "train.jsonl")], [])
 
 
+def test_a_missing_file_shows_before_the_demo_target_answers_for_minutes(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "make", lambda **_: pytest.fail("the demo's data was made first"))
+    data = TrainConfig(data=DataConfig(train=[str(tmp_path / "missing.json")])).data
+    with pytest.raises(UserError, match="no such data file"):
+        demo.resolve(data, Accelerator(cpu=True), None)
+
+
 def test_shapes_are_those_of_the_ready_configs():
     files = {yaml.safe_load(file.read_text())["target"]: file for file in CONFIGS.glob("qwen*.yaml")}
     assert set(SHAPES) == set(files)
