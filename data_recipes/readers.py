@@ -9,16 +9,10 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 from vlm_eagle.data.conversation import BadRow
-from vlm_eagle.data.row_formats import refuse_unread
+from vlm_eagle.data.row_formats import ROLES, refuse_unread
 
 MessageDict = dict[str, Any]
 
-ROLES = {
-    "system": "system",
-    "human": "user", "user": "user",
-    "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "claude": "assistant",
-    "assistant": "assistant", "model": "assistant", "bot": "assistant",
-}  # fmt: skip
 _LISTS = ("messages", "conversations", "conversation")
 _MEDIA_KEYS = ("image", "images", "video", "videos")
 # How answers open and close in dumps of the web page that were never turned into Markdown, e.g. RyokoAI/ShareGPT52K.
@@ -184,7 +178,7 @@ def _sharegpt_messages(row: Any, source: str, read: Set[str] = frozenset()) -> l
 
 def _role(name: Any, source: str) -> str:
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
-    if role is None:
+    if role not in ("system", "user", "assistant"):
         raise BadRow(source, "unknown role", f"{name[:40]!r}" if isinstance(name, str) else f"a {type(name).__name__}")
     return role
 

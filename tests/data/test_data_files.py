@@ -99,6 +99,15 @@ def test_bad_rows_stay_rows(tmp_path):
     assert [row.source for row in found] == [f"{file}:{i}" for i in (1, 2, 3, 4)]
 
 
+def test_equal_bytes_under_another_name_may_be_another_kind_of_file(tmp_path):
+    (tmp_path / "a.tsv").write_text("question\tanswer\nOne, two?\tThree.\n")
+    (tmp_path / "a.csv").write_bytes((tmp_path / "a.tsv").read_bytes())
+    (row,) = read_conversations(tmp_path / "a.tsv")
+    assert row.messages[0].text == "One, two?"
+    (row,) = read_conversations(tmp_path / "a.csv")
+    assert row.reason == "no messages"
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     file = tmp_path / "array.json"
     for rows in (ROWS, ROWS[:2]):

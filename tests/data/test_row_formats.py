@@ -215,6 +215,8 @@ def test_fields_that_hold_no_content_do_not_matter():
         "images": [],
         "audio": None,
         "category": "colour",
+        "file": "a.txt",
+        "reason": "stop",
         "turns": 1,
         "model": "gpt",
     }

@@ -13,7 +13,6 @@ import json
 import logging
 import lzma
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_eagle.atomic import atomic_path
 from vlm_eagle.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -79,20 +79,13 @@ def _is_json_lines(file: Path, head: bytes) -> bool:
 
 
 def _convert(file: Path, head: bytes, goal: Path) -> None:
+    count = 0
     try:
         kind, rows = _rows(file, head)
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=goal.parent, suffix=".part", delete=False) as stream:
-            try:
-                count = 0
-                for count, row in enumerate(rows, 1):  # noqa: B007
-                    stream.write(json.dumps(row, ensure_ascii=True, default=_text) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            except BaseException:
-                Path(stream.name).unlink(missing_ok=True)
-                raise
-        os.replace(stream.name, goal)
+        with atomic_path(goal) as scratch, scratch.open("w", encoding="utf-8") as stream:
+            for row in rows:
+                stream.write(json.dumps(row, ensure_ascii=True, default=_text) + "\n")
+                count += 1
     except (ValueError, OSError, EOFError, lzma.LZMAError, csv.Error, RecursionError, pa.ArrowException) as error:
         raise UserError(f"{file} cannot be read as data: {str(error).splitlines()[0][:120]}.") from error
     logger.info(f"{file}: {kind}, {count:,} rows.")
@@ -165,7 +158,7 @@ def _text(value: Any) -> str:
 
 
 def _digest(file: Path) -> str:
-    digest = hashlib.sha256(b"1")  # the format of what is written
+    digest = hashlib.sha256(f"1 {file.suffix.lower()} ".encode())  # the format of what is written, and how it is read
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

@@ -39,8 +39,8 @@ _SWITCHES = ("loss", "weight", "train", "trainable")  # of a message: whether it
 _SOURCES = ("bytes", "path", "url", "image", "video")  # of a medium; bytes of a table are a data URL by now
 _PLACE = re.compile(r"[ \t]*\n?<(image|video)>\n?")
 _CONTENT = re.compile(  # names of fields that may hold something the target would read or write
-    r"audios?|media|pictures?|photos?|frames|objects|tools?|functions?|(tool|function)_calls?|reason(ing)?(_content)?|think(ing)?|"
-    r"thoughts?|rationale|documents?|attachments?|files?|system(_prompt)?|history|chosen|rejected(_.+)?|images?|videos?"
+    r"audios?|media|pictures?|photos?|frames|objects|tools?|functions?|(tool|function)_calls?|reasoning(_content)?|thinking|"
+    r"thoughts?|rationale|documents?|attachments?|system(_prompt)?|history|chosen|rejected(_.+)?|images?|videos?"
 )
 # every field of a row that is read; all others are the user's own
 FIELDS = {*_LISTS, *MEDIA, *QUESTIONS, *ANSWERS, "instruction", "input", "history", "system", "tools"}
